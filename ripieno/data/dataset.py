@@ -117,10 +117,15 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
     kind.check_targets(targets, dataset.task, f"the data set {where} is inconsistent", DataError)
     if split.max() >= len(SPLITS):
         raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1 and 2")
-    kind.check_training(targets[split == 0], dataset.task, f"the data set {where}", DataError)
-    for i in (1, 2):
+    for i in range(len(SPLITS)):
         if not (split == i).any():
             raise DataError(f"the data set {where} has an empty {SPLITS[i]} split: every split must hold samples")
+
+
+def check_trainable(dataset: Dataset, where: str | Path) -> None:
+    """Raise DataError, naming `where`, unless a model can be trained on the training split of `dataset`."""
+    trained = np.asarray(dataset.targets[dataset.rows("train")])
+    kind_of(dataset.task).check_training(trained, dataset.task, str(where), DataError)
 
 
 def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

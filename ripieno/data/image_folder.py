@@ -42,11 +42,12 @@ def read_folder(
     notes: list[str],
     target: Path | None,
     apart: Collection[Path] = (),
+    for_training: bool = True,
 ) -> Samples:
     """Decode all pictures below `folder` except in `apart`; write to the .npy file `target` and map it, when given.
 
-    Raises DataError (one line) as `read_pictures`, for a folder without classes or pictures, and for classes with too
-    few pictures.
+    Raises DataError (one line) as `read_pictures`, for a folder without classes or pictures, and `for_training` for
+    classes with too few pictures.
     """
     pictures, names = find_pictures(folder, notes, apart)
     index = {name: i for i, name in enumerate(names)}
@@ -61,7 +62,7 @@ def read_folder(
         progress=progress,
         notes=notes,
         target=target,
-        check=lambda rows: check_sizes(labels[rows], given[rows], task),
+        check=lambda rows: check_sizes(labels[rows], given[rows], task, for_training),
     )
     name = shown(Path(folder.resolve().name))
     return Samples(name, images, labels[rows], given[rows], task, "image")

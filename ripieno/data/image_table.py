@@ -72,6 +72,7 @@ def read_image_table(
     progress: CountCallback | None,
     notes: list[str],
     place: Path | None,
+    for_training: bool = True,
 ) -> Samples:
     """Read the targets of a table, then its images; write these to the .npy file `place`, when given.
 
@@ -81,7 +82,7 @@ def read_image_table(
     found = read_table_targets(table, task, target, notes, skip_bad)
 
     def check(rows: Ints) -> None:
-        check_sizes(found.targets[rows], found.given[rows], found.task)
+        check_sizes(found.targets[rows], found.given[rows], found.task, for_training)
 
     check(np.arange(len(found.paths)))
     images, rows = read_pictures(

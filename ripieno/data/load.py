@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.adapters import ExternalData, is_external_dataset, pair_arrays, read_external
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
-from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
+from ripieno.data.dataset import check_dataset, check_trainable, moments, open_dataset, write_dataset
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_folder import read_folder
 from ripieno.data.image_io import resize
@@ -47,6 +47,7 @@ class ReadOptions:
     task: str | None = None
     target: tuple[str, ...] = ()
     kind: DataKind | None = None
+    for_training: bool = True
 
 
 def load_dataset(
@@ -63,6 +64,7 @@ def load_dataset(
     progress: CountCallback | None = None,
     notes: list[str] | None = None,
     folder: str | Path | None = None,
+    for_training: bool = True,
 ) -> Dataset:
     """Read inputs and targets, and split them into train, valid and test.
 
@@ -87,20 +89,30 @@ def load_dataset(
     - `notes`: warnings for the user are appended: images skipped, imbalance, ...; without it they are logged.
     - `folder`: also write the data set there and return it memory-mapped; image files are then decoded directly
       into its file, so that they may be larger than memory.
+    - `for_training`: whether models are to be trained on the data. Otherwise the training split may lack classes, or
+      values of a label or target, which one note reports.
 
     Raises DataError, in one line, for a source that cannot be used.
     """
     notes = Notes() if notes is None else notes
     check_arguments(size, split, metric, task, kind)
-    options = ReadOptions(size, skip_bad, task, (target,) if isinstance(target, str) else tuple(target), kind)
+    options = ReadOptions(
+        size, skip_bad, task, (target,) if isinstance(target, str) else tuple(target), kind, for_training
+    )
     place = None if folder is None else Path(folder)
     try:
         dataset = _prepared(source, options, metric, notes)
         if dataset is None:
             samples = _read(source, options, progress, notes, place)
-            dataset = dataset_of(samples, size, split, seed, metric, notes)
+            dataset = dataset_of(samples, size, split, seed, metric, notes, for_training)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read; change its permissions") from error
+    try:
+        check_trainable(dataset, "the data" if dataset.path is None else f"the data set {dataset.path}")
+    except DataError as error:
+        if for_training:
+            raise
+        notes.append(f"the data are used for validation and test only, since no model can be trained on them: {error}")
     notes += duplicate_notes(dataset.inputs, dataset.split)
     return dataset if place is None else write_dataset(dataset, place)
 
@@ -197,6 +209,7 @@ def _read(
             progress=progress,
             notes=notes,
             place=file,
+            for_training=options.for_training,
         )
     _check_no_target(options, str(path))
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -214,7 +227,14 @@ def _read(
     if place is not None and (place.parent / "lock").exists():  # a new run inside its own image folder
         apart.append(place.parent)
     return read_folder(
-        path, size=options.size, skip_bad=options.skip_bad, progress=progress, notes=notes, target=file, apart=apart
+        path,
+        size=options.size,
+        skip_bad=options.skip_bad,
+        progress=progress,
+        notes=notes,
+        target=file,
+        apart=apart,
+        for_training=options.for_training,
     )
 
 
@@ -234,12 +254,18 @@ def read_samples(source: Source, size: int | None, notes: list[str], task: str |
 
 
 def dataset_of(
-    samples: Samples, size: int | None, ratios: Sequence[float] | None, seed: int, metric: str | None, notes: list[str]
+    samples: Samples,
+    size: int | None,
+    ratios: Sequence[float] | None,
+    seed: int,
+    metric: str | None,
+    notes: list[str],
+    for_training: bool = True,
 ) -> Dataset:
     """Split `samples` into a data set; arguments and errors are those of `load_dataset`."""
     check_arguments(size, ratios, metric)
     inputs, targets, task = samples.inputs, samples.targets, _with_metric(samples.task, metric)
-    check_sizes(targets, samples.fixed_split, task)
+    check_sizes(targets, samples.fixed_split, task, for_training)
     size = _image_size(size, samples.kind)
     if size is not None and inputs.shape[1:3] != (size, size):
         inputs = resize(inputs, size)

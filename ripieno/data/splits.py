@@ -70,15 +70,19 @@ def check_ratios(ratios: Sequence[float]) -> None:
         )
 
 
-def check_sizes(targets: NDArray[Any], given: NDArray[np.int8], task: Task) -> None:
+def check_sizes(targets: NDArray[Any], given: NDArray[np.int8], task: Task, for_training: bool = True) -> None:
     """Raise DataError unless there are targets to train on, and enough for every split that ripieno makes.
 
-    `given` is as in `Samples.fixed_split`. To be called before long work: the splits are checked again when made.
+    `given` is as in `Samples.fixed_split`. Data that are not `for_training` need enough samples alone. To be called
+    before long work: the splits are checked again when made.
     """
     kind, free = kind_of(task), targets[given == UNASSIGNED]
-    kind.check_sizes(free, task, _names(_makes(given)), DataError)
+    if for_training:
+        kind.check_sizes(free, task, _names(_makes(given)), DataError)
     kind.check_task(task, "the data", DataError)
-    kind.check_training(free, task, "the data", DataError)
+    check_count(given)
+    if for_training:
+        kind.check_training(free, task, "the data", DataError)
 
 
 def check_count(given: NDArray[np.int8]) -> None:

@@ -107,9 +107,10 @@ def import_(
 
     `sources` are ONNX files, `.safetensors` weights of the network that `family` (`module:function`; its code is run)
     builds, files or folders of predictions (.npy, .npz, .csv, .parquet), or a mapping of names to predictions (samples,
-    classes). Networks predict the validation images of the run's data set, or of `data`, which the run then keeps.
-    Their input is `(images * scale - mean) / std`; for weights without any of the three, the moments of the data set
-    are used. `tensor` names the output with the predictions where an ONNX file has several.
+    classes). Networks predict the validation images of the run's data set, or of `data`, which the run then keeps; its
+    training split may lack classes, as nothing is trained on it. The input of networks is `(images * scale - mean) /
+    std`; for weights without any of the three, the moments of the data set are used. `tensor` names the output with the
+    predictions where an ONNX file has several.
 
     `ripieno.library.probe` describes the checks of a network's predictions, with their errors and `notes`. Predictions
     need `targets`; `labels` is another name of them, and `task` is their kind. `costs` are by name and kind. See
@@ -160,7 +161,7 @@ def import_models(
     with _rollback_on_error(library):
         dataset = None
         if options.data is not None:
-            dataset = prepare(options.data, library, _data_options(options), progress, notes)
+            dataset = prepare(options.data, library, _data_options(options), progress, notes, for_training=False)
         if kind == "predictions":
             source = sources if isinstance(sources, Mapping) else paths[0]
             common |= {name: getattr(options, name) for name in ("targets", "costs", "classes", "split", "task")}

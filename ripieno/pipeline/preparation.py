@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data import load_dataset, open_dataset
 from ripieno.data.adapters import ExternalData
+from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
@@ -66,9 +67,11 @@ def prepare(
     wanted: DataOptions | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
+    for_training: bool = True,
 ) -> Dataset:
     """Return the run's memory-mapped data set; make it from `data` unless the run has it already.
 
+    The training split may lack classes where it is not `for_training`, as for networks that were trained elsewhere.
     Moved or copied data count as the same data; `data` is not needed once the run has its own copy. Raises SearchError,
     with both values, when the run was made from other data or with other options; DataError when there are no data;
     RipienoError when another process is making the data set.
@@ -86,7 +89,10 @@ def prepare(
         if data is not None:
             report = functools.partial(progress, "comparing the data with the run's")
             _check_source(library, data, stored, report, notes)
-        return open_dataset(library.dataset_path)
+        dataset = open_dataset(library.dataset_path)
+        if for_training:
+            check_trainable(dataset, f"the data set {library.dataset_path}")
+        return dataset
     if data is None:
         raise DataError(f"{library.path} holds no data: give some, as in `ripieno tune images --run {library.path}`")
     if isinstance(data, str | Path) and Path(data).resolve() == library.path.resolve():
@@ -94,7 +100,14 @@ def prepare(
     options = DEFAULTS | requested
     with _dataset_lock(library):
         report = functools.partial(progress, "reading images")
-        dataset = load_dataset(data, **options, progress=report, notes=notes, folder=library.dataset_path)
+        dataset = load_dataset(
+            data,
+            **options,
+            progress=report,
+            notes=notes,
+            folder=library.dataset_path,
+            for_training=for_training,
+        )
         digest = fingerprint(data, progress=functools.partial(progress, "computing the data's fingerprint"))
         source = shown(Path(data).resolve()) if isinstance(data, str | Path) else digest.size
         # as inferred, so that the same may be given later

@@ -67,7 +67,8 @@ class Classification(TaskKind):
         """Raise `error` unless every class has a sample."""
         absent = self.absent(targets, task)
         if absent:
-            raise error(f"{where} has no training sample of class {absent[0]!r}; add some or leave it out")
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            raise error(f"{where} has no training sample of class {absent[0]!r}{more}; add some or leave it out")
 
     def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
         """Return the classes that no sample has."""
@@ -91,7 +92,7 @@ class Classification(TaskKind):
         )
 
     def balance_notes(self, targets: NDArray[Any], split: NDArray[np.uint8], task: Task) -> list[str]:
-        """Return notes on imbalance, and on classes that a split of the source lacks."""
+        """Return notes on imbalance, and on classes that a split lacks."""
         notes = []
         counts = np.bincount(targets, minlength=len(task.names))
         if counts.max() >= 3 * counts.min():
@@ -101,7 +102,7 @@ class Classification(TaskKind):
             absent = self.absent(targets[split == i], task)
             if absent:
                 more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-                notes.append(f"the source's {name} split has no sample of class {absent[0]!r}{more}")
+                notes.append(f"the {name} split has no sample of class {absent[0]!r}{more}")
         return notes
 
     def match_targets(

@@ -127,7 +127,7 @@ def test_a_newer_version_is_told(folder):
         ("inputs", lambda a: a[..., :2], "mean and std must have 2 values"),
         ("split", lambda a: np.where(a == 1, 0, a).astype(np.uint8), "empty valid split"),
         ("split", lambda a: np.where(a == 2, 0, a).astype(np.uint8), "empty test split"),
-        ("targets", lambda a: np.minimum(a, 1), "no training sample of class '2'"),
+        ("split", lambda a: np.where(a == 0, 1, a).astype(np.uint8), "empty train split"),
     ],
 )
 def test_files_that_do_not_belong_together_are_told(folder, name, change, message):

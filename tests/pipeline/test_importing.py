@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 import ripieno
 from ripieno.data import open_dataset
-from ripieno.errors import LibraryError
+from ripieno.errors import DataError, LibraryError
 from ripieno.types import Cascade
 
 PREDICTIONS = {"net": np.full((3, 2), 0.5)}
@@ -199,3 +200,73 @@ def test_test_predictions_reach_the_ensembles_there_are(tmp_path: Path) -> None:
     for ensemble in (after, *kept.ensembles):
         assert {"valid_accuracy", "test_accuracy"} <= set(ensemble.losses)
     assert notes == []
+
+
+def without_class(side: int, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return `dark_and_bright` in splits; the one named has dark images alone."""
+    images, labels = dark_and_bright(side)
+    rows = {name: np.arange(10 * i, 10 * i + 10) for i, name in enumerate(("train", "valid", "test"))}
+    rows[split] = rows[split][labels[rows[split]] == 0]
+    return {name: (images[own], labels[own]) for name, own in rows.items()}
+
+
+UNTRAINABLE = "the data has no training sample of class '1'; add some or leave it out"
+
+
+def test_networks_are_imported_with_data_whose_training_split_lacks_a_class(tmp_path: Path) -> None:
+    notes: list[str] = []
+    data, network = without_class(4, "train"), write_linear(tmp_path / "net.onnx", 4)
+    (member,) = ripieno.import_(tmp_path / "run", network, data=data, notes=notes)
+    assert member.task.names == ("0", "1")
+    taken = "the data are used for validation and test only, since no model can be trained on them"
+    assert [note for note in notes if "trained" in note] == [f"{taken}: {UNTRAINABLE}"]
+    (again,) = ripieno.import_(tmp_path / "run", network, replace=True)  # with the data set kept
+    assert (again.id, again.losses) == (member.id, member.losses)
+    (chosen,) = ripieno.select(tmp_path / "run", {"parameters": 1e9})
+    assert chosen.members == ("net",)
+
+
+@pytest.mark.parametrize("data", [None, without_class(4, "train")], ids=["kept", "given"])
+def test_a_search_refuses_data_whose_training_split_lacks_a_class(tmp_path: Path, data: Any) -> None:
+    ripieno.import_(tmp_path / "run", write_linear(tmp_path / "net.onnx", 4), data=without_class(4, "train"))
+    with pytest.raises(DataError, match=r"the data set .*run.dataset has no training sample of class '1'") as caught:
+        ripieno.tune(data, run=tmp_path / "run", trials=1)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="class '1' has no sample for train"):
+        ripieno.tune(without_class(4, "train"), run=tmp_path / "other", trials=1)
+    assert not (tmp_path / "other").exists()
+
+
+def test_classes_without_training_images_keep_their_place_in_an_image_folder(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    images, labels = dark_and_bright(4)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        split = ("train", "valid", "test")[i % 3]
+        folder = tmp_path / "images" / split / ("b-dark", "c-bright")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        if split == "train" and label == 0:
+            continue
+        pillow.fromarray(image[..., 0]).save(folder / f"{i}.png")
+    (tmp_path / "images" / "train" / "a-none").mkdir()
+    run, notes = ripieno.Library(tmp_path / "run"), list[str]()
+    with pytest.raises(
+        LibraryError, match=r"must be numbers \(batch, 3\), one per class"
+    ):  # an empty folder is a class
+        ripieno.import_(run, write_linear(tmp_path / "net.onnx", 4), data=tmp_path / "images")
+    (tmp_path / "images" / "train" / "a-none").rmdir()
+    (member,) = ripieno.import_(run, write_linear(tmp_path / "net.onnx", 4), data=tmp_path / "images", notes=notes)
+    assert member.task.names == ("b-dark", "c-bright")
+    assert any("no training sample of class 'b-dark'" in note for note in notes)
+
+
+def test_targets_of_other_tasks_without_variety_in_training_are_taken(tmp_path: Path) -> None:
+    values = np.r_[np.zeros(8), np.linspace(0, 1, 16)].astype(np.float32)
+    rows = {"train": slice(0, 8), "valid": slice(8, 16), "test": slice(16, 24)}
+    images = np.zeros((24, 4, 4, 1), np.uint8)
+    for task, targets in (("regression", values[:, None]), ("multilabel", np.c_[values > 0.4, values > 0.1] * 1)):
+        notes: list[str] = []
+        parts = {name: (images[own], targets[own]) for name, own in rows.items()}
+        network = write_linear(tmp_path / "net.onnx", 4)
+        with contextlib.suppress(LibraryError):  # of the network, which is a classifier
+            ripieno.import_(tmp_path / task, network, data=parts, task=task, notes=notes)
+        assert any("no model can be trained on them" in note and "in all 8 samples" in note for note in notes)

@@ -39,7 +39,7 @@ def test_balanced_classes_need_no_note():
 def test_a_class_that_the_sources_test_split_lacks_is_noted():
     labels = np.array([0, 1] * 20 + [0] * 5)
     result = split_samples(labels, np.array([UNASSIGNED] * 40 + [2] * 5, np.int8), RATIOS, 0)
-    assert balance_notes(labels, result, AB) == ["the source's test split has no sample of class 'b'"]
+    assert balance_notes(labels, result, AB) == ["the test split has no sample of class 'b'"]
 
 
 def test_rare_labels_and_labels_that_a_split_lacks_are_noted():
