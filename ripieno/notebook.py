@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from ripieno.library import Library
+from ripieno.library.cost_table import read_cost_table
 from ripieno.reports.allocation_svg import workers_svg
 from ripieno.reports.figure_style import BLUE, ORANGE, plain
 from ripieno.tasks.display import format_metric, loss_title, metric_names, score_of
@@ -74,7 +75,7 @@ def library_view(library: Any) -> str:
     """Render a library: its number of members, the best members with their costs, and its ensembles."""
     members = sorted(library.members(), key=lambda m: (m.loss, m.id))
     device = library.usual_device()
-    costs = {m: p.cost for m, p in library.profiles(device).items()} if device else {}
+    costs = read_cost_table(library, ("seconds",), device, members).alone("seconds")
     trials = len({m.trial for m in members if m.trial >= 0})
     task = members[0].task if members else None
     score = METRICS[score_of(task)]
@@ -82,7 +83,7 @@ def library_view(library: Any) -> str:
 
     def row(m: Member) -> tuple[str, ...]:
         loss, shown = _number(m.loss), format_metric(score_of(task), m.losses.get(f"valid_{score_of(task)}"))
-        cost = _number(costs.get(m.id, m.costs.get("seconds")), ".4g")
+        cost = _number(costs.get(m.id), ".4g")
         return m.id, str(m.epoch), loss, shown, f"{m.parameters:,}", cost
 
     rows = [row(m) for m in members[: ROWS + 1]]

@@ -17,6 +17,7 @@ from ripieno.cli.progress import progress_callback
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, require
 from ripieno.library import Library
+from ripieno.library.cost_table import CostTable, read_cost_table
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import round_budget
 from ripieno.shell_command import command, shell
@@ -85,9 +86,12 @@ def run_demo(run: Path, trials: int = TRIALS) -> None:
         say(f"   {train} training, {valid} validation and {test} test images, drawn at random")
         say(f"   {len(library)} members in {run}/library")
         say(("2. measure", "bold"), " the best networks alone: seconds for 2,000 images on this CPU")
-        costs = {m: p.cost for m, p in pipeline.measure(library, prune=PRUNE, progress=progress).items()}
-        say(f"   {len(costs)} costs between {min(costs.values()):.3g} and {max(costs.values()):.3g} s")
-        budgets = budgets_of(costs.values())
+        measured = pipeline.measure(library, prune=PRUNE, progress=progress)
+        device = next(iter(measured.values())).device
+        costs = read_cost_table(library, ("seconds",), device, [library.member(m) for m in measured])
+        alone = costs.alone("seconds").values()
+        say(f"   {len(alone)} costs between {min(alone):.3g} and {max(alone):.3g} s")
+        budgets = budgets_of(alone)
         say(("3. select", "bold"), f" the best ensembles for budgets of {', '.join(map(str, budgets))} s")
         ensembles = pipeline.select(library, budgets, prune=PRUNE, progress=progress)
         compared = baselines(library, costs, progress)
@@ -146,14 +150,12 @@ def _step_by_step(run: Path, trials: int, budgets: list[float], ensemble: str) -
     ]
 
 
-def baselines(
-    library: Library, costs: dict[str, float], progress: pipeline.ProgressFunction | None = None
-) -> list[Ensemble]:
+def baselines(library: Library, costs: CostTable, progress: pipeline.ProgressFunction | None = None) -> list[Ensemble]:
     """Return the best single network and the plain mean of the five best, of those measured."""
-    ranked = sorted(costs, key=lambda m: (library.member(m).loss, m))
+    ranked = sorted(costs.own, key=lambda m: (library.member(m).loss, m))
     found = []
     for name, members in (("best-single", ranked[:1]), ("top-5-mean", ranked[:5])):
-        cost = {"seconds": sum(costs[m] for m in members)}
+        cost = costs.total(members)
         weights = (1 / len(members),) * len(members)
         found.append(Ensemble(name, tuple(members), weights, name, budget=cost, cost=cost, losses={}))
     evaluate(library, sorted({m for e in found for m in e.members}), progress)

@@ -107,13 +107,14 @@ def measure(
     busy = sum(not p.idle for p in profiles.values())
     if busy:
         console.warn(f"the machine was busy during {busy} measurements: repeat with --again on an idle machine")
-    costs = sorted(p.cost for p in profiles.values())
-    budget = f"{round_budget(4 * costs[len(costs) // 2]):g}"
+    costs = {member: p.cost for member, p in profiles.items()}
+    ordered = sorted(costs.values())
+    budget = f"{round_budget(4 * ordered[len(ordered) // 2]):g}"
     console.print_result(
         f"{run}/profiles",
         command("select", run, budget=budget),
         f"{len(profiles)} members",
-        costs={member: p.cost for member, p in profiles.items()},
+        costs=costs,
         counts=counts,
     )
 
@@ -144,6 +145,8 @@ def show(
     if stalls := tables.stall_line(summary.members):
         console.out.print(stalls)
     console.out.print(tables.members(ranked[:top], summary.costs, summary.diversity, summary.metric, summary.cost_kind))
+    for line in tables.backbone_lines(summary.members, summary.backbones, summary.cost_kind):
+        console.out.print(line)
     if summary.ensembles:
         console.out.print(tables.ensembles(summary.ensembles, summary.metric))
     for note in same_ensembles(summary.ensembles):
@@ -163,6 +166,7 @@ def show(
         members=[tables.member_dict(m) for m in ranked],
         costs=summary.costs,
         cost_kind=summary.cost_kind,
+        backbones=summary.backbones,
         diversity=summary.diversity,
         ensembles=summary.ensembles,
         allocations=summary.allocations,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,16 @@ def member_dict(member: Member) -> dict[str, object]:
     """Return a member for `--json`: the fields of `member.json` without the learning curve and the classes."""
     names = ("id", "trial", "epoch", "family", "configuration", "losses", "parameters", "seconds", "format", "costs")
     return {name: getattr(member, name) for name in names}
+
+
+def backbone_lines(rows: Sequence[Member], costs: Mapping[str, float], kind: str) -> list[str]:
+    """Return a line on each backbone that several of the members share: its cost, which an ensemble pays once."""
+    counts = Counter(m.backbone for m in rows if m.backbone)
+    return [
+        f"{count} members share the backbone {backbone}: an ensemble pays its {costs[backbone]:.4g} {kind} once"
+        for backbone, count in sorted(counts.items())
+        if count > 1 and backbone in costs
+    ]
 
 
 def stall_line(rows: Sequence[Member]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ripieno.errors import BrokenFileWarning, LibraryError
+from ripieno.library.cost_table import CostTable, read_cost_table
 from ripieno.library.library import Library
-from ripieno.types import Member
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,44 @@ def bytes_of(library: Library, member: str) -> int:
     return sum(p.stat().st_size for p in library.member_path(member).iterdir() if p.is_file())
 
 
-def common_costs(library: Library) -> dict[str, float]:
-    """Return a cost of every member, all in one unit: the first kind that all members have.
+def common_costs(library: Library) -> tuple[str, CostTable]:
+    """Return a kind of cost and the costs of every member in it: the first kind that all members have.
 
     The kinds are seconds, imported or measured; imported kinds, by name; parameters. When no kind is common to all, all
     costs are 0, so that only the loss distinguishes members.
     """
     members = library.members()
     device = library.usual_device()
-    measured = library.profiles(device) if device else {}
-
-    def cost(member: Member, kind: str) -> float | None:
-        if kind in member.costs:
-            return member.costs[kind]
-        if kind == "seconds" and member.id in measured:
-            return measured[member.id].cost
-        return float(member.parameters) or None if kind == "parameters" else None
-
     for kind in ("seconds", *sorted({kind for m in members for kind in m.costs}), "parameters"):
-        values = {m.id: value for m in members if (value := cost(m, kind)) is not None}
-        if len(values) == len(members):
-            return values
-    return {m.id: 0.0 for m in members}
+        table = read_cost_table(library, (kind,), device, members)
+        if len(table.own) == len(members):
+            return kind, table
+    return "seconds", CostTable({m.id: {"seconds": 0.0} for m in members}, {}, {})
 
 
 def dominated(library: Library, costs: Mapping[str, float] | None = None) -> dict[str, str]:
     """Return the members that another one dominates (better in loss or cost, no worse in the other), with that one.
 
-    `costs` are by member, by default `common_costs`. A member without a cost is never dominated. The dominating member
-    returned is the best by loss.
+    `costs` are by member, by default `common_costs`. A member without a cost is never dominated. One that shares a
+    backbone may cost its own part only, so it is dominated by members that cost no more than that, or share the
+    backbone. The dominating member returned is the best by loss.
     """
     members = library.members()
     if costs is None:
-        costs = common_costs(library)
-    points = {m.id: (m.loss, costs[m.id]) for m in members if m.id in costs}
+        kind, table = common_costs(library)
+    else:
+        kind, table = "seconds", CostTable({m: {"seconds": cost} for m, cost in costs.items()}, {}, {})
+    alone = table.alone(kind)
+
+    def never_dearer(other: str, member: str) -> bool:
+        same = table.backbones.get(other) == table.backbones.get(member)
+        return (table.own[other][kind] if same else alone[other]) <= table.own[member][kind]
+
+    points = {m.id: (m.loss, alone[m.id]) for m in members if m.id in alone}
     ranked = sorted(points, key=lambda i: (*points[i], i))
     found = {}
     for place, name in enumerate(ranked):
-        loss, cost = points[name]
-        better = [o for o in ranked[:place] if points[o][1] <= cost and points[o] != (loss, cost)]
+        better = [o for o in ranked[:place] if points[o] != points[name] and never_dearer(o, name)]
         if better:
             found[name] = better[0]
     return found

@@ -12,14 +12,11 @@ from ripieno.backends.support import check_support
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
 from ripieno.library.broken import warn_broken
+from ripieno.library.cost_table import COUNTED, MEASURED, CostTable, backbone_cost, own_cost, read_cost_table
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.shell_command import command
 from ripieno.types import Device, Member, Profile
 
-MEASURED = ("seconds", "memory", "latency")
-"""Kinds of cost in a profile: seconds for 2,000 samples, bytes, seconds of one sample."""
-COUNTED = ("parameters", "flops")
-"""Kinds that are counted in the network: its parameters, and its operations for one sample."""
 UNCOUNTABLE = "the operations in their models, such as those of trees, cannot be counted"
 """Reason for missing FLOPs."""
 
@@ -77,7 +74,7 @@ def ensure_profiles(
     lacking = [
         m.id
         for m in members
-        if m.id not in known
+        if (m.id not in known or (m.backbone and m.backbone not in known))
         and any(k in MEASURED and k not in m.costs for k in kinds)
         and (file_of(backend) == MODEL or library.model_path(m.id, backend).exists())
     ]
@@ -192,20 +189,13 @@ def _known_kinds(library: Library) -> list[str]:
     return [*MEASURED, *COUNTED, *sorted(imported - {*MEASURED, *COUNTED})]
 
 
-def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[str, dict[str, float]]:
-    """Return costs of `kinds` by member, for members that have them all; `device` is a kind of device.
+def cost_table(library: Library, kinds: Collection[str], device: str) -> CostTable:
+    """Return costs of `kinds` of the members that have them all; `device` is a kind of device.
 
-    An imported cost takes precedence over a measured one of the same kind. Raises SelectionError, with a list of valid
-    kinds, when no member has all of them.
+    Raises SelectionError, with a list of valid kinds, when no member has all of them.
     """
-    profiles = library.profiles(device)
-    table: dict[str, dict[str, float]] = {}
-    for member in library.members():
-        costs = {k: _cost(library, member, profiles.get(member.id), k) for k in kinds}
-        complete = {k: v for k, v in costs.items() if v is not None}
-        if len(complete) == len(costs):
-            table[member.id] = complete
-    if not table:
+    table = read_cost_table(library, kinds, device)
+    if not table.own:
         problem = f"no member of {library.path} has costs in {' and '.join(kinds)}"
         if all(member.format == "predictions" for member in library.members()):
             imported = sorted({kind for member in library.members() for kind in member.costs})
@@ -226,36 +216,23 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[st
 def cannot_count(library: Library, members: Iterable[Member], kinds: Collection[str]) -> bool:
     """Return whether `members` have models, but FLOPs, one of `kinds`, cannot be counted in any of them."""
     return "flops" in kinds and all(
-        library.onnx_path(m.id).exists() and _cost(library, m, None, "flops") is None for m in members
+        library.onnx_path(m.id).exists() and own_cost(library, m, None, "flops") is None for m in members
     )
 
 
-def static_costs(library: Library, members: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Return parameters and FLOPs of one sample by member, where the network is available and can be counted."""
+def static_costs(library: Library, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return parameters and FLOPs of one sample by name, where the network is available and can be counted.
+
+    `names` are ids of members and of backbones. A member with a backbone has its own costs, without the backbone's.
+    """
+    members = {member.id: member for member in library.members()}
     counts: dict[str, dict[str, float]] = {}
-    for member in map(library.member, members):
-        counts[member.id] = {}
+    for name in names:
+        counts[name] = {}
         for kind in COUNTED:
             with suppress(MissingExtraError):  # a missing package to count with must not hide measured costs
-                count = _cost(library, member, None, kind)
+                member = members.get(name)
+                count = own_cost(library, member, None, kind) if member else backbone_cost(library, name, None, kind)
                 if count is not None:
-                    counts[member.id][kind] = count
+                    counts[name][kind] = count
     return counts
-
-
-def _cost(library: Library, member: Member, profile: Profile | None, kind: str) -> float | None:
-    if kind in member.costs:
-        return member.costs[kind]
-    if profile is not None and kind in MEASURED:
-        latency = min(profile.points, key=lambda p: p.batch_size)
-        return {"seconds": profile.cost, "memory": float(profile.best.bytes), "latency": latency.seconds}[kind]
-    if kind == "parameters" and member.parameters:
-        return float(member.parameters)
-    if kind == "flops" and library.onnx_path(member.id).exists():
-        from ripieno.backends.flops import onnx_flops
-
-        try:
-            return onnx_flops(library.onnx_path(member.id))
-        except LibraryError:  # a graph with unknown shapes or operations
-            return None
-    return None

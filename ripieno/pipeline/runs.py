@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
+from ripieno.library.cost_table import read_cost_table
 from ripieno.library.diversity import disagreement
 from ripieno.shell_command import command
 from ripieno.tasks.metrics import dashed_name
@@ -61,13 +62,15 @@ class RunSummary:
     cost_kind: str
     """kind of `costs`: `seconds`, or the single imported kind of members that cannot be run"""
     costs: Mapping[str, float]
-    """measured on `device` or imported, by member"""
+    """measured on `device` or imported, by member; with the backbone of a member that shares one"""
     device: str
     """kind of device, empty when nothing was measured"""
     diversity: Mapping[str, float]
     """mean share of validation samples on which a member's class differs from that of another"""
     ensembles: tuple[Ensemble, ...]
     allocations: tuple[Allocation, ...]
+    backbones: Mapping[str, float] = field(default_factory=dict)
+    """cost of each backbone that members share, by its id: an ensemble pays it once"""
 
 
 def show(run: str | Path | Library) -> RunSummary:
@@ -76,19 +79,18 @@ def show(run: str | Path | Library) -> RunSummary:
     device = library.usual_device()
     members = library.members()
     kind = default_kind(members)
-    costs = {m.id: m.costs[kind] for m in members if kind in m.costs}
-    if kind == "seconds" and device:
-        costs |= {m: p.cost for m, p in library.profiles(device).items()}
+    table = read_cost_table(library, (kind,), device if kind == "seconds" else "")
     return RunSummary(
         path=library.path,
         metric=metric_of(library),
         members=tuple(sorted(members, key=lambda m: (m.loss, m.id))),
         cost_kind=kind,
-        costs=costs,
+        costs=table.alone(kind),
         device=device,
         diversity=disagreement(library),
         ensembles=tuple(library.ensembles()),
         allocations=tuple(library.allocations()),
+        backbones={backbone: costs[kind] for backbone, costs in table.shared.items()},
     )
 
 

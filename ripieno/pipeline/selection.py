@@ -14,10 +14,10 @@ from ripieno.deprecation import warn_renamed
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.calibrate import calibrate as calibrate_members
+from ripieno.library.cost_table import MEASURED, CostTable
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
 from ripieno.pipeline.costs import (
-    MEASURED,
     UNCOUNTABLE,
     cannot_count,
     check_kinds,
@@ -98,10 +98,10 @@ def select(
     if requested is None:
         best = _best_cost(library, pool, plain)
         requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
-    requested = affordable(requested, plain, pool.costs, notes)
+    requested = affordable(requested, plain, {kind: list(pool.costs.alone(kind).values()) for kind in kinds}, notes)
     bounds = [bounds_of(budget, plain) for budget in requested]
     kind = options.kind
-    choices = sweep(*pool.arrays(), bounds, method, size=size, **pool.keywords(options))
+    choices = sweep(pool.predictions, pool.targets, budgets=bounds, method=method, size=size, **pool.keywords(options))
     ensembles = [
         _ensemble(pool, choice, options, bound, name_of(budget, method, options.used_loss, combiner, calibrate, kind))
         for choice, bound, budget in zip(choices, bounds, requested, strict=True)
@@ -149,7 +149,7 @@ def front(
     options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv)
     _check(library, (cost,), options)
     pool = _candidates(library, (cost,), options, device, progress, [] if notes is None else notes)
-    choices = sweep(*pool.arrays(), method=method, points=points, **pool.keywords(options))
+    choices = sweep(pool.predictions, pool.targets, method=method, points=points, **pool.keywords(options))
     ensembles = [
         _ensemble(pool, choice, options, {cost: choice.costs[cost]}, f"front-{number:02d}")
         for number, choice in enumerate(choices)
@@ -194,17 +194,14 @@ class _Options:
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """Input of a selection: ids, predictions, targets, costs by kind, temperatures, and the share to consider."""
+    """Input of a selection: ids, predictions, targets, costs, temperatures, and the share to consider."""
 
     ids: list[str]
     predictions: Any
     targets: Any
-    costs: dict[str, list[float]]
+    costs: CostTable
     calibrations: list[MemberCalibration] | None
     share: float
-
-    def arrays(self) -> tuple[Any, Any, dict[str, list[float]]]:
-        return self.predictions, self.targets, self.costs
 
     def keywords(self, options: _Options) -> dict[str, Any]:
         return {
@@ -217,6 +214,7 @@ class _Pool:
             "calibrate": options.used_calibration,
             "cv": options.cv,
             "calibrations": self.calibrations,
+            **self.costs.arguments(self.ids),
         }
 
 
@@ -233,10 +231,10 @@ def _candidates(
     target, prune = local_devices(device)[0], options.prune
     ensure_profiles(library, kinds, prune, target, progress=progress)
     table = cost_table(library, kinds, target.kind)
-    ids = sorted(table)
+    ids = sorted(table.own)
     if 0 < prune <= 1:
         candidates = selection_candidates(library, prune)
-        lacking = [m for m in candidates if m.id not in table]
+        lacking = [m for m in candidates if m.id not in table.own]
         if lacking:
             notes.append(_skipped_note(library, lacking, len(candidates), kinds, device))
     targets = library.targets()
@@ -246,11 +244,10 @@ def _candidates(
     narrow = options.kind.likelihood_per_sample and options.used_loss == losses_of(options.kind)[0]
     narrow = narrow and options.combiner in ("mean", "weighted") and not calibrated
     predictions = library.true_class_mapped(ids) if narrow else [library.predictions(m) for m in ids]
-    costs = {k: [table[m][k] for m in ids] for k in kinds}
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
     calibrations = calibrate_members(library, ids, progress) if calibrated else None
-    return _Pool(ids, predictions, targets, costs, calibrations, share)
+    return _Pool(ids, predictions, targets, table, calibrations, share)
 
 
 def _note_samples(targets: NDArray[Any], options: _Options, notes: list[str]) -> None:
@@ -304,7 +301,7 @@ def _check(
 
 def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
     best = min(pool.ids, key=lambda m: (library.member(m).loss, m))
-    return pool.costs[kind][pool.ids.index(best)]
+    return pool.costs.alone(kind)[best]
 
 
 def _ensemble(pool: _Pool, choice: Choice, options: _Options, budget: dict[str, float], name: str) -> Ensemble:

@@ -125,11 +125,11 @@ def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, 
     choices = sweep(
         [library.predictions(m) for m in ids],
         library.targets(),
-        {kind: [reading.costs[m] for m in ids]},
         prune=min(1.0, 0.2 * len(reading.members) / len(ids)),  # of the whole library, as `ripieno.front` does
         names=ids,
         task=reading.task,
         calibrations=calibrate(library, ids, progress) if task.calibrates else None,
+        **reading.table.arguments(ids),
     )
     return tuple(
         choice.ensemble(

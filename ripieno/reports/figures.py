@@ -9,6 +9,7 @@ import numpy as np
 
 from ripieno.errors import SelectionError
 from ripieno.library import Library
+from ripieno.library.cost_table import CostTable
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import Choice, round_budget, select_members
 from ripieno.selection.validation import SelectionMethod
@@ -47,23 +48,23 @@ class Figures:
 
 
 def figures(
-    library: Library, costs: Mapping[str, float], score: str, progress: ProgressFunction = lambda *_: None
+    library: Library, costs: CostTable, score: str, progress: ProgressFunction = lambda *_: None
 ) -> Figures | None:
     """Return the numbers; None if fewer than two members have a cost and test predictions.
 
-    `costs` are seconds by member; `score` is `accuracy` or `macro_f1`; an error is one minus the score on the test
+    `costs` are in seconds; `score` is `accuracy` or `macro_f1`; an error is one minus the score on the test
     split.
     """
-    priced = sorted(m for m in library.ids() if m in costs)
+    priced = sorted(m for m in library.ids() if m in costs.own)
     evaluate(library, priced, progress)
     ids = [m for m in priced if library.has_predictions(m, "test")]
     if len(ids) < 2:
         return None
     truth, labels = library.true_class_probabilities(ids), library.targets("test")
-    seconds = np.array([costs[m] for m in ids])
-    budgets = tuple(
-        round_budget(b) for b in np.geomspace(np.median(seconds), min(seconds.sum(), 32 * np.median(seconds)), BUDGETS)
-    )
+    alone = costs.alone("seconds")
+    median = np.median([alone[m] for m in ids])
+    highest = min(costs.total(ids)["seconds"], 32 * median)
+    budgets = tuple(round_budget(b) for b in np.geomspace(median, highest, BUDGETS))
 
     def error(choice: Choice) -> float:
         predictions = [library.predictions(ids[i], "test") for i in choice.members]
@@ -75,7 +76,8 @@ def figures(
     ) -> Choice | None:
         """Return the choice among some of the members, as indices into all of them."""
         try:
-            choice = select_members(truth[list(among)], None, seconds[list(among)], budget, method, size=size)
+            rows, priced = truth[list(among)], costs.arguments(ids[i] for i in among)
+            choice = select_members(rows, budget=budget, method=method, size=size, **priced)
         except SelectionError:
             return None  # no ensemble fits the budget, or there are fewer members than `size`
         return replace(choice, members=tuple(among[i] for i in choice.members))

@@ -51,7 +51,7 @@ def report(
     evaluate(library, sorted({m for e in front for m in e.members}), progress)
     explored = explorer.explore(reading, front, progress)
     papers = reading.kind == "seconds" and explorer.has_classes(reading.task)
-    found = figures(library, reading.costs, reading.score, progress) if papers else None
+    found = figures(library, reading.table, reading.score, progress) if papers else None
     folder = PlotWriter(library.path / library.report_path.stem)
     chosen = frozenset(m for e in front for m in e.members)
     csv_tables.write_benches(folder, reading.benches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ripieno.data import open_dataset
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
+from ripieno.library.cost_table import CostTable, read_cost_table
 from ripieno.shell_command import command
 from ripieno.tasks.display import score_of
 from ripieno.tasks.metrics import METRICS
@@ -37,13 +39,18 @@ class RunData:
     kind: str
     """the kind of cost that the report uses"""
     device: str
-    costs: Mapping[str, float]
-    """of `kind`, by member"""
+    table: CostTable
+    """costs of `kind`"""
     ensembles: tuple[Ensemble, ...]
     """ensembles selected under a budget of `kind`"""
     allocations: tuple[Allocation, ...]
     benches: tuple[tuple[str, BenchRecord], ...] = ()
     """benchmarks of the run's deployments, by name and then by time"""
+
+    @cached_property
+    def costs(self) -> Mapping[str, float]:
+        """Costs of `kind` by member, each with its shared backbone."""
+        return self.table.alone(self.kind)
 
     @property
     def unit(self) -> str:
@@ -91,10 +98,6 @@ def load_run(library: Library) -> RunData:
     imported = len(kinds) == 1 and all(m.format == "predictions" for m in members)
     kind = kinds.pop() if imported else "seconds"
     device = "" if imported else library.usual_device()
-    costs = {m.id: m.costs[kind] for m in members if kind in m.costs}
-    if device:
-        known = {m.id for m in members}
-        costs = {i: p.cost for i, p in library.profiles(device).items() if i in known} | costs
     return RunData(
         library,
         tuple(sorted(members, key=lambda m: (m.loss, m.id))),
@@ -102,7 +105,7 @@ def load_run(library: Library) -> RunData:
         score_of(dataset.task if dataset else members[0].task),
         kind,
         device,
-        costs,
+        read_cost_table(library, (kind,), device, members),
         tuple(e for e in library.ensembles() if set(e.budget) == {kind} and kind in e.cost),
         tuple(library.allocations()),
         tuple((path.name, bench) for path in bundles_of(library) for bench in benches_of(path)),

@@ -61,9 +61,9 @@ def test_the_arguments_reach_the_selection(run: ripieno.Library) -> None:
     """The same call for arrays gives the same ensemble."""
     ids = run.ids()
     table = cost_table(run, ["seconds"], local_devices("cpu")[0].kind)
-    ids = [m for m in ids if m in table]
+    ids = [m for m in ids if m in table.own]
     cube = [run.predictions(m) for m in ids]
-    costs = [table[m]["seconds"] for m in ids]
+    costs = [table.own[m]["seconds"] for m in ids]
     budget = sum(costs) / 3
     for options in ({}, {"starts": 0}, {"calibrate": "none"}, {"calibrate": "joint"}, {"cv": 4}, {"loss": "accuracy"}):
         (ensemble,) = ripieno.select(run, budget, prune=1.0, **options)

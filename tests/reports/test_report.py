@@ -19,6 +19,7 @@ import ripieno
 from ripieno.errors import LibraryError
 from ripieno.files import remove_tree
 from ripieno.library.bench_records import BenchRecord, keep_bench
+from ripieno.library.cost_table import read_cost_table
 from ripieno.reports import report
 from ripieno.reports.figures import figures
 from tests.reports.conftest import EVIL, HARM, Made
@@ -165,8 +166,7 @@ def test_an_empty_run_says_what_to_do(tmp_path: Path) -> None:
 def test_more_search_time_only_adds_members_to_choose_from(finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     library = ripieno.Library(tmp_path / "run")
-    costs = {m: p.cost for m, p in library.profiles(library.usual_device()).items()}
-    found = figures(library, costs, "accuracy")
+    found = figures(library, read_cost_table(library, ("seconds",), library.usual_device()), "accuracy")
     assert found is not None
     assert list(found.hours) == sorted(found.hours)
     for line in found.error_by_time.values():
