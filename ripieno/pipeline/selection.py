@@ -69,8 +69,9 @@ def select(
 
     A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
     imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
-    `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any imported kind. The
-    default budgets are 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits.
+    `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any imported kind. Members
+    with the same frozen backbone pay it once. The default budgets are 1, 2, 4 and 8 times the cost of the best network,
+    rounded up to two digits.
 
     Missing costs of the best networks are measured first: twice the share `prune`, at least 20 networks. Budgets of one
     call share their results: a larger budget never gives a worse ensemble. With `test`, the ensembles' figures on the

@@ -26,9 +26,9 @@ class Choice:
     loss: float
     """of what `combine` returns for the given samples; 1 - score where higher is better, as for accuracy"""
     cost: float
-    """sum over the members; with several kinds of cost, the largest fraction of a budget"""
+    """sum over the members and the parts they share; with several kinds of cost, the largest fraction of a budget"""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """sum over the members, by kind of cost"""
+    """sum over the members and the parts they share, by kind of cost"""
     combiner: Combiner = "mean"
     """combiner of the members' predictions; "weighted" where the weights differ"""
     steps: tuple[int, ...] = ()
