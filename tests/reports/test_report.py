@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -70,14 +71,34 @@ def test_it_names_every_ensemble_and_its_best_members(page: str, finished_run: P
     assert best.id in page
 
 
-def test_the_same_run_gives_the_same_page_and_files(tmp_path: Path) -> None:
-    library = make_run(tmp_path / "run", ("a", "b"), members=6)
+@dataclass(frozen=True)
+class Twice:
+    """Files of two reports of one run, with an old picture before the first, and the progress of the first."""
 
-    def everything() -> dict[str, bytes]:
-        page = ripieno.report(library)
+    first: dict[str, bytes]
+    second: dict[str, bytes]
+    calls: list[tuple[str, int, int]]
+
+
+OLD = "hyperparameter-gone.svg"
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Twice:
+    library = make_run(tmp_path_factory.mktemp("twice") / "run", ("a", "b"), members=6)
+    (library.path / "report").mkdir()
+    (library.path / "report" / OLD).write_text("<svg/>")
+    calls: list[tuple[str, int, int]] = []
+
+    def everything(page: Path) -> dict[str, bytes]:
         return {p.name: p.read_bytes() for p in [page, *(page.parent / "report").iterdir()]}
 
-    assert everything() == everything()
+    first = everything(report(library, progress=lambda what, done, total: calls.append((what, done, total))))
+    return Twice(first, everything(ripieno.report(library)), calls)
+
+
+def test_the_same_run_gives_the_same_page_and_files(twice: Twice) -> None:
+    assert twice.first == twice.second
 
 
 def test_every_link_leads_to_a_file_and_every_file_is_linked(made: Made) -> None:
@@ -87,14 +108,9 @@ def test_every_link_leads_to_a_file_and_every_file_is_linked(made: Made) -> None
     assert {p.suffix for p in folder.iterdir()} == {".svg", ".png", ".csv"}
 
 
-def test_pictures_of_a_former_report_are_removed(tmp_path: Path) -> None:
-    library = make_run(tmp_path / "run", ("a", "b"), members=6)
-    old = tmp_path / "run" / "report" / "hyperparameter-gone.svg"
-    old.parent.mkdir()
-    old.write_text("<svg/>")
-    ripieno.report(library)
-    assert not old.exists()
-    assert (tmp_path / "run" / "report" / "hyperparameter-width.svg").exists()
+def test_pictures_of_a_former_report_are_removed(twice: Twice) -> None:
+    assert OLD not in twice.first
+    assert "hyperparameter-width.svg" in twice.first
 
 
 def test_ids_on_the_page_are_unique(made: Made) -> None:
@@ -146,14 +162,11 @@ def test_imported_members_without_costs_have_a_report_too(tmp_path: Path) -> Non
     assert "this run has no search" in page
 
 
-def test_progress_is_reported(tmp_path: Path) -> None:
-    calls: list[tuple[str, int, int]] = []
-    library = make_run(tmp_path / "run", ("a", "b"), members=6)
-    report(library, progress=lambda what, done, total: calls.append((what, done, total)))
-    stages = list(dict.fromkeys(what for what, *_ in calls))
+def test_progress_is_reported(twice: Twice) -> None:
+    stages = list(dict.fromkeys(what for what, *_ in twice.calls))
     assert stages == ["calibrating members", "explaining the front", "choosing for the paper's figures", "drawing"]
     for stage in stages:
-        steps = [(done, total) for what, done, total in calls if what == stage]
+        steps = [(done, total) for what, done, total in twice.calls if what == stage]
         assert steps == sorted(steps)
         assert steps[-1][0] == steps[-1][1], "it ends"
 
