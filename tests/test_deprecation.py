@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from ripieno.library import BackendReport, Library
 from ripieno.search import SCHEDULERS, Settings, find_space, simulate
 from ripieno.search.scheduler import TrialStep
 from ripieno.types import CascadeEffect, Dataset, Job, classification
+from tests.command_line import ripieno as command
 
 RENAMED = [
     ("ripieno.allocation", "Options", "AllocationOptions"),
@@ -110,13 +110,8 @@ def test_the_former_name_of_a_kind_of_cost_is_the_new_one(tmp_path: Path) -> Non
     assert front.cost == "euros"
     with pytest.warns(DeprecationWarning, match=r"Front\.kind is now cost"):
         assert front.kind == "euros"
-    done = subprocess.run(
-        [sys.executable, "-m", "ripieno", "front", str(tmp_path), "--kind", "euros", "--cv", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = command("front", tmp_path, "--kind", "euros", "--cv", "0")
+    assert done.returncode == 0
     assert done.stderr.count("note: --kind is now --cost; the old name goes with the next version.") == 1
     assert Library(tmp_path).front() == front
 

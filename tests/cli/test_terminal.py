@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+from tests.command_line import ripieno
 from tests.terminal import ESCAPES, in_terminal
 
 SMALL = ["--epochs", "3", "--space", "resnet-tiny", "--free", "off", "--pool", "inline"]
@@ -34,7 +33,7 @@ def test_ctrl_c_prints_that_work_is_kept_and_the_command_that_resumes(digit_fold
     assert "Finished work is kept" in plain
     resume = shlex.split(plain[plain.rindex("Resume with:") :].removeprefix("Resume with:"))
     assert resume == ["ripieno", *words]
-    resumed = subprocess.run([sys.executable, "-m", *resume], cwd=tmp_path, capture_output=True, text=True)
+    resumed = ripieno(*resume[1:], cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "members of 2 trials" in resumed.stdout
 

@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from ripieno.server import Client, start_in_thread
 from ripieno.train.checkpoint import fingerprint as trial_fingerprint
 from ripieno.types import Cascade, Ensemble, Front, Member, classification
 from ripieno.version1 import upgrade
+from tests.command_line import ripieno as command
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "expected.json").read_text())
@@ -89,12 +88,6 @@ def compare(found: Any, expected: Any) -> None:
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
     else:
         assert found == expected
-
-
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ripieno", *map(str, words)], capture_output=True, text=True, timeout=200, check=False
-    )
 
 
 def test_members_and_what_the_run_keeps_of_them_are_read(run: ripieno.Library) -> None:
