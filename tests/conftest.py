@@ -17,6 +17,8 @@ import pytest
 # one thread per library, before any of them is imported: the machine is small and tests must not fight
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+# trials in this process use every core; a thread that spins while it waits takes the core from the thread it waits for
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # a shell's background and nohup ignore Ctrl-C, children inherit that, and tests press it for them
 signal.signal(signal.SIGINT, signal.default_int_handler)
