@@ -233,6 +233,11 @@ class Member:
     """of `epoch`, as its trainer counts"""
 
     @property
+    def unit(self) -> str:
+        """Name of the unit that it is placed and run in: its backbone, with all members that share it, or its id."""
+        return self.backbone or self.id
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the last axis of its predictions."""
         return self.task.names

@@ -8,31 +8,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.backends.network_part import NetworkPart, part_input, part_output
 from ripieno.errors import EngineError
 from ripieno.types import Member
 
 
 class LoadedMember(ABC):
-    """A loaded member. Not thread-safe: one worker owns it."""
+    """A loaded member, or a part of one that shares a backbone. Not thread-safe: one worker owns it."""
 
-    member: Member
     _network: Any
     """the network of the library, None once closed"""
 
+    def _describe(self, member: Member, part: NetworkPart, features: int = 0) -> None:
+        """Set what it takes and gives; `features` is the number between backbone and head, for parts only."""
+        self.member, self.part = member, part
+        self.input, self.output = part_input(member, part, features), part_output(member, part, features)
+        self._shape, self._dtype = tuple(self.input.shape), np.dtype(self.input.dtype)
+
     def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Return predictions (batch, *member.task.output) of `images` (batch, *member.input.shape), of its dtype.
+        """Return outputs (batch, *output) of `images` (batch, *input.shape), of the dtype of `input`.
 
         Raises EngineError for other images, and once it is closed.
         """
-        member = self.member
-        if images.shape[1:] != tuple(member.input.shape) or images.dtype != np.dtype(member.input.dtype):
-            wanted = f"(batch, {', '.join(map(str, member.input.shape))}) {member.input.dtype}"
+        if images.shape[1:] != self._shape or images.dtype != self._dtype:
+            wanted = f"(batch, {', '.join(map(str, self._shape))}) {self.input.dtype}"
             got = f"{images.shape} {images.dtype}"
-            raise EngineError(f"{member.id} got images {got}, expected {wanted}; resize or convert them")
+            raise EngineError(f"{self.member.id} got images {got}, expected {wanted}; resize or convert them")
         if self._network is None:
-            raise EngineError(f"{member.id} is closed; load it again")
+            raise EngineError(f"{self.member.id} is closed; load it again")
         if not len(images):
-            return np.empty((0, *member.task.output), np.float32)
+            return np.empty((0, *self.output), np.float32)
         return self._run(np.ascontiguousarray(images))
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import Precision
 from ripieno.backends.loaded_member import LoadedMember
+from ripieno.backends.network_part import NetworkPart, backbone_file
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.types import Device, Member
 
@@ -31,6 +32,7 @@ class OnnxBackend(LoadedMember):
         *,
         backend: Literal["onnx", "tensorrt"] = "onnx",
         precision: Precision = "fp32",
+        part: NetworkPart = "whole",
     ) -> None:
         """Load `path` on `device` with `threads` threads within an operator and one across operators.
 
@@ -39,6 +41,7 @@ class OnnxBackend(LoadedMember):
         loaded.
         """
         runtime = require("onnxruntime")
+        path = backbone_file(path, member) if part == "backbone" else path
         if not path.exists():
             raise LibraryError(f"{path} does not exist; export {member.id} to ONNX first")
         options = runtime.SessionOptions()
@@ -60,13 +63,14 @@ class OnnxBackend(LoadedMember):
             raise LibraryError(f"{path} cannot be run by ONNX Runtime: {error_summary(error)}") from error
         if device.type == "cuda":
             _check_provider(self._network.get_providers()[0], device, backend)
-        self.member = member
         # ripieno's files use `images` and the kind's first output; an imported network may use other names
-        self._input = self._network.get_inputs()[0].name
-        self._output = self._network.get_outputs()[0].name
+        given, found = self._network.get_inputs()[0], self._network.get_outputs()[0]
+        self._names = given.name, [found.name]
+        self._describe(member, part, (given if part == "head" else found).shape[-1] if part != "whole" else 0)
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        predictions: NDArray[np.float32] = self._network.run([self._output], {self._input: images})[0]
+        given, found = self._names
+        predictions: NDArray[np.float32] = self._network.run(found, {given: images})[0]
         return predictions
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import Precision
 from ripieno.backends.loaded_member import LoadedMember
+from ripieno.backends.network_part import NetworkPart, backbone_file
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.types import Device, Member
 
@@ -28,7 +29,14 @@ class OpenVinoBackend(LoadedMember):
     """A member's ONNX file run by OpenVINO on a CPU."""
 
     def __init__(
-        self, path: Path, member: Member, device: Device, threads: int = 1, *, precision: Precision = "fp32"
+        self,
+        path: Path,
+        member: Member,
+        device: Device,
+        threads: int = 1,
+        *,
+        precision: Precision = "fp32",
+        part: NetworkPart = "whole",
     ) -> None:
         """Load `path` with `threads` threads in one stream, which stay on the cores of the calling thread.
 
@@ -40,6 +48,7 @@ class OpenVinoBackend(LoadedMember):
             raise EngineError(f"OpenVINO cannot use {device.name}, because it runs on cpu:0 only; use onnx or torch")
         if precision in _NEEDED and not can(precision):
             raise EngineError(f"this processor has no instructions for {precision}; use fp32 or int8")
+        path = backbone_file(path, member) if part == "backbone" else path
         if not path.exists():
             raise LibraryError(f"{path} does not exist; export {member.id} first")
         options = {
@@ -54,7 +63,8 @@ class OpenVinoBackend(LoadedMember):
             self._network: Any = compiled.create_infer_request()
         except Exception as error:  # its exceptions have no narrower base class
             raise LibraryError(f"{path} cannot be run by OpenVINO: {error_summary(error, line=-1)[:200]}") from error
-        self.member = member
+        inner = compiled.input(0) if part == "head" else compiled.output(0)
+        self._describe(member, part, inner.partial_shape[1].get_length() if part != "whole" else 0)
         self._tensor = _runtime().Tensor
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:

@@ -239,8 +239,8 @@ def _order(samples: _Samples, costs: Sequence[float], shares: NDArray[np.float64
 class CascadeState:
     """Progress of a request slice in a cascade."""
 
-    member: int
-    """index of the member that runs now"""
+    unit: int
+    """index of the unit that runs now"""
     total: Float32s
     """weighted sum of the predictions so far, (samples, outputs)"""
     weight: Float32s
@@ -252,13 +252,16 @@ class CascadeState:
     temperature: float
     """of the running means"""
     passed: list[int] = field(default_factory=list)
+    """members that have predicted"""
+    done: set[int] = field(default_factory=set)
+    """units that have run"""
 
     @classmethod
-    def begin(cls, member: int, samples: int, output: tuple[int, ...], temperature: float) -> CascadeState:
-        """Start with `member`, on all samples."""
+    def begin(cls, unit: int, samples: int, output: tuple[int, ...], temperature: float) -> CascadeState:
+        """Start with `unit`, on all samples."""
         zeros = np.zeros((samples, *output), np.float32)
         weight = np.zeros((samples, 1), np.float32)
-        return cls(member, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool), temperature)
+        return cls(unit, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool), temperature)
 
     def stop_sure(self, threshold: float, kind: TaskKind) -> None:
         """End the samples whose running mean has a confidence of at least `threshold`."""
@@ -275,40 +278,44 @@ class CascadeState:
 
 
 def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | None:
-    """Return the fault of the member that ran on a slice; None if its `predictions` (see `advance`) are all finite."""
+    """Return the first fault of the unit that ran on a slice; None if its `predictions` (see `advance`) are finite."""
     progress: CascadeState = request_slice.progress
-    if progress.member in request_slice.unwanted:
+    if request_slice.request.closed:
         return None
-    own = predictions[progress.member][progress.active]
-    if is_finite(own) or not len(bad := np.flatnonzero(~np.isfinite(own).all(axis=1))):
-        return None
-    return Fault(request_slice, progress.member, int(np.flatnonzero(progress.active)[bad[0]]))
+    for member in request_slice.request.plan.units.get(progress.unit, ()):
+        own = predictions[member][progress.active]
+        if not is_finite(own) and len(bad := np.flatnonzero(~np.isfinite(own).all(axis=1))):
+            return Fault(request_slice, member, int(np.flatnonzero(progress.active)[bad[0]]))
+    return None
 
 
 def advance(
     request_slice: RequestSlice, plan: ExecutionPlan, predictions: Float32s, shares: Float32s, kind: TaskKind
 ) -> list[tuple[int, int, int]]:
-    """Record the predictions of the member that ran, and return the next steps (member, start, stop) by position.
+    """Record the predictions of the unit that ran, and return the next steps (unit, start, stop) by position.
 
     `predictions` (members, samples, outputs) are those of the slots of the slice, `shares` (members,) the weights,
-    `kind` that of the task. The list is empty when all samples are sure or no member is left: then the request has its
+    `kind` that of the task. The list is empty when all samples are sure or no unit is left: then the request has its
     partial result.
     """
     assert plan.threshold is not None
     progress: CascadeState = request_slice.progress
-    if progress.member not in request_slice.unwanted:
-        share = shares[progress.member] or np.float32(LEAST)
-        progress.total[progress.active] += share * predictions[progress.member][progress.active]
+    progress.done.add(progress.unit)
+    members = plan.units.get(progress.unit, ())
+    for member in members:
+        share = shares[member] or np.float32(LEAST)
+        progress.total[progress.active] += share * predictions[member][progress.active]
         progress.weight[progress.active] += share
         progress.depth[progress.active] += 1
-        progress.passed.append(progress.member)
+        progress.passed.append(member)
+    if members:
         progress.stop_sure(plan.threshold, kind)
-    left = [m for m in plan.members if m not in progress.passed and m not in request_slice.unwanted]
+    left = [unit for unit in plan.units if unit not in progress.done]
     if not left or not progress.active.any():
         if progress.passed:
             request_slice.request.parts.append(progress.part(request_slice.offset))
         return []
-    progress.member = left[0]
+    progress.unit = left[0]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], progress.active.view(np.int8), [0]])))
     pairs = edges.reshape(-1, 2) + request_slice.start
     return [(left[0], int(start), int(stop)) for start, stop in pairs]

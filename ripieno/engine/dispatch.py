@@ -47,11 +47,15 @@ class _MemberLoss:
 
 
 class Dispatcher:
-    """Connection of ring, memory and workers; see the module docstring. Implements `WorkerEvents`."""
+    """Connection of ring, memory and workers; see the module docstring. Implements `WorkerEvents`.
+
+    `units` holds the members of each unit.
+    """
 
     def __init__(
         self,
         bundle: Bundle,
+        units: Sequence[Sequence[int]],
         ring: Ring,
         memory: Memory,
         event_loop: EventLoop,
@@ -59,10 +63,10 @@ class Dispatcher:
         min_members: int | None = None,
     ) -> None:
         self._ring, self._memory, self._event_loop, self._health = ring, memory, event_loop, health
-        self._kind = kind_of(bundle.task)
+        self._kind, self._units = kind_of(bundle.task), units
         self._combiner = EnsembleCombiner(bundle.ensemble, memory, self._kind)
         self._workers: Sequence[Worker] = ()
-        self.request_table = RequestTable(ring, bundle.ensemble.members, min_members, health.patience.deaths)
+        self.request_table = RequestTable(ring, bundle.ensemble.members, units, min_members, health.patience.deaths)
         # a large request is written in pieces, so that its first slots are freed while its last samples are written
         largest = max(instance.batch_size for worker in ring.workers for instance in worker.instances.values())
         piece = max(largest, ring.capacity // 4 // largest * largest)
@@ -136,18 +140,18 @@ class Dispatcher:
 
     # events of the workers (WorkerEvents)
 
-    def model_ready(self, worker: int, member: int, seconds: float) -> None:
-        """Record the `seconds` per sample of a member that was warmed up."""
+    def model_ready(self, worker: int, unit: int, seconds: float) -> None:
+        """Record the `seconds` per sample of a unit that was warmed up."""
         with self.request_table.lock:
-            self._ring.measured(worker, member, seconds)
+            self._ring.measured(worker, unit, seconds)
 
     def started(self, worker: int) -> None:
         """Record that a worker is up, and give it tasks."""
         now = time.monotonic()
         with self.request_table.lock:
             self._health.rose(worker, now)
-            for member in self._health.states[worker].members:
-                self.request_table.broken.pop(member, None)
+            for unit in self._health.states[worker].units:
+                self.request_table.broken.pop(unit, None)
             self._ring.worker_up(worker)
             self._schedule(now)
             if self._health.all_up:
@@ -165,7 +169,9 @@ class Dispatcher:
                     if assignment is None:
                         continue
                     if predictions is not None:
-                        self._memory.scatter(assignment.member, self._slots(assignment), predictions)
+                        slots = self._slots(assignment)
+                        for member, own in predictions:
+                            self._memory.scatter(member, slots, own)
                     self.request_table.tally.count(assignment, seconds)
                     if self.traced:
                         self._trace(assignment, now - seconds, now)
@@ -186,15 +192,15 @@ class Dispatcher:
             if table.over:
                 return
             abandoned, finished = self._ring.release(worker)
-            losses = [(request_slice.request, member) for request_slice, member in abandoned]
-            for member in self._health.died(worker, now):
-                table.broken[member] = cause
-                losses += [(request, member) for request in table.requests if member in request.plan.members]
-            for request, member in losses:
-                was_open = not request.closed
-                finished += table.lose(request, member)
+            losses = [(request_slice.request, unit) for request_slice, unit in abandoned]
+            for unit in self._health.died(worker, now):
+                table.broken[unit] = cause
+                losses += [(request, unit) for request in table.requests if unit in request.plan.units]
+            for request, unit in losses:
+                was_open, members = not request.closed, self._units[unit]
+                finished += table.lose(request, members)
                 if was_open and request.closed:
-                    failed[request] = table.lost(member, cause)
+                    failed[request] = table.lost(members[0], cause)
             table.tally.failed += len(failed)
             self._schedule(now)
         for request, message in failed.items():
@@ -213,7 +219,7 @@ class Dispatcher:
     def _tasks(self, assignments: Sequence[BatchAssignment]) -> list[RunBatch]:
         """Return the tasks of assignments; a worker reports a task together with the next one if that is short."""
         hold = [assignment.seconds < SHORT for assignment in assignments[1:]] + [False]
-        return [RunBatch(a.id, a.member, self._slots(a), held) for a, held in zip(assignments, hold, strict=True)]
+        return [RunBatch(a.id, a.unit, self._slots(a), held) for a, held in zip(assignments, hold, strict=True)]
 
     def _slots(self, assignment: BatchAssignment) -> tuple[tuple[int, int], ...]:
         capacity = self._ring.capacity
@@ -226,11 +232,11 @@ class Dispatcher:
             if request.closed:
                 return
             plan = request.plan
-            members = plan.members if plan.threshold is None else plan.members[:1]
-            request_slice = self._ring.enqueue(request, offset, count, members, now)
+            units = plan.units if plan.threshold is None else (next(iter(plan.units)),)
+            request_slice = self._ring.enqueue(request, offset, count, units, now)
             if plan.threshold is not None:
                 output = self._memory.predictions.shape[2:]
-                request_slice.progress = CascadeState.begin(members[0], count, output, plan.temperature)
+                request_slice.progress = CascadeState.begin(next(iter(plan.units)), count, output, plan.temperature)
             request.slices.append(request_slice)
             self.request_table.requests.add(request)
             self._schedule(now)
@@ -250,12 +256,11 @@ class Dispatcher:
 
     def _trace(self, assignment: BatchAssignment, began: float, ended: float) -> None:
         for request_slice, start, stop in self._ring.pieces(assignment.ranges):
-            steps = request_slice.request.steps
-            if steps is not None:
-                member, arrival = self.request_table.names[assignment.member], request_slice.arrival
-                steps.append(
-                    InferenceStep(member, assignment.worker, stop - start, arrival, max(began, arrival), ended)
-                )
+            request, arrival = request_slice.request, request_slice.arrival
+            if request.steps is not None:
+                times = arrival, max(began, arrival), ended
+                names = [self.request_table.names[m] for m in request.plan.units.get(assignment.unit, ())]
+                request.steps += [InferenceStep(name, assignment.worker, stop - start, *times) for name in names]
 
     # inner: answers
 
@@ -296,7 +301,7 @@ class Dispatcher:
         request = fault.request_slice.request
         if request.closed:
             return
-        loss.finished += self.request_table.lose(request, fault.member)
+        loss.finished += self.request_table.lose(request, (fault.member,))
         if request.closed:
             self.request_table.tally.failed += 1
             loss.failed.append(
@@ -304,17 +309,17 @@ class Dispatcher:
             )
 
     def _advance_cascade(self, request_slice: RequestSlice, loss: _MemberLoss) -> bool:
-        """Take one step of a cascade; return whether a further member runs on samples of the slice."""
+        """Take one step of a cascade; return whether a further unit runs on samples of the slice."""
         slot = request_slice.start % self._ring.capacity
         predictions = self._memory.predictions[:, slot : slot + request_slice.stop - request_slice.start]
-        if fault := check_step(request_slice, predictions):
+        while fault := check_step(request_slice, predictions):
             self._drop_member(fault, loss)
             if request_slice.request.closed:
                 return False
         shares = self._combiner.weights(range(len(predictions))).astype(np.float32)
         steps = advance(request_slice, request_slice.request.plan, predictions, shares, self._kind)
-        for member, start, stop in steps:
-            self._ring.extend(request_slice, member, start, stop)
+        for unit, start, stop in steps:
+            self._ring.extend(request_slice, unit, start, stop)
         if steps:
             self._schedule(time.monotonic())
         return bool(steps)
@@ -342,7 +347,8 @@ class Dispatcher:
             if request_slice.offset in known:
                 continue
             state: CascadeState | None = request_slice.progress
-            done = tuple(state.passed if state else (m for m in plan.members if not request_slice.left[m]))
+            left = {m for unit, own in plan.units.items() if request_slice.left[unit] for m in own}
+            done = tuple(state.passed if state else (m for m in plan.members if m not in left))
             if not done:
                 return None
             if state:

@@ -3,7 +3,8 @@
 The life of a request:
 
 1. `submit` checks the images and writes them once into the ring (`ring_memory`).
-2. The ring's bookkeeping (`ring`) gives every idle worker the next batch of one of its members.
+2. The ring's bookkeeping (`ring`) gives every idle worker the next batch of one of its units: a member, or the members
+   that share a backbone.
 3. A worker (`worker`, `process_worker`, `worker_main`) predicts the batch with its loaded models (`model_runner`).
 4. When the last member has predicted a slice, its predictions are combined (`combiner`) and its slots are freed.
 5. The last slice of a request resolves its future.
@@ -48,8 +49,9 @@ from ripieno.engine.worker import ThreadWorker, Worker
 from ripieno.engine.worker_config import (
     capacity_of,
     check_free_memory,
-    instance_config,
+    instance_configs,
     isolation_of,
+    units_of,
     worker_config,
     workers_of,
 )
@@ -89,7 +91,8 @@ class Engine:
         self.bundle = read_bundle(bundle, trusted)
         config = update(config or EngineConfig(), settings)
         self.cascade = cascade if isinstance(cascade, Cascade) else self.bundle.cascade if cascade else None
-        self._plans = PlanCache(self.bundle, self.cascade)
+        units = units_of(self.bundle)
+        self._plans = PlanCache(self.bundle, self.cascade, units)
         self._indices = self._plans.indices
         groups = workers_of(self.bundle)
         self.isolation = config.isolation if config.isolation != "auto" else isolation_of(self.bundle, len(groups))
@@ -97,11 +100,11 @@ class Engine:
         check_free_memory(self.bundle, self.isolation)
         if self.isolation == "process":
             load_name(load)  # fail before anything is opened if another process cannot import it
-        instances = [[instance_config(self.bundle, p) for p in group] for group in groups]
+        instances = [instance_configs(self.bundle, group, units) for group in groups]
         largest = max(instance.batch_size for worker in instances for instance in worker)
         ring = Ring(
             config.capacity or capacity_of(self.bundle, largest),
-            len(self._indices),
+            len(units),
             instances,
             ahead=AHEAD[self.isolation],
             second=self.isolation == "process",
@@ -120,10 +123,10 @@ class Engine:
         # the share of one thread cannot be measured; the driver limits the memory of a GPU
         limited = self.isolation == "process"
         memory_limits = [c.memory_limit if limited and c.device.type == "cpu" else 0 for c in configs]
-        members = [tuple(instance.member for instance in own) for own in instances]
-        self._health = HealthMonitor(members, config.patience, self._event_loop, memory_limits)
+        held = [tuple(instance.unit for instance in own) for own in instances]
+        self._health = HealthMonitor(held, config.patience, self._event_loop, memory_limits)
         self._dispatcher = Dispatcher(
-            self.bundle, ring, self._memory, self._event_loop, self._health, config.min_members
+            self.bundle, units, ring, self._memory, self._event_loop, self._health, config.min_members
         )
         self._closed = False
         self._is_foreign = False

@@ -17,14 +17,14 @@ from ripieno.engine.worker import Worker
 class WorkerHealth:
     """State of a worker."""
 
-    members: tuple[int, ...]
+    units: tuple[int, ...]
     up: bool = False
     waiting: bool = True
     """True while its start is scheduled"""
     consecutive_failures: int = 0
     """deaths since its last finished task"""
     failed_starts: int = 0
-    """deaths since it was last up; they count against its members, deaths while up against the samples of its task"""
+    """deaths since it was last up; they count against its units, deaths while up against the samples of its task"""
     restarts: int = 0
     last_activity: float = field(default_factory=time.monotonic)
     """time at which it last started, came up, or finished a task"""
@@ -38,14 +38,14 @@ class HealthMonitor:
 
     def __init__(
         self,
-        members: Sequence[tuple[int, ...]],
+        units: Sequence[tuple[int, ...]],
         patience: RestartPolicy,
         event_loop: EventLoop,
         memory_limits: Sequence[int] = (),
     ) -> None:
-        """Set up the states; `memory_limits` are bytes of each worker's process, 0 for no limit (the default)."""
-        self._memory_limits = memory_limits or (0,) * len(members)
-        self.states = [WorkerHealth(own) for own in members]
+        """Set up the states of workers with these `units`; `memory_limits` are bytes of each worker's process, 0 for no limit (the default)."""
+        self._memory_limits = memory_limits or (0,) * len(units)
+        self.states = [WorkerHealth(own) for own in units]
         self.patience = patience
         self._event_loop = event_loop
         self._workers: Sequence[Worker] = ()
@@ -86,7 +86,7 @@ class HealthMonitor:
     def died(self, worker: int, now: float) -> list[int]:
         """Schedule the restart of a dead worker, at once or after a wait.
 
-        Returns the members that are unavailable for now: all their workers died too often before they came up.
+        Returns the units that are unavailable for now: all their workers died too often before they came up.
         """
         state = self.states[worker]
         state.failed_starts += not state.up
@@ -97,14 +97,14 @@ class HealthMonitor:
         if state.failed_starts > 1:
             wait = min(wait * 2 ** (state.failed_starts - 2), self.patience.longest_back_off)
         self._event_loop.at(now + wait, lambda: self._start(worker))
-        return [member for member in state.members if self._is_failing(member)]
+        return [unit for unit in state.units if self._is_failing(unit)]
 
     def gives_up(self, worker: int) -> bool:
         """Return whether a worker died too often before it came up."""
         return self.states[worker].failed_starts >= self.patience.deaths
 
-    def _is_failing(self, member: int) -> bool:
-        holders = [state for state in self.states if member in state.members]
+    def _is_failing(self, unit: int) -> bool:
+        holders = [state for state in self.states if unit in state.units]
         return all(not state.up and state.failed_starts >= self.patience.deaths for state in holders)
 
     def _start(self, worker: int) -> None:

@@ -34,10 +34,10 @@ class WorkerSetup:
 
 
 class RunBatch(msgspec.Struct, frozen=True, array_like=True):
-    """Task: predict the samples in `slots` with `member`."""
+    """Task: predict the samples in `slots` with `unit`."""
 
     assignment: int
-    member: int
+    unit: int
     slots: tuple[tuple[int, int], ...]
     hold: bool = False
     """True if its report may wait for that of the next task, which is short"""
@@ -47,9 +47,9 @@ class MessageKind(IntEnum):
     """Kinds of messages from a worker."""
 
     READY = 1
-    """`member` takes `seconds` per sample"""
+    """`unit` takes `seconds` per sample"""
     UP = 2
-    """all members are ready"""
+    """all units are ready"""
     DONE = 3
     """the predictions of `assignment` are written; it took `seconds`"""
     FAILED = 4
@@ -60,7 +60,7 @@ class WorkerMessage(msgspec.Struct, frozen=True, array_like=True):
     """Message from a worker."""
 
     kind: MessageKind
-    member: int = 0
+    unit: int = 0
     assignment: int = 0
     seconds: float = 0.0
     text: str = ""

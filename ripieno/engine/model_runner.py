@@ -1,4 +1,7 @@
-"""The loaded models of a worker, in a thread or a process. Imports only NumPy and the backend of the members."""
+"""The loaded models of a worker, in a thread or a process. Imports only NumPy and the backend of the members.
+
+Members that share a backbone are one unit: the backbone runs once a batch, then the head of each member.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends import Backend, runtime
+from ripieno.backends import Backend, load_unit, runtime
+from ripieno.backends.network_part import backbone_file
+from ripieno.backends.shared_backbone import SharedBackbone
 from ripieno.engine.ring_memory import Memory, Slots
 from ripieno.errors import EngineError, RipienoError
 from ripieno.resources import trim_heap
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.types import Device, Member
 
-Load = Callable[[str, Path, Member, Device, int], Backend]
-"""Signature of `ripieno.backends.load`."""
+Load = Callable[..., Backend]
+"""Signature of `ripieno.backends.load`: backend, path, member, device, threads. `trusted` and `part` are passed as keywords,
+and only where they are needed."""
+MemberOutput = tuple[int, NDArray[np.float32]]
+"""Index of a member, and its predictions (samples, *task.output) of a batch."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Member of a worker: its index in the ensemble and its file."""
+    """Member of a worker: its index in the ensemble, the index of its unit, and its file."""
 
     index: int
+    unit: int
     member: Member
     path: Path
     backend: str = ""
@@ -38,7 +47,7 @@ class ModelSpec:
     batch_size: int = 1
     """most samples in one batch"""
     stamp: tuple[int, ...] = ()
-    """fingerprint of its file when the engine was opened, by `stamp_of`"""
+    """fingerprint of its files when the engine was opened, by `stamp_of`"""
     temperature: float = 1.0
     """of its predictions"""
 
@@ -58,13 +67,14 @@ class WorkerConfig:
     """most bytes that it may use; 0: no limit was planned"""
 
 
-def stamp_of(path: Path) -> tuple[int, ...]:
-    """Return the inode, size and times of a file, which change with its content; empty if it does not exist."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def stamp_of(path: Path, member: Member) -> tuple[int, ...]:
+    """Return the inode, size and times of the files of `member`, which change with their content; none if absent."""
+    stamp: list[int] = []
+    for file in dict.fromkeys((path, backbone_file(path, member) if member.backbone else path)):
+        with contextlib.suppress(OSError):
+            status = os.stat(file)
+            stamp += status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return tuple(stamp)
 
 
 def find_load(name: str) -> Load:
@@ -111,54 +121,69 @@ class ModelRunner:
 
     def __init__(self, load: Load, config: WorkerConfig, memory: Memory) -> None:
         self._memory = memory
-        self._backends: dict[int, Backend] = {}
-        self._temperatures = {spec.index: spec.temperature for spec in config.models}
-        self._largest = {spec.index: spec.batch_size for spec in config.models if config.device.type == "cuda"}
+        self._backends: dict[int, Backend | SharedBackbone] = {}
+        """by unit"""
+        self._specs: dict[int, list[ModelSpec]] = {}
+        for spec in config.models:
+            self._specs.setdefault(spec.unit, []).append(spec)
+        self._largest = {spec.unit: spec.batch_size for spec in config.models if config.device.type == "cuda"}
         if config.cores:
             os.sched_setaffinity(0, config.cores)
         load = with_trusted(load, config.trusted)
         try:
-            for spec in config.models:
-                if stamp_of(spec.path) != spec.stamp:  # a restarted worker must predict as the running ones
-                    raise EngineError(f"{spec.path} has changed since the engine was opened. Open the engine again.")
-                backend = spec.backend or config.backend
-                self._backends[spec.index] = load(backend, spec.path, spec.member, config.device, config.threads)
+            for unit, specs in self._specs.items():
+                for spec in specs:
+                    if stamp_of(spec.path, spec.member) != spec.stamp:  # a restarted worker must predict as running ones
+                        raise EngineError(f"{spec.path} has changed since the engine was opened. Open the engine again.")
+                models = [(spec.path, spec.member) for spec in specs]
+                self._backends[unit] = load_unit(
+                    load, specs[0].backend or config.backend, models, config.device, config.threads
+                )
         except BaseException:
             self.close()
             raise
 
     def warm_up(self) -> dict[int, float]:
-        """Run every member on one blank sample, twice; return the seconds of the second run by member index.
+        """Run every unit on one blank sample, twice; return the seconds of the second run by its index.
 
         On a GPU each first runs on its largest batch: TensorRT rebuilds the engine for every batch that is larger than
         those before. This takes a minute or more and must not happen while serving.
         """
         blank = np.zeros((1, *self._memory.samples.shape[1:]), self._memory.samples.dtype)
         seconds = {}
-        for index, backend in self._backends.items():
-            if index in self._largest:
-                backend.infer(np.repeat(blank, self._largest[index], axis=0))
-            shape, expected = backend.infer(blank).shape, (1, *self._memory.predictions.shape[2:])
-            if shape != expected:
-                raise EngineError(f"The prediction for one sample has shape {shape}, expected {expected}.")
+        for unit in self._backends:
+            if unit in self._largest:
+                self._infer(unit, np.repeat(blank, self._largest[unit], axis=0))
+            expected = (1, *self._memory.predictions.shape[2:])
+            for predictions in self._infer(unit, blank):
+                if predictions.shape != expected:
+                    raise EngineError(
+                        f"The prediction for one sample has shape {predictions.shape}, expected {expected}."
+                    )
             start = time.perf_counter()
-            backend.infer(blank)
-            seconds[index] = time.perf_counter() - start
+            self._infer(unit, blank)
+            seconds[unit] = time.perf_counter() - start
         trim_heap()
         return seconds
 
-    def run(self, member: int, slots: Slots) -> tuple[NDArray[np.float32], float]:
-        """Predict the samples in `slots` with `member`; return the predictions at its temperature, and the seconds.
+    def run(self, unit: int, slots: Slots) -> tuple[list[MemberOutput], float]:
+        """Predict the samples in `slots` with all members of `unit`, each at its temperature; return also the seconds.
 
         Predictions that are not all finite are returned as they are: the clip would hide negative infinity.
         """
         images = self._memory.gather(slots)
         start = time.perf_counter()
-        predictions = self._backends[member].infer(images)
-        temperature = self._temperatures[member]
-        if temperature != 1.0 and np.isfinite(predictions).all():
-            predictions = apply_temperature(predictions, temperature)
-        return predictions, time.perf_counter() - start
+        outputs = []
+        for spec, predictions in zip(self._specs[unit], self._infer(unit, images), strict=True):
+            if spec.temperature != 1.0 and np.isfinite(predictions).all():
+                predictions = apply_temperature(predictions, spec.temperature)
+            outputs.append((spec.index, predictions))
+        return outputs, time.perf_counter() - start
+
+    def _infer(self, unit: int, images: NDArray[np.generic]) -> Sequence[NDArray[np.float32]]:
+        """Return the predictions of each member of `unit`."""
+        backend = self._backends[unit]
+        return backend.infer_each(images) if isinstance(backend, SharedBackbone) else (backend.infer(images),)
 
     def close(self) -> None:
         """Free the members."""

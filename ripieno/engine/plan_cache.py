@@ -17,8 +17,9 @@ from ripieno.types import Bundle, Cascade
 class PlanCache:
     """Execution plans of requests, by default with `cascade`. Raises EngineError when it does not fit the bundle."""
 
-    def __init__(self, bundle: Bundle, cascade: Cascade | None) -> None:
+    def __init__(self, bundle: Bundle, cascade: Cascade | None, units: Sequence[Sequence[int]]) -> None:
         self._bundle, self._cascade = bundle, cascade
+        self._unit_of = {member: unit for unit, members in enumerate(units) for member in members}
         self.indices = {member: i for i, member in enumerate(bundle.ensemble.members)}
         """by member's id"""
         self._known: dict[tuple[object, ...], ExecutionPlan] = {}
@@ -61,10 +62,20 @@ class PlanCache:
         alone = len(names) == 1 < len(self.indices)
         temperature = 1.0 if alone else self._bundle.ensemble.temperature
         if not cascade:
-            return ExecutionPlan(tuple(sorted(self.indices[m] for m in names)), spread, each, None, temperature)
+            chosen = tuple(sorted(self.indices[m] for m in names))
+            return ExecutionPlan(chosen, spread, each, None, temperature, self._units(chosen))
         if self._cascade is None:
             raise EngineError("This engine has no cascade. Plan one with `ripieno cascade RUN BUNDLE`.")
         if spread or each:
             raise EngineError("A cascade returns the mean only. Request neither spread nor member predictions with it.")
         order = tuple(self.indices[m] for m in self._cascade.order if m in names)
-        return ExecutionPlan(order, threshold=self._cascade.threshold, temperature=temperature)
+        threshold = self._cascade.threshold
+        return ExecutionPlan(order, threshold=threshold, temperature=temperature, units=self._units(order))
+
+    def _units(self, members: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """Return `members` by unit, the unit of the first member first."""
+        units: dict[int, tuple[int, ...]] = {}
+        for member in members:
+            unit = self._unit_of[member]
+            units[unit] = (*units.get(unit, ()), member)
+        return units

@@ -149,7 +149,7 @@ class ProcessWorker:
                 if message.kind is MessageKind.DONE:
                     reports.append((message.assignment, message.seconds, None))
                 elif message.kind is MessageKind.READY:
-                    self._events.model_ready(self._index, message.member, message.seconds)
+                    self._events.model_ready(self._index, message.unit, message.seconds)
                 elif message.kind is MessageKind.UP:
                     self._up = True
                     self._events.started(self._index)

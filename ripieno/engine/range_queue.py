@@ -1,4 +1,4 @@
-"""Queue of the position ranges that one member has yet to predict, front first. Pure."""
+"""Queue of the position ranges that one unit has yet to predict, front first. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RangeQueue:
         self.waiting = 0
         """samples in all ranges"""
         self.rate = 0.0
-        """last measured seconds per sample of the member; 0 while unknown"""
+        """last measured seconds per sample of the unit; 0 while unknown"""
 
     def __bool__(self) -> bool:
         return bool(self._ranges)

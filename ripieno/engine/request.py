@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -31,6 +32,15 @@ class ExecutionPlan(NamedTuple):
     """with a cascade: members run in turn, on samples that are not yet sure"""
     temperature: float = 1.0
     """of the combined predictions"""
+    units: Mapping[int, tuple[int, ...]] = MappingProxyType({})
+    """the members by unit, in the order in which units run in a cascade; a unit predicts with all its members, of which
+    these are wanted"""
+
+    def without(self, members: Collection[int]) -> ExecutionPlan:
+        """Return the plan without `members`; units of which no member is left are not run."""
+        left = {unit: tuple(m for m in own if m not in members) for unit, own in self.units.items()}
+        remaining = tuple(m for m in self.members if m not in members)
+        return self._replace(members=remaining, units={unit: own for unit, own in left.items() if own})
 
 
 class PartialResult(NamedTuple):

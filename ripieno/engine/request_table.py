@@ -17,9 +17,11 @@ from ripieno.errors import EngineError
 
 
 class RequestTable:
-    """Requests in flight on `ring`; `names` are the ids of the members."""
+    """Requests in flight on `ring`; `names` are the ids of the members, `units` the members of each unit."""
 
-    def __init__(self, ring: Ring, names: Sequence[str], min_members: int | None, deaths: int) -> None:
+    def __init__(
+        self, ring: Ring, names: Sequence[str], units: Sequence[Sequence[int]], min_members: int | None, deaths: int
+    ) -> None:
         self.ring, self.names = ring, names
         self._min_members, self._deaths = min_members, deaths
         self.lock = threading.Lock()
@@ -29,12 +31,12 @@ class RequestTable:
         """requests that wait for room, not or only partly in the ring"""
         self.requests: set[Request] = set()
         self.broken: dict[int, str] = {}
-        """members that cannot be loaded for now, with the cause"""
+        """units that cannot be loaded for now, with the cause"""
         self.closed = ""
         """reason why no more requests are accepted; empty while open"""
         self.drains = False
         """True while requests that are partly in the ring may still be completed"""
-        self.tally = EngineCounters(len(names), len(ring.workers))
+        self.tally = EngineCounters(units, len(ring.workers))
 
     @property
     def pending(self) -> int:
@@ -57,10 +59,11 @@ class RequestTable:
         if request.closed:
             return
         self.check_open(request)
-        for member in [m for m in request.plan.members if m in self.broken] if self.broken else ():
-            self.lose(request, member)
+        for unit in [u for u in request.plan.units if u in self.broken] if self.broken else ():
+            members = request.plan.units[unit]
+            self.lose(request, members)
             if request.closed:
-                raise EngineError(self.lost(member, self.broken[member]))
+                raise EngineError(self.lost(members[0], self.broken[unit]))
 
     def wrote(self, request: Request, samples: int) -> None:
         """Count written samples of a queued request; the last ones remove it from the queue."""
@@ -85,24 +88,25 @@ class RequestTable:
         """Stop predicting a request; its slots are freed when workers have finished the running tasks."""
         self._forget(request)
         for request_slice in request.slices:
-            if not request_slice.freed and self.ring.cancel(request_slice, range(len(self.names))):
+            if not request_slice.freed and self.ring.cancel(request_slice, range(len(self.ring.units))):
                 self.ring.free(request_slice)
         self.say_room()
 
-    def lose(self, request: Request, member: int) -> list[RequestSlice]:
-        """Remove a member from a request, or drop the request if too few remain. Return the slices this finishes."""
-        if request.closed or member not in request.plan.members:
+    def lose(self, request: Request, members: Sequence[int]) -> list[RequestSlice]:
+        """Remove members from a request, or drop the request if too few remain. Return the slices this finishes."""
+        before, plan = request.plan, request.plan.without(members)
+        if request.closed or len(plan.members) == len(before.members):
             return []
-        remaining = tuple(m for m in request.plan.members if m != member)
-        if self._min_members is None or len(remaining) < max(1, self._min_members):
+        if self._min_members is None or len(plan.members) < max(1, self._min_members):
             self.drop(request)
             return []
-        request.plan = request.plan._replace(members=remaining)
+        request.plan = plan
         request.partial = True
+        gone = [unit for unit in before.units if unit not in plan.units]
         return [
             request_slice
             for request_slice in request.slices
-            if not request_slice.freed and self.ring.cancel(request_slice, [member])
+            if not request_slice.freed and self.ring.cancel(request_slice, gone)
         ]
 
     def lost(self, member: int, cause: str) -> str:

@@ -13,15 +13,12 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ripieno.engine.messages import RunBatch
-from ripieno.engine.model_runner import Load, ModelRunner, WorkerConfig, describe
+from ripieno.engine.model_runner import Load, MemberOutput, ModelRunner, WorkerConfig, describe
 from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineError
 
-Report = tuple[int, float, "NDArray[np.float32] | None"]
+Report = tuple[int, float, Sequence[MemberOutput] | None]
 """Finished assignment: its id, its seconds, and the predictions unless they are already in place."""
 
 _END: Sequence[RunBatch] = ()
@@ -31,8 +28,8 @@ _END: Sequence[RunBatch] = ()
 class WorkerEvents(Protocol):
     """Callbacks of workers; any thread may call them."""
 
-    def model_ready(self, worker: int, member: int, seconds: float) -> None:
-        """Report that a member is ready, and takes `seconds` per sample in this worker."""
+    def model_ready(self, worker: int, unit: int, seconds: float) -> None:
+        """Report that a unit is ready, and takes `seconds` per sample in this worker."""
 
     def started(self, worker: int) -> None:
         """Report that all members of the worker are ready."""
@@ -121,14 +118,14 @@ class ThreadWorker:
         reports: list[Report] = []
         try:
             runner = ModelRunner(self._load, self._config, self._memory)
-            for member, seconds in runner.warm_up().items():
-                events.model_ready(index, member, seconds)
+            for unit, seconds in runner.warm_up().items():
+                events.model_ready(index, unit, seconds)
             if self._inbox is inbox:
                 events.started(index)
             loading = False
             while tasks := inbox.get():
                 for task in tasks:
-                    predictions, seconds = runner.run(task.member, task.slots)
+                    predictions, seconds = runner.run(task.unit, task.slots)
                     reports.append((task.assignment, seconds, predictions))
                     if not task.hold:
                         # clear the list first: a report that raises must not be sent again below

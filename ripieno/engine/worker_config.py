@@ -47,11 +47,42 @@ def workers_of(bundle: Bundle) -> list[list[Placement]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def instance_config(bundle: Bundle, placement: Placement) -> InstanceConfig:
-    """Return the ring's configuration of a placement."""
-    member = bundle.ensemble.members.index(placement.member)
-    small = placement.device.startswith("cpu")
-    return InstanceConfig(member, placement.batch_size, FLOOR if small else placement.batch_size)
+def units_of(bundle: Bundle) -> tuple[tuple[int, ...], ...]:
+    """Return the units of an ensemble: the indices of the members of each, in the ensemble's order."""
+    members = {member.id: member for member in bundle.members}
+    units: dict[str, list[int]] = {}
+    for index, name in enumerate(bundle.ensemble.members):
+        units.setdefault(members[name].unit, []).append(index)
+    return tuple(tuple(indices) for indices in units.values())
+
+
+def instance_configs(
+    bundle: Bundle, group: Sequence[Placement], units: Sequence[Sequence[int]]
+) -> list[InstanceConfig]:
+    """Return the ring's configurations of the units in a worker.
+
+    Raises EngineError when a member of a unit is absent from the worker, or has another batch size or backend.
+    """
+    placed = {bundle.ensemble.members.index(p.member): p for p in group}
+    configs = []
+    for unit, members in enumerate(units):
+        first = next((placed[m] for m in members if m in placed), None)
+        if first is None:
+            continue
+        for index in members:
+            if index not in placed or _terms(bundle, placed[index]) != _terms(bundle, first):
+                apart = bundle.ensemble.members[index]
+                raise EngineError(
+                    f"{first.member} and {apart} share a backbone, but differ in their placements on {first.device}: "
+                    "expected equal workers, batch sizes and backends. Allocate again."
+                )
+        small = first.device.startswith("cpu")
+        configs.append(InstanceConfig(unit, first.batch_size, FLOOR if small else first.batch_size))
+    return configs
+
+
+def _terms(bundle: Bundle, placement: Placement) -> tuple[int, str]:
+    return placement.batch_size, backend_of(bundle, placement.member, placement.device)
 
 
 def worker_config(bundle: Bundle, group: Sequence[Placement], groups: Sequence[Sequence[Placement]]) -> WorkerConfig:
@@ -67,23 +98,27 @@ def worker_config(bundle: Bundle, group: Sequence[Placement], groups: Sequence[S
     repeated = device.cores * (threads * len(lanes))
     members = {member.id: member for member in bundle.members}
     temperatures = dict(zip(bundle.ensemble.members, bundle.ensemble.temperatures, strict=False))  # none: all are 1
-    specs = tuple(
-        ModelSpec(
-            bundle.ensemble.members.index(p.member),
-            members[p.member],
-            model_path(bundle, p.member, p.device),
-            backend_of(bundle, p.member, p.device),
-            p.batch_size,
-            stamp_of(model_path(bundle, p.member, p.device)),
-            temperatures.get(p.member, 1.0),
+    unit_of = {index: unit for unit, indices in enumerate(units_of(bundle)) for index in indices}
+    specs = []
+    for p in group:
+        index, path = bundle.ensemble.members.index(p.member), model_path(bundle, p.member, p.device)
+        specs.append(
+            ModelSpec(
+                index,
+                unit_of[index],
+                members[p.member],
+                path,
+                backend_of(bundle, p.member, p.device),
+                p.batch_size,
+                stamp_of(path, members[p.member]),
+                temperatures.get(p.member, 1.0),
+            )
         )
-        for p in group
-    )
     cores = repeated[place * threads : (place + 1) * threads]
     limit = memory_limit_of(bundle, device, group[0].lane)
     if limit and device.type == "cuda":  # without a limit a backend takes all free memory of a GPU
         device = dataclasses.replace(device, memory=limit)
-    return WorkerConfig(bundle.backend, device, threads, cores, specs, bundle.trusted, limit)
+    return WorkerConfig(bundle.backend, device, threads, cores, tuple(specs), bundle.trusted, limit)
 
 
 def memory_limit_of(bundle: Bundle, device: Device, lane: int) -> int:

@@ -70,9 +70,10 @@ def _serve(descriptor: int, channel: socket.socket) -> None:
         channel.send(pack([WorkerMessage(MessageKind.UP)]))
         while message := channel.recv(LONGEST):
             for task in unpack_tasks(message):
-                predictions, seconds = runner.run(task.member, task.slots)
-                memory.scatter(task.member, task.slots, predictions)
-                messages.append(WorkerMessage(MessageKind.DONE, task.member, task.assignment, seconds))
+                predictions, seconds = runner.run(task.unit, task.slots)
+                for member, own in predictions:
+                    memory.scatter(member, task.slots, own)
+                messages.append(WorkerMessage(MessageKind.DONE, task.unit, task.assignment, seconds))
                 if not task.hold:
                     channel.send(pack(messages))
                     messages = []

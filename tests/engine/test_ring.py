@@ -43,8 +43,8 @@ def test_every_member_predicts_every_sample_once_and_then_the_slice_is_finished(
     while assignments:
         for assignment in assignments:
             positions = {p for start, stop in assignment.ranges for p in range(start, stop)}
-            assert not positions & seen[assignment.member]
-            seen[assignment.member] |= positions
+            assert not positions & seen[assignment.unit]
+            seen[assignment.unit] |= positions
             finished += some.complete(assignment.id, 0.001)
         assignments = flat(some.schedule(0.0))
     assert seen == {0: set(range(6)), 1: set(range(6))}
@@ -87,11 +87,11 @@ def test_the_member_that_is_behind_goes_first_and_among_equals_the_longest():
     some.measured(0, 1, 0.003)
     some.enqueue("a", 0, 4, [0, 1], 0.0)
     (longest,) = flat(some.schedule(0.0))
-    assert longest.member == 1
+    assert longest.unit == 1
     some.enqueue("b", 0, 4, [0, 1], 0.0)
     some.complete(longest.id, 0.012)
     (behind,) = flat(some.schedule(0.0))
-    assert behind.member == 0
+    assert behind.unit == 0
 
 
 def test_idle_workers_share_the_last_work_evenly():
@@ -141,7 +141,7 @@ def test_what_is_due_first_is_what_waits_longest_whichever_member_it_waits_for(f
     assert not some.schedule(10.25)
     assert some.next_deadline() == 10.5
     (assignment,) = flat(some.schedule(10.5))
-    assert assignment.member == first
+    assert assignment.unit == first
     some.complete(assignment.id, 0.001)
     assert some.next_deadline() == 10.75
 
@@ -161,7 +161,7 @@ def test_what_is_past_due_behind_a_busy_worker_hides_nothing_that_comes_due_late
     assert not some.schedule(10.25)
     assert some.next_deadline(10.25) == 10.75
     assert some.next_deadline(10.75) is None
-    assert flat(some.schedule(10.75))[0].member == 1
+    assert flat(some.schedule(10.75))[0].unit == 1
 
 
 def test_a_full_batch_does_not_wait():
@@ -211,11 +211,11 @@ def test_a_worker_that_is_busy_for_long_takes_no_second_assignment_in_addition_t
     some.measured(0, 0, 1.0)
     some.measured(0, 1, 0.5)
     some.enqueue("a", 0, 4, [0], 0.0)
-    assert [assignment.member for assignment in flat(some.schedule(0.0))] == [0]
+    assert [assignment.unit for assignment in flat(some.schedule(0.0))] == [0]
     suspect(some)
     some.enqueue("b", 0, 40, [1], 0.0)
     (alone,) = flat(some.schedule(0.0))
-    assert (alone.member, alone.tries) == (0, 1)
+    assert (alone.unit, alone.tries) == (0, 1)
     assert not some.schedule(0.0)
     some.complete(alone.id, 4.0)
     assert len(flat(some.schedule(0.0))) == 2  # unsuspected work is assigned in addition to the running one
@@ -231,7 +231,7 @@ def test_what_is_suspected_is_not_given_to_a_worker_that_holds_something():
     assert not some.schedule(0.0)
     some.complete(held.id, 0.4)
     (alone,) = flat(some.schedule(0.0))
-    assert (alone.worker, alone.member, alone.tries) == (held.worker, lost.member, 1)
+    assert (alone.worker, alone.unit, alone.tries) == (held.worker, lost.unit, 1)
 
 
 def test_what_is_suspected_is_predicted_request_by_request_without_what_came_later():
@@ -309,7 +309,7 @@ def test_assignments_behind_the_running_one_are_not_suspected():
     request_slice = some.enqueue("a", 0, 1, [0, 1], 0.0)
     running, _ = flat(some.schedule(0.0))
     hopeless, _ = some.release(0)
-    assert hopeless == [(request_slice, running.member)]
+    assert hopeless == [(request_slice, running.unit)]
 
 
 def test_a_withdrawn_slice_finishes_when_its_last_assignment_returns():
@@ -347,7 +347,7 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
         for worker in range(workers)
     ]
     for m in range(members):  # every member has an instance
-        if not any(instance.member == m for worker in instances for instance in worker):
+        if not any(instance.unit == m for worker in instances for instance in worker):
             instances[0].append(InstanceConfig(m, 4))
     some = Ring(capacity, members, instances, ahead=ahead, deaths=10**9)
     down = set(range(workers))
@@ -370,13 +370,13 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
         live.append(some.enqueue(object(), 0, count, chosen, 0.0))
 
     def check(assignment):
-        instance = next(p for p in instances[assignment.worker] if p.member == assignment.member)
+        instance = next(p for p in instances[assignment.worker] if p.unit == assignment.unit)
         assert assignment.samples == sum(stop - start for start, stop in assignment.ranges) <= instance.batch_size
         for start, stop in assignment.ranges:
             assert start % capacity + stop - start <= capacity
             for position in range(start, stop):
                 assert slots[position % capacity] == position
-                assert assignment.member in wanted[position]
+                assert assignment.unit in wanted[position]
 
     def settle(slices):
         for request_slice in slices:
@@ -394,7 +394,7 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
             assignment = rng.choice(list(some.assignments.values()))
             for start, stop in assignment.ranges:
                 for position in range(start, stop):
-                    done[position, assignment.member] = done.get((position, assignment.member), 0) + 1
+                    done[position, assignment.unit] = done.get((position, assignment.unit), 0) + 1
             settle(some.complete(assignment.id, rng.random() * 0.01))
 
     def die():
@@ -433,7 +433,7 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
             check(assignment)
     assert not live
     assert some.head == some.tail
-    assert all(not member and member.waiting == 0 for member in some.members)
+    assert all(not member and member.waiting == 0 for member in some.units)
 
 
 @pytest.mark.parametrize("bad", [0, -1])
