@@ -7,7 +7,8 @@ The file takes `images` (batch, *input.shape) in the data set's dtype and gives 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,100 +16,133 @@ import numpy as np
 
 from ripieno import files
 from ripieno.backends.difference import largest_difference
+from ripieno.backends.network_part import backbone_file, part_input
 from ripieno.backends.onnx import open_file
 from ripieno.backends.quantise import quiet
 from ripieno.backends.torch import load_network
 from ripieno.data.pixels import random_images
 from ripieno.errors import EngineError, error_summary, require
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Member
+from ripieno.types import Input, Member, OutputActivation
 
 require("torch")  # a serving machine has none: report it in one line, not as a failed import
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from ripieno.models.parts import FeatureExtractor, count_features, take_head  # noqa: E402
+
 TOLERANCE = 1e-4
 """Largest allowed difference of a prediction of the exported network; see `difference.largest_difference`."""
+IMAGES, FEATURES = "images", "features"
+"""Names of the inputs of a network and of a head."""
 
 
 class _Predictions(nn.Module):
-    """A network with the activation of its task."""
+    """A network, or a head, with the activation of its task."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
-        predictions: Tensor = self.network.predict(images)  # type: ignore[operator]
+    def forward(self, inputs: Tensor) -> Tensor:
+        predictions: Tensor = self.network.predict(inputs)  # type: ignore[operator]
         return predictions
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A module to export: the names of its tensors, the form of its input, and the activation of its outputs."""
+
+    module: nn.Module
+    input: Input
+    names: tuple[str, str]
+    activation: OutputActivation
+    relative: bool = False
+    """whether differences are divided by the largest of all values, as those of features"""
 
 
 def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection[str] = ()) -> float:
     """Write the member with `weights` (`weights.safetensors`) to `target` as ONNX; return the largest difference.
 
-    The difference is of predictions on random images in batches of 1 and 5, by ONNX Runtime and by PyTorch. The
-    tracing exporter is tried first (0.03 s for a small network), then torch.export (1 to 3 s), when the first fails or
-    its graph differs by more than `TOLERANCE`.
+    Of a member with a shared backbone, `target` gets the head, from `features` (batch, features) float32. Its backbone
+    is written to its own file (`network_part.backbone_file`) unless that exists. The difference is of predictions on
+    random inputs in batches of 1 and 5, by ONNX Runtime and by PyTorch. The tracing exporter is tried first (0.03 s for
+    a small network), then torch.export (1 to 3 s), when the first fails or its graph differs by more than `TOLERANCE`.
 
     Raises EngineError when both fail, LibraryError for unfit weights, ModelError for a family not in `trusted`.
     """
     require("onnxscript")
-    network = _Predictions(load_network(member, weights, trusted)).eval()
+    network = load_network(member, weights, trusted)
+    output, activation = kind_of(member.task).outputs[0], kind_of(member.task).activation
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for small batches more threads only wait, on a busy machine up to 30 times longer
     try:
-        return _export(network, member, target)
+        if not member.backbone:
+            return _export(_Graph(_Predictions(network), member.input, (IMAGES, output), activation), member.id, target)
+        features = part_input(member, "head", count_features(network))
+        shared = backbone_file(target, member)
+        if not shared.exists():
+            backbone = FeatureExtractor(network)
+            _export(_Graph(backbone, member.input, (IMAGES, FEATURES), "identity", True), member.backbone, shared)
+        head = _Predictions(take_head(network))
+        return _export(_Graph(head, features, (FEATURES, output), activation), member.id, target)
     finally:
         torch.set_num_threads(threads)
 
 
-def _export(network: nn.Module, member: Member, target: Path) -> float:
-    output = kind_of(member.task).outputs[0]
+def _export(graph: _Graph, name: str, target: Path) -> float:
+    graph.module.eval()
     reasons = []
     for method in (_by_trace, _by_export):
         try:
             with quiet():
-                content = method(network, torch.from_numpy(random_images(member.input, 2)), output)
-            worst = _difference(content, network, member)
+                content = method(graph, torch.from_numpy(random_images(graph.input, 2)))
+            worst = _difference(content, graph)
         except Exception as error:  # the network's code may raise any exception
             reasons.append(error_summary(error, named=True))
             continue
         if worst <= TOLERANCE:
             files.write_bytes(target, content)
             return worst
-        reasons.append(f"{output} differ by {worst:.1g}, at most {TOLERANCE:g} is allowed")
-    raise EngineError(f"{member.id} cannot be exported to ONNX ({'; '.join(reasons)}); use the torch backend")
+        reasons.append(f"{graph.names[1]} differ by {worst:.1g}, at most {TOLERANCE:g} is allowed")
+    raise EngineError(f"{name} cannot be exported to ONNX ({'; '.join(reasons)}); use the torch backend")
 
 
-def _by_trace(network: nn.Module, images: Tensor, output: str) -> bytes:
+def _by_trace(graph: _Graph, inputs: Tensor) -> bytes:
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"dynamic_axes": {"images": {0: "batch"}, output: {0: "batch"}}, **_names(output)}
-    torch.onnx.export(network, (images,), buffer, dynamo=False, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"dynamic_axes": {name: {0: "batch"} for name in graph.names}, **_names(graph)}
+    torch.onnx.export(graph.module, (inputs,), buffer, dynamo=False, **options)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def _by_export(network: nn.Module, images: Tensor, output: str) -> bytes:
-    options: dict[str, Any] = {"dynamic_shapes": {"images": {0: torch.export.Dim("batch")}}, **_names(output)}
-    program = torch.onnx.export(network, (images,), dynamo=True, verbose=False, **options)
+def _by_export(graph: _Graph, inputs: Tensor) -> bytes:
+    # by position: the forward methods name their argument as they like
+    options: dict[str, Any] = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), **_names(graph)}
+    program = torch.onnx.export(graph.module, (inputs,), dynamo=True, verbose=False, **options)
     assert program is not None, "torch.onnx.export returned no program"
     content: bytes = program.model_proto.SerializeToString()
     return content
 
 
-def _names(output: str) -> dict[str, Any]:
-    return {"input_names": ["images"], "output_names": [output]}
+def _names(graph: _Graph) -> dict[str, Any]:
+    given, found = graph.names
+    return {"input_names": [given], "output_names": [found]}
 
 
-def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Member) -> float:
-    """Return the largest difference of a prediction, in batches of 1 and of 5."""
+def _difference(content: bytes, graph: _Graph) -> float:
+    """Return the largest difference of an output, in batches of 1 and of 5."""
     run = open_file(content)
     worst = 0.0
     for batch in (1, 5):
-        images = torch.from_numpy(random_images(member.input, batch))
+        inputs = torch.from_numpy(random_images(graph.input, batch))
         with torch.inference_mode():
-            expected = network(images).numpy()
-        (predictions,) = run(images.numpy())
-        if predictions.shape != expected.shape or not np.isfinite(predictions).all():
+            expected = graph.module(inputs).numpy()
+        (outputs,) = run(inputs.numpy())
+        if outputs.shape != expected.shape or not np.isfinite(outputs).all():
             return float("inf")
-        worst = max(worst, largest_difference(predictions, expected, kind_of(member.task).activation))
+        if graph.relative:
+            difference = float(np.abs(outputs - expected).max() / (np.abs(expected).max() or 1.0))
+        else:
+            difference = largest_difference(outputs, expected, graph.activation)
+        worst = max(worst, difference)
     return worst

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import Precision
 from ripieno.backends.loaded_member import LoadedMember
+from ripieno.backends.network_part import NetworkPart
 from ripieno.backends.openvino import without_telemetry
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.models.backbone_id import backbone_path
@@ -42,8 +43,9 @@ class TorchBackend(LoadedMember):
         trusted: Collection[str] = (),
         backend: Literal["torch", "torch-compile", "torch-graphs"] = "torch",
         precision: Precision = "fp32",
+        part: NetworkPart = "whole",
     ) -> None:
-        """Build the member's network on `device` with the weights at `path` (`weights.safetensors`).
+        """Build the member's network, or a `part` of it, on `device` with the weights at `path`.
 
         `precision` other than fp32 is autocast's. `trusted` names the user's families that may be imported. Raises
         LibraryError when the weights are absent or another network's, EngineError when the device is not available or
@@ -52,8 +54,9 @@ class TorchBackend(LoadedMember):
         sleep_while_waiting()
         torch = self._torch = require("torch")
         from ripieno.models.activations import ACTIVATIONS
+        from ripieno.models.parts import count_features, take_backbone, take_head
 
-        self.member, self.threads = member, threads
+        self.threads = threads
         if device.type == "cuda" and not torch.cuda.is_available():
             raise EngineError(f"{device.name} is not available: this PyTorch sees no CUDA device; use cpu:0")
         if backend == "torch-graphs" and device.type != "cuda":
@@ -63,8 +66,11 @@ class TorchBackend(LoadedMember):
             torch.backends.cudnn.allow_tf32 = False  # on by default, but less precise than fp32
         self._lowered = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         network = load_network(member, path, trusted)
+        self._describe(member, part, 0 if part == "whole" else count_features(network))
+        if part != "whole":
+            network = take_backbone(network) if part == "backbone" else take_head(network)
         self._network: Any = network.to(self._device, memory_format=torch.channels_last)
-        self._activate = ACTIVATIONS[kind_of(member.task).activation]
+        self._activate = ACTIVATIONS["identity" if part == "backbone" else kind_of(member.task).activation]
         self._graphs: dict[int, _Graph] | None = {} if backend == "torch-graphs" else None
         if backend == "torch-compile":
             self._compile()
@@ -96,7 +102,7 @@ class TorchBackend(LoadedMember):
 
     def _compile(self) -> None:
         """Compile for any batch now, so that a missing compiler is found before a worker's first request."""
-        images = np.zeros((2, *self.member.input.shape), self.member.input.dtype)
+        images = np.zeros((2, *self.input.shape), self.input.dtype)
         try:
             # the compiler loads plugins of installed packages, and emits warnings
             with without_telemetry(), warnings.catch_warnings():

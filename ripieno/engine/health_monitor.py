@@ -43,7 +43,7 @@ class HealthMonitor:
         event_loop: EventLoop,
         memory_limits: Sequence[int] = (),
     ) -> None:
-        """Set up the states of workers with these `units`; `memory_limits` are bytes of each worker's process, 0 for no limit (the default)."""
+        """Set up the states of workers of `units`; `memory_limits` are bytes of each process, 0: no limit (default)."""
         self._memory_limits = memory_limits or (0,) * len(units)
         self.states = [WorkerHealth(own) for own in units]
         self.patience = patience

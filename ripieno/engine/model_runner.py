@@ -28,8 +28,8 @@ from ripieno.tasks.calibration import apply_temperature
 from ripieno.types import Device, Member
 
 Load = Callable[..., Backend]
-"""Signature of `ripieno.backends.load`: backend, path, member, device, threads. `trusted` and `part` are passed as keywords,
-and only where they are needed."""
+"""Signature of `ripieno.backends.load`: backend, path, member, device, threads. `trusted` and `part` are keywords,
+passed only where they are needed."""
 MemberOutput = tuple[int, NDArray[np.float32]]
 """Index of a member, and its predictions (samples, *task.output) of a batch."""
 
@@ -116,6 +116,12 @@ def describe(error: BaseException) -> str:
     return text if isinstance(error, RipienoError) else f"{type(error).__name__}: {text}"
 
 
+def _check_unchanged(spec: ModelSpec) -> None:
+    """Raise EngineError when a file has changed: a restarted worker must predict as the running ones."""
+    if stamp_of(spec.path, spec.member) != spec.stamp:
+        raise EngineError(f"{spec.path} has changed since the engine was opened. Open the engine again.")
+
+
 class ModelRunner:
     """Loaded members of one worker. It runs in one thread, which it pins to the worker's cores."""
 
@@ -133,12 +139,10 @@ class ModelRunner:
         try:
             for unit, specs in self._specs.items():
                 for spec in specs:
-                    if stamp_of(spec.path, spec.member) != spec.stamp:  # a restarted worker must predict as running ones
-                        raise EngineError(f"{spec.path} has changed since the engine was opened. Open the engine again.")
+                    _check_unchanged(spec)
                 models = [(spec.path, spec.member) for spec in specs]
-                self._backends[unit] = load_unit(
-                    load, specs[0].backend or config.backend, models, config.device, config.threads
-                )
+                backend = specs[0].backend or config.backend
+                self._backends[unit] = load_unit(load, backend, models, config.device, config.threads)
         except BaseException:
             self.close()
             raise

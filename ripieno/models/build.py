@@ -63,16 +63,32 @@ class Network(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Compute the outputs (batch, *output) of `inputs` (batch, *shape): logits, or values in the targets' unit."""
-        outputs: Tensor = self.body(self.normalise(inputs))
+        return self._in_unit(self.body(self.normalise(inputs)))
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Compute the predictions (batch, *output), float32, of `inputs` (batch, *shape)."""
+        return self.activate(self(inputs))
+
+    def activate(self, outputs: Tensor) -> Tensor:
+        """Turn outputs (batch, *output) into predictions, float32."""
+        return ACTIVATIONS[self.activation](outputs.float())
+
+    def forward_features(self, inputs: Tensor) -> Tensor:
+        """Compute the features (batch, features), float32, of `inputs`, where the body is a head on a backbone."""
+        features: Tensor = self.body.features(self.normalise(inputs))  # type: ignore[operator]
+        return features.float()
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Compute the outputs (batch, *output) of `features`, as `forward` those of inputs."""
+        return self._in_unit(self.body.head(features))  # type: ignore[operator]
+
+    def _in_unit(self, outputs: Tensor) -> Tensor:
+        """Give outputs of the body the shape of the task, and the unit of its targets."""
         if len(self.output) > 1:
             outputs = outputs.reshape(-1, *self.output)
         if self.standardised:
             outputs = outputs * self.target_std + self.target_mean
         return outputs
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Compute the predictions (batch, *output), float32, of `inputs` (batch, *shape)."""
-        return ACTIVATIONS[self.activation](self(inputs).float())
 
 
 def channels_first(inputs: Tensor) -> Tensor:

@@ -104,9 +104,11 @@ def test_what_was_right_before_a_wrong_answer_in_the_same_report_is_delivered():
     right = fake.each(bundle, images)[0]
     with started(bundle, "thread") as engine:
         first, second = (engine.submit(images, [member]) for member in bundle.ensemble.members)
-        assignments = {assignment.member: assignment.id for assignment in engine._ring.assignments.values()}
+        assignments = {assignment.unit: assignment.id for assignment in engine._ring.assignments.values()}
         with pytest.raises(EngineError, match="The backend returned shape"):
-            engine._dispatcher.completed(0, [(assignments[0], 0.3, right), (assignments[1], 0.3, right[:, 1:])])
+            engine._dispatcher.completed(
+                0, [(assignments[0], 0.3, [(0, right)]), (assignments[1], 0.3, [(1, right[:, 1:])])]
+            )
         assert first.done()
         assert second.result(timeout=30).predictions.shape == (1, fake.CLASSES)
 

@@ -49,7 +49,7 @@ def test_the_most_a_worker_may_hold_fits_one_message():
 
 
 def test_a_setup_survives_json():
-    spec = ModelSpec(3, fake.member(3, delay=0.5), Path("a/model.onnx"))
+    spec = ModelSpec(3, 2, fake.member(3, delay=0.5), Path("a/model.onnx"))
     config = WorkerConfig("onnx", Device("cpu:0", "cpu", 1, (0, 1)), 2, (1,), (spec,))
     setup = WorkerSetup("module:load", config, 64, 4, (3,), Input((2, 2, 1)))
     assert unpack_setup(pack_setup(setup)) == setup

@@ -24,7 +24,7 @@ def test_members_are_warmed_up_on_one_sample_and_on_a_gpu_on_their_largest_batch
     def load(backend, path, member, device, threads):
         return Watched(path, member)
 
-    spec = ModelSpec(0, fake.member(0), Path("nowhere"), batch_size=8)
+    spec = ModelSpec(0, 0, fake.member(0), Path("nowhere"), batch_size=8)
     config = WorkerConfig("onnx", Device(device, "some", 1 << 30), 1, (), (spec,))
     runner = ModelRunner(load, config, Memory(8, 1, (fake.CLASSES,), Input(fake.SHAPE)))
     assert runner.warm_up().keys() == {0}
@@ -41,7 +41,7 @@ def test_a_member_of_another_width_is_refused_before_it_serves():
         return Narrow(path, member)
 
     config = WorkerConfig(
-        "onnx", Device("cpu:0", "some", 1 << 30), 1, (), (ModelSpec(0, fake.member(0), Path("nowhere")),)
+        "onnx", Device("cpu:0", "some", 1 << 30), 1, (), (ModelSpec(0, 0, fake.member(0), Path("nowhere")),)
     )
     runner = ModelRunner(load, config, Memory(8, 1, (fake.CLASSES,), Input(fake.SHAPE)))
     with pytest.raises(EngineError, match=r"shape \(1, 2\), expected \(1, 3\)"):
@@ -55,7 +55,7 @@ def test_a_file_that_changed_since_the_engine_was_opened_is_not_loaded(tmp_path,
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     dates = path.stat()
-    spec = ModelSpec(0, fake.member(0), path, stamp=stamp_of(path))
+    spec = ModelSpec(0, 0, fake.member(0), path, stamp=stamp_of(path, fake.member(0)))
     config = WorkerConfig("onnx", Device("cpu:0", "some", 1 << 30), 1, (), (spec,))
     memory = Memory(8, 1, (fake.CLASSES,), Input(fake.SHAPE))
     load = lambda backend, path, member, device, threads: fake.FakeBackend(path, member)  # noqa: E731

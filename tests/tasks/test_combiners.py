@@ -22,7 +22,7 @@ from ripieno.engine.plan_cache import PlanCache
 from ripieno.engine.request import Request
 from ripieno.engine.ring import RequestSlice
 from ripieno.engine.ring_memory import Memory
-from ripieno.engine.worker_config import worker_config
+from ripieno.engine.worker_config import units_of, worker_config
 from ripieno.errors import SelectionError
 from ripieno.selection import Choice
 from ripieno.tasks.calibration import combine_calibrated
@@ -148,9 +148,10 @@ def of_engine(predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
     tables = dict(zip(ensemble.members, predictions.astype(np.float32), strict=True))
     config = dataclasses.replace(worker_config(bundle, placements, [placements]), cores=())
     runner = ModelRunner(lambda _backend, _path, member, *_: Table(tables[member.id]), config, memory)
-    for member in range(members):
-        memory.scatter(member, [(0, samples)], runner.run(member, [(0, samples)])[0])
-    request = Request(samples, PlanCache(bundle, None).find(None, False, False, None), 0)
+    for unit in range(members):
+        for member, predictions_of_member in runner.run(unit, [(0, samples)])[0]:
+            memory.scatter(member, [(0, samples)], predictions_of_member)
+    request = Request(samples, PlanCache(bundle, None, units_of(bundle)).find(None, False, False, None), 0)
     whole = RequestSlice(request, 0, 0, samples, 0.0, [], 0, frozenset())
     assert EnsembleCombiner(ensemble, memory, TASKS["classification"]).finish([whole]) == []
     return request.parts[0].predictions
