@@ -233,7 +233,7 @@ class Member:
     """of `epoch`, as its trainer counts"""
 
     @property
-    def unit(self) -> str:
+    def inference_unit(self) -> str:
         """Name of the unit that it is placed and run in: its backbone, with all members that share it, or its id."""
         return self.backbone or self.id
 

@@ -52,7 +52,7 @@ def units_of(bundle: Bundle) -> tuple[tuple[int, ...], ...]:
     members = {member.id: member for member in bundle.members}
     units: dict[str, list[int]] = {}
     for index, name in enumerate(bundle.ensemble.members):
-        units.setdefault(members[name].unit, []).append(index)
+        units.setdefault(members[name].inference_unit, []).append(index)
     return tuple(tuple(indices) for indices in units.values())
 
 
