@@ -11,6 +11,7 @@ import msgspec
 
 from ripieno.allocation import memory, throughput_model
 from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
+from ripieno.allocation.units import PlacementUnits
 from ripieno.deprecation import warn_renamed
 from ripieno.profiles.devices import partition_kind
 from ripieno.types import Allocation, Device, Profile
@@ -95,8 +96,15 @@ class Explanation(msgspec.Struct, frozen=True):
         return max(0.0, 1 - self.throughput / self.bound) if self.bound else None
 
 
-def costs_of(library: Library, allocation: Allocation) -> ProfileCosts:
-    """Return the costs of the placements of `allocation`, from the profiles of each placement's backend."""
+def explain_from(library: Library, allocation: Allocation) -> Explanation:
+    """Explain `allocation` by the profiles of its backends in `library`; raises as `explain`."""
+    members = tuple(dict.fromkeys(p.member for p in allocation.placements))
+    units = PlacementUnits(members, {m: library.member(m).backbone for m in members if m in library})
+    return explain(allocation, _costs_of(library, allocation, units), units)
+
+
+def _costs_of(library: Library, allocation: Allocation, units: PlacementUnits) -> ProfileCosts:
+    """Return the costs of the units of `allocation`, from the profiles of each placement's backend."""
     kinds = {d.name: d.kind for d in allocation.devices}
     backends = allocation.backends or (None,) * len(allocation.placements)
     known = functools.cache(library.profiles)
@@ -105,33 +113,34 @@ def costs_of(library: Library, allocation: Allocation) -> ProfileCosts:
         kind = kinds.get(p.device, "")
         lanes = len({q.lane for q in allocation.placements if q.device == p.device})
         for one in {kind, partition_kind(kind, lanes) or kind} - {""}:
-            if (profile := known(one, backend).get(p.member)) is not None:
-                profiles.setdefault(one, {})[p.member] = profile
-    return ProfileCosts(profiles, ENGINE_OVERHEAD)
+            for name in (p.member, units.unit_of(p.member)):
+                if (profile := known(one, backend).get(name)) is not None:
+                    profiles.setdefault(one, {})[name] = profile
+    return ProfileCosts({kind: units.profiles(of) for kind, of in profiles.items()}, ENGINE_OVERHEAD)
 
 
-def explain(allocation: Allocation, costs: ProfileCosts) -> Explanation:
-    """Explain `allocation` by `costs` and its last benchmark. Raises AllocationError for a missing profile."""
-    placements, devices = allocation.placements, allocation.devices
+def explain(allocation: Allocation, costs: ProfileCosts, units: PlacementUnits | None = None) -> Explanation:
+    """Explain `allocation` by `costs` and its last benchmark. Raises AllocationError for a missing profile.
+
+    With `units` the costs are those of units. Time and memory of a unit are divided equally among its members.
+    """
+    units = units or PlacementUnits(tuple(dict.fromkeys(p.member for p in allocation.placements)), {})
+    placements, devices = units.collapse(allocation.placements), allocation.devices
     loads = throughput_model.workload(placements, devices, costs)
     prediction = throughput_model.solve(loads)
     by_name = {d.name: d for d in devices}
     lanes = {d.name: len({p.lane for p in placements if p.device == d.name}) for d in devices}
-    shares = allocation.shares if len(allocation.shares) == len(placements) else (None,) * len(placements)
-    reports = tuple(
-        PlacementReport(
-            p.member,
-            p.device,
-            p.lane,
-            p.batch_size,
-            costs.bytes(p.member, by_name[p.device], p.batch_size),
-            costs.seconds(p.member, by_name[p.device], p.batch_size, lanes[p.device]),
-            rate,
-            rate * seconds,
-            measured,
-        )
-        for p, rate, seconds, measured in zip(placements, prediction.rates, loads.seconds, shares, strict=True)
-    )
+    known = len(allocation.shares) == len(allocation.placements)
+    shares = allocation.shares if known else (None,) * len(allocation.placements)
+    reports = []
+    for p, measured in zip(allocation.placements, shares, strict=True):
+        (unit,) = units.collapse([p])
+        at, parts = placements.index(unit), len(units.members[unit.member])
+        size = costs.bytes(unit.member, by_name[p.device], p.batch_size)
+        seconds = costs.seconds(unit.member, by_name[p.device], p.batch_size, lanes[p.device])
+        rate, share = prediction.rates[at], prediction.rates[at] * loads.seconds[at]
+        own = size // parts, seconds / parts, rate, share / parts, measured
+        reports.append(PlacementReport(p.member, p.device, p.lane, p.batch_size, *own))
     used = memory.device_usage(placements, devices, costs)
     uses = tuple(
         DeviceUse(
@@ -145,8 +154,8 @@ def explain(allocation: Allocation, costs: ProfileCosts) -> Explanation:
         for d in devices
     )
     limits = _limits(prediction, devices)
-    known = allocation.throughput, allocation.name, allocation.filled
-    return Explanation(reports, uses, prediction.throughput, allocation.bound, limits, *known)
+    last = allocation.throughput, allocation.name, allocation.filled
+    return Explanation(tuple(reports), uses, prediction.throughput, allocation.bound, limits, *last)
 
 
 def _limits(prediction: throughput_model.Prediction, devices: Sequence[Device]) -> str:

@@ -19,6 +19,7 @@ from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time
 from ripieno.allocation.latency import arrivals, p99
 from ripieno.allocation.problem import AllocationProblem, PlacementConstraint, Placements, canonical, check_pins
 from ripieno.allocation.refine import Bench, BenchCallback, CachedBench, Refined, refine
+from ripieno.allocation.units import PlacementUnits
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE, worst_fit
 from ripieno.durations import check_duration
 from ripieno.errors import AllocationError
@@ -88,6 +89,7 @@ def plan(
     options: AllocationOptions | None = None,
     name: str = "",
     progress: BenchCallback | None = None,
+    backbones: Mapping[str, str] | None = None,
 ) -> Allocation:
     """Place the members of `ensemble` on `devices` for maximum throughput within memory.
 
@@ -96,28 +98,35 @@ def plan(
     members on all devices. `bench` measures placements in samples per second, at most `max_benches` times (default
     `options.max_benches`); without it the plan is the model's. With `options.rate` it must report 1 / p99 seconds at
     that rate instead. `progress` is called after each benchmark with the number of runs, the limit and the best value.
+    `backbones` holds the backbone of each member that shares one (`Member.backbone`): its members are placed together,
+    and `profiles` hold the backbone's own profile too, by that name.
 
     Raises AllocationError if a profile is missing, or if the members do not fit; the message names the smallest change
     that makes them fit.
     """
     options = options or AllocationOptions()
-    # profiles of non-members would count runtimes that no worker here loads
-    known = {kind: {m: p for m, p in of.items() if m in ensemble.members} for kind, of in profiles.items()}
-    problem = problem_of(ensemble.members, devices, ProfileCosts(known, ENGINE_OVERHEAD), batch_sizes, options)
+    check_pins(options.pins, ensemble.members, [d.name for d in devices])
+    units = PlacementUnits(ensemble.members, backbones or {})
+    options = dataclasses.replace(options, pins=units.pins(options.pins))
+    # of members only: other profiles would count runtimes that no worker here loads
+    known = {kind: units.profiles(of) for kind, of in profiles.items()}
+    problem = problem_of(tuple(units.members), devices, ProfileCosts(known, ENGINE_OVERHEAD), batch_sizes, options)
     planned = plan_with_model(problem, options)
     found: Refined | None = None
     errors: tuple[float, ...] = ()
     if bench is not None:
-        cached = CachedBench(bench, options.max_benches if max_benches is None else max_benches, progress)
+        measure = bench
+        limit = options.max_benches if max_benches is None else max_benches
+        cached = CachedBench(lambda placements: measure(units.expand(placements)), limit, progress)
         found = _measured(planned, problem, cached, options)
         errors = _errors(cached, problem, planned.score)
     placements = found.placements if found else planned.best
-    placements = tuple(sorted(placements, key=lambda p: (ensemble.members.index(p.member), p.device, p.lane)))
+    members = units.expand(placements)
     made = Allocation(
         name=name or default_name(ensemble, devices),
         ensemble=ensemble.name,
         devices=tuple(devices),
-        placements=placements,
+        placements=tuple(sorted(members, key=lambda p: (ensemble.members.index(p.member), p.device, p.lane))),
         benches=found.benches if found else 0,
         predicted=throughput_model.predict(placements, devices, problem.costs).throughput,
         bound=planned.bound if math.isfinite(planned.bound) else None,

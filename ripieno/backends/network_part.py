@@ -31,6 +31,16 @@ def backbone_file(path: Path, member: Member) -> Path:
     return path.parent.parent.parent / BACKBONES / f"{parse_backbone_id(member.backbone)}{suffix}"
 
 
+def parts_of(member: Member) -> dict[str, NetworkPart]:
+    """Return the parts of a member that are measured apart, by the id of their profile: it, or backbone and head."""
+    return {member.backbone: "backbone", member.id: "head"} if member.backbone else {member.id: "whole"}
+
+
+def is_exported(path: Path, member: Member) -> bool:
+    """Return whether the file at `path` exists, and that of the backbone if `member` shares one."""
+    return path.exists() and (not member.backbone or backbone_file(path, member).exists())
+
+
 def part_input(member: Member, part: NetworkPart, features: int) -> Input:
     """Return shape and type of one sample that a part takes; `features` is their number, used for a head only."""
     return Input((features,), "float32") if part == "head" else member.input

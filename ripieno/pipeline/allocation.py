@@ -75,7 +75,8 @@ def allocate(
     path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
     check_target(path)  # before minutes of benchmarks, not after them
     options = AllocationOptions(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, rate=rate)
-    bare = [m for m in chosen.members if library.member(m).format == "predictions"]
+    members = {m: library.member(m) for m in chosen.members}
+    bare = [m for m in chosen.members if members[m].format == "predictions"]
     if bare:
         raise AllocationError(f"{bare[0]} has predictions only and no network to place: import its ONNX file")
     for member in map(library.member, chosen.members if backend != "auto" else ()):
@@ -102,9 +103,11 @@ def allocate(
             kind: profiles_for(library, chosen.members, device, by, default, progress=progress)
             for kind, device in kinds.items()
         }
-        make_plan = functools.partial(plan, chosen, targets, profiles, options=options, name=chosen.name)
+        backbones = {name: member.backbone for name, member in members.items()}
+        make_plan = functools.partial(
+            plan, chosen, targets, profiles, options=options, name=chosen.name, backbones=backbones
+        )
         if max_benches > 0 and method != "worst-fit":
-            members = {m: library.member(m) for m in chosen.members}
             paths = {m: library.model_path(m, default) for m in chosen.members}
             with AllocationBenchmark(chosen, members, paths, default, chosen=by, trusted=library.trusted) as engine:
                 bench = _Benchmark(engine, Allocation(chosen.name, chosen.name, targets, ()), rate)
@@ -164,9 +167,8 @@ def explain(run: str | Path | Library, allocation: str | Allocation) -> Explanat
     `allocation` is an allocation of the run or its name. Raises LibraryError for an unknown name, AllocationError when
     a profile that the plan used no longer exists.
     """
-    from ripieno.allocation.explain import costs_of
-    from ripieno.allocation.explain import explain as explain_by
+    from ripieno.allocation.explain import explain_from
 
     library = open_run(run)
     chosen = library.allocation(allocation) if isinstance(allocation, str) else allocation
-    return explain_by(chosen, costs_of(library, chosen))
+    return explain_from(library, chosen)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ripieno.backends.backend_id import MODEL, file_of
+from ripieno.backends.network_part import is_exported
 from ripieno.backends.support import check_support
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
@@ -160,7 +161,7 @@ def export_members(
     failed: Callable[[str, RipienoError], None] | None = None,
 ) -> None:
     """Export every trained member without an ONNX file to ONNX; `failed` receives errors where it is given."""
-    missing = [m for m in members if not library.onnx_path(m.id).exists()]
+    missing = [m for m in members if not is_exported(library.onnx_path(m.id), m)]
     if not missing:
         return
     from ripieno.backends.export import export_onnx

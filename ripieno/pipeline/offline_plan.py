@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ def plan_offline(
     from ripieno.allocation import AllocationOptions, ProfileCosts, check_pins, parse_pins, plan
     from ripieno.allocation.costs import ENGINE_OVERHEAD
     from ripieno.allocation.explain import explain
+    from ripieno.allocation.units import PlacementUnits
     from ripieno.reports.allocation_svg import allocation_svg
 
     options = AllocationOptions(method, pins=parse_pins(pins), replicas=replicas, rate=rate)
@@ -87,17 +89,20 @@ def plan_offline(
             raise AllocationError(f"ensemble {ensemble} needs a run: ripieno allocate RUN {ensemble}")
         chosen = library.ensemble(ensemble)
     names = chosen.members if chosen else tuple(members)
-    known = _profiles(library, profiles, targets, names)
+    backbones = {m.id: m.backbone for m in library.members() if m.backbone} if library else {}
+    shared = tuple({backbones[name] for name in names if name in backbones})
+    known = _profiles(library, profiles, targets, (*names, *shared))
     if not names:  # all members with a profile on every kind of device
-        names = tuple(sorted(set.intersection(*(set(known.get(device.kind, {})) for device in targets))))
+        measured = set.intersection(*(set(known.get(device.kind, {})) for device in targets))
+        names = tuple(sorted(measured - set(backbones.values())))
     chosen = chosen or _equal_ensemble(names)
-    _check(known, chosen.members, targets)
+    shared = tuple({backbones[name] for name in chosen.members if name in backbones})
+    _check(known, (*chosen.members, *shared), targets)
     check_pins(options.pins, chosen.members, [d.name for d in targets])
-    costs = ProfileCosts(
-        {k: {m: p for m, p in of.items() if m in chosen.members} for k, of in known.items()}, ENGINE_OVERHEAD
-    )
-    allocation = plan(chosen, targets, known, options=options, name=chosen.name)
-    explanation = explain(allocation, costs)
+    units = PlacementUnits(chosen.members, backbones)
+    costs = ProfileCosts({kind: units.profiles(of) for kind, of in known.items()}, ENGINE_OVERHEAD)
+    allocation = plan(chosen, targets, known, options=options, name=chosen.name, backbones=backbones)
+    explanation = explain(allocation, costs, units)
     default = Path("plan") if library is None else library.path / "plans" / chosen.name
     path = Path(output) if output is not None else default
     files.write_json(path / "allocation.json", allocation)
@@ -105,7 +110,8 @@ def plan_offline(
     written = ["allocation.json", "allocation.svg"]
     scaling = None
     if scale is not None:
-        scaling = scaling_curve(chosen.members, targets, costs, scale, options)
+        unpinned = dataclasses.replace(options, pins=units.pins(options.pins))
+        scaling = scaling_curve(tuple(units.members), targets, costs, scale, unpinned)
         written += write_scaling(scaling, path)
     past = library.allocations() if library else []
     errors = tuple(e for a in past if (a.rate is None) == (rate is None) for e in a.errors)

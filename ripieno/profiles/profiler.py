@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import MODEL, WEIGHTS, file_of
+from ripieno.backends.network_part import NetworkPart, is_exported, parts_of
 from ripieno.durations import check_duration
 from ripieno.errors import EngineError, RipienoError
 from ripieno.files import write_array
@@ -42,6 +43,7 @@ def profile(
     spread: float = 0.05,
     max_seconds: float = 8.0,
     trusted: Collection[str] = (),
+    part: NetworkPart = "whole",
     progress: Callable[[BatchProfile], None] | None = None,
 ) -> Profile:
     """Measure a member alone on `device`, with one thread per core; its `backend` file is at `path`.
@@ -50,7 +52,8 @@ def profile(
     `window` seconds, and longer until its spread is at most `spread`; all sizes together take about `max_seconds`. A
     point's bytes are the growth of a fresh process, or of the GPU memory used, by the load and the batches so far.
     `Profile.base` is the process's own memory. If a batch size fails (out of memory), the profile ends with the smaller
-    ones. `trusted` names the user's families that the torch backend may import. `progress` is called with each point.
+    ones. `trusted` names the user's families that the torch backend may import. `part` measures the backbone that the
+    member shares, whose name the profile then has, or its head alone. `progress` is called with each point.
 
     Raises EngineError if the member cannot be loaded or run.
     """
@@ -81,6 +84,7 @@ def profile(
             spread=spread,
             seconds=max_seconds,
             trusted=tuple(trusted),
+            part=part,
         )
         for reply in _replies(request):
             base = base if reply.base is None else reply.base
@@ -91,9 +95,10 @@ def profile(
                 points.append(reply.point)
                 if progress is not None:
                     progress(reply.point)
+    name = member.backbone if part == "backbone" else member.id
     if not points:
-        raise EngineError(f"cannot measure {member.id} on {device.name} with {backend}: {error}")
-    return Profile(member.id, device.kind, backend, tuple(points), idle, base, held, sizes)
+        raise EngineError(f"cannot measure {name} on {device.name} with {backend}: {error}")
+    return Profile(name, device.kind, backend, tuple(points), idle, base, held, sizes)
 
 
 def _replies(request: ProfileRequest) -> Iterator[ProfileReply]:
@@ -158,51 +163,55 @@ def measure_library(
 
     Existing profiles for this kind of device, backend and batch sizes (including sizes that did not fit) are reused
     unless `again`. Each new profile is saved immediately, so that an interrupted run can continue. Members without an
-    ONNX file get one next to their weights if `backend` is `onnx`. `progress` is called with each profile, the number
-    done and the total. A member that cannot be measured is passed to `failed` and skipped; without `failed` its error
-    is raised.
+    ONNX file get one next to their weights if `backend` is `onnx`. Of members that share a backbone, the backbone is
+    measured once, under its own name, and their heads apart. `progress` is called with each profile, the number of
+    members done and the total. A member that cannot be measured is passed to `failed` and skipped; without `failed` its
+    error is raised.
     """
     wanted = list(library.ids() if members is None else members)
     known = {} if again else library.profiles(device.kind, backend)
     profiles: dict[str, Profile] = {}
     for done, name in enumerate(wanted, 1):
         try:
-            result = known.get(name)
-            # a batch size that did not fit would not fit again
-            if result is None or not set(batch_sizes) <= {p.batch_size for p in result.points} | set(result.tried):
-                member = library.member(name)
-                result = profile(
-                    model_file(library, member, backend),
-                    member,
-                    device,
-                    backend,
-                    batch_sizes=batch_sizes,
-                    window=window,
-                    spread=spread,
-                    max_seconds=max_seconds,
-                    trusted=library.trusted,
-                )
-                library.write_profiles(device.kind, [result])
+            member = library.member(name)
+            for own, part in parts_of(member).items():
+                if own in profiles:
+                    continue
+                result = known.get(own)
+                # a batch size that did not fit would not fit again
+                if result is None or not set(batch_sizes) <= {p.batch_size for p in result.points} | set(result.tried):
+                    result = profile(
+                        model_file(library, member, backend),
+                        member,
+                        device,
+                        backend,
+                        batch_sizes=batch_sizes,
+                        window=window,
+                        spread=spread,
+                        max_seconds=max_seconds,
+                        trusted=library.trusted,
+                        part=part,
+                    )
+                    library.write_profiles(device.kind, [result])
+                profiles[own] = result
+                if progress is not None:
+                    progress(result, done, len(wanted))
         except RipienoError as error:
             if failed is None:
                 raise
             failed(name, error)
-            continue
-        profiles[name] = result
-        if progress is not None:
-            progress(result, done, len(wanted))
     return profiles
 
 
 def model_file(library: Library, member: Member, backend: str) -> Path:
-    """Return the file of `member` that `backend` runs; export a missing ONNX file."""
+    """Return the file of `member` that `backend` runs; export a missing ONNX file, its own or its backbone's."""
     name = file_of(backend)
     if name == WEIGHTS:
         return library.weights_path(member.id)
     target = library.onnx_path(member.id)
     if name != MODEL:
         return target.with_name(name)
-    if not target.exists():
+    if not is_exported(target, member):
         from ripieno.backends.export import export_onnx
 
         export_onnx(member, library.weights_path(member.id), target, library.trusted)

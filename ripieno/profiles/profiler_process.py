@@ -33,6 +33,8 @@ import numpy as np
 import psutil
 
 from ripieno import backends
+from ripieno.backends.loaded_member import LoadedMember
+from ripieno.backends.network_part import NetworkPart
 from ripieno.data.pixels import random_images
 from ripieno.errors import EngineError, error_summary
 from ripieno.files import read_array
@@ -56,6 +58,7 @@ class ProfileRequest:
     spread: float
     seconds: float
     trusted: tuple[str, ...] = ()
+    part: NetworkPart = "whole"
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,13 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
     backends.runtime(request.backend)
     sizes = sorted(set(request.batch_sizes))
     if request.samples is None:
-        images = random_images(request.member.input, sizes[-1])
+        images = None if request.part == "head" else random_images(request.member.input, sizes[-1])
     else:
         samples = read_array(request.samples)
         images = np.ascontiguousarray(np.resize(samples, (sizes[-1], *samples.shape[1:])))
 
     what = request.backend, request.path, request.member, request.device, request.threads, request.trusted
-    load = functools.partial(backends.load, *what)
+    load = functools.partial(backends.load, *what, part=request.part)
     on_gpu = request.device.type == "cuda"
     # GPU runtimes keep their allocations, so the current value is the peak
     peak = functools.partial(used_gpu_memory, request.device.name) if on_gpu else peak_host_memory
@@ -96,6 +99,10 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
         Path("/proc/self/clear_refs").write_text("5")
     before = peak()
     backend = load()
+    if images is None:  # only the loaded head states how many features it takes
+        assert isinstance(backend, LoadedMember)
+        images = random_images(backend.input, sizes[-1])
+        before += 0 if on_gpu else images.nbytes
     if on_gpu:
         backend.infer(images[: sizes[0]])
         first = peak()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from ripieno.allocation.explain import Explanation, costs_of, explain
+from ripieno.allocation.explain import Explanation, explain_from
 from ripieno.allocation.memory import format_bytes
 from ripieno.errors import AllocationError
 from ripieno.reports import csv_tables, plots
@@ -250,7 +250,7 @@ def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) ->
     note = "Members on each worker; their shares of time are unknown without profiles."
     source: Explanation | Allocation = allocation
     with contextlib.suppress(AllocationError):  # the run lacks profiles that it needs
-        source = explanation = explain(allocation, costs_of(reading.library, allocation))
+        source = explanation = explain_from(reading.library, allocation)
         uses = [f"{d.device} {format_bytes(d.used)} of {format_bytes(d.used + d.left)}" for d in explanation.devices]
         note = f"{explanation.limits.rstrip('.')}. Memory: {', '.join(uses)}."
     name = f"allocation-{_file(allocation.name)}"

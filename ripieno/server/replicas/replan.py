@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ripieno.backends.backend_id import file_of
+from ripieno.backends.network_part import parts_of
 from ripieno.cluster.nodes import offered
 from ripieno.library.bundle import backend_of
-from ripieno.types import Allocation, Bundle, Device, Member, Profile
+from ripieno.types import Allocation, Bundle, Device, Profile
 
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 2.0
@@ -45,8 +47,10 @@ def adapt_allocation(bundle: Bundle, devices: Sequence[Device]) -> Bundle:
 
     options = AllocationOptions(max_benches=0)
     kinds = {device.kind: device for device in (*devices, *cpu_partitions(devices, options.lanes))}
-    profiles = {kind: {m.id: _measured(bundle, m, device) for m in bundle.members} for kind, device in kinds.items()}
-    allocation = plan(bundle.ensemble, devices, profiles, options=options, name=bundle.allocation.name)
+    profiles = {kind: _measured(bundle, device) for kind, device in kinds.items()}
+    backbones = {m.id: m.backbone for m in bundle.members}
+    name = bundle.allocation.name
+    allocation = plan(bundle.ensemble, devices, profiles, options=options, name=name, backbones=backbones)
     chosen = {m.id: {d.name: _backend(bundle, m.id, d) for d in devices} for m in bundle.members}
     return dataclasses.replace(bundle, allocation=allocation, chosen=chosen)
 
@@ -84,11 +88,16 @@ def _backend(bundle: Bundle, member: str, device: Device) -> str:
     return backend_of(bundle, member, same_type[0])
 
 
-def _measured(bundle: Bundle, member: Member, device: Device) -> Profile:
+def _measured(bundle: Bundle, device: Device) -> dict[str, Profile]:
+    """Return profiles of the members and their shared backbones on `device`, by name."""
     from ripieno.profiles import profile
 
-    backend = _backend(bundle, member.id, device)
-    path = bundle.path / "members" / member.id / file_of(backend)
-    return profile(
-        path, member, device, backend, batch_sizes=BATCH_SIZES, window=0.05, max_seconds=SECONDS, trusted=bundle.trusted
-    )
+    options: dict[str, Any] = {"batch_sizes": BATCH_SIZES, "window": 0.05, "max_seconds": SECONDS}
+    profiles: dict[str, Profile] = {}
+    for member in bundle.members:
+        backend = _backend(bundle, member.id, device)
+        path = bundle.path / "members" / member.id / file_of(backend)
+        for name, part in parts_of(member).items():
+            if name not in profiles:
+                profiles[name] = profile(path, member, device, backend, trusted=bundle.trusted, part=part, **options)
+    return profiles
