@@ -50,7 +50,7 @@ class _Predictions(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Graph:
+class _ExportGraph:
     """A module to export: the names of its tensors, the form of its input, and the activation of its outputs."""
 
     module: nn.Module
@@ -78,19 +78,21 @@ def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection
     torch.set_num_threads(1)  # for small batches more threads only wait, on a busy machine up to 30 times longer
     try:
         if not member.backbone:
-            return _export(_Graph(_Predictions(network), member.input, (IMAGES, output), activation), member.id, target)
+            return _export(
+                _ExportGraph(_Predictions(network), member.input, (IMAGES, output), activation), member.id, target
+            )
         features = part_input(member, "head", count_features(network))
         shared = backbone_file(target, member)
         if not shared.exists():
             backbone = FeatureExtractor(network)
-            _export(_Graph(backbone, member.input, (IMAGES, FEATURES), "identity", True), member.backbone, shared)
+            _export(_ExportGraph(backbone, member.input, (IMAGES, FEATURES), "identity", True), member.backbone, shared)
         head = _Predictions(take_head(network))
-        return _export(_Graph(head, features, (FEATURES, output), activation), member.id, target)
+        return _export(_ExportGraph(head, features, (FEATURES, output), activation), member.id, target)
     finally:
         torch.set_num_threads(threads)
 
 
-def _export(graph: _Graph, name: str, target: Path) -> float:
+def _export(graph: _ExportGraph, name: str, target: Path) -> float:
     graph.module.eval()
     reasons = []
     for method in (_by_trace, _by_export):
@@ -108,14 +110,14 @@ def _export(graph: _Graph, name: str, target: Path) -> float:
     raise EngineError(f"{name} cannot be exported to ONNX ({'; '.join(reasons)}); use the torch backend")
 
 
-def _by_trace(graph: _Graph, inputs: Tensor) -> bytes:
+def _by_trace(graph: _ExportGraph, inputs: Tensor) -> bytes:
     buffer = io.BytesIO()
     options: dict[str, Any] = {"dynamic_axes": {name: {0: "batch"} for name in graph.names}, **_names(graph)}
     torch.onnx.export(graph.module, (inputs,), buffer, dynamo=False, **options)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def _by_export(graph: _Graph, inputs: Tensor) -> bytes:
+def _by_export(graph: _ExportGraph, inputs: Tensor) -> bytes:
     # by position: the forward methods name their argument as they like
     options: dict[str, Any] = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), **_names(graph)}
     program = torch.onnx.export(graph.module, (inputs,), dynamo=True, verbose=False, **options)
@@ -124,12 +126,12 @@ def _by_export(graph: _Graph, inputs: Tensor) -> bytes:
     return content
 
 
-def _names(graph: _Graph) -> dict[str, Any]:
+def _names(graph: _ExportGraph) -> dict[str, Any]:
     given, found = graph.names
     return {"input_names": [given], "output_names": [found]}
 
 
-def _difference(content: bytes, graph: _Graph) -> float:
+def _difference(content: bytes, graph: _ExportGraph) -> float:
     """Return the largest difference of an output, in batches of 1 and of 5."""
     run = open_file(content)
     worst = 0.0
