@@ -40,37 +40,70 @@ def merge_onnx(
     facts: Mapping[str, str],
     temperatures: Sequence[float] = (),
     temperature: float = 1.0,
+    backbones: Mapping[str, Path] | None = None,
 ) -> bytes:
     """Merge the members' ONNX files `paths`, by name, into one, weighted by `weights` in that order.
 
     It takes `images` (batch, *input.shape) of `input.dtype` and gives `probabilities` or `values` (batch, *task.output)
     float32; the batch is dynamic. `facts` become its metadata. The members are at their `temperatures` (empty: 1),
-    their combination at `temperature`.
+    their combination at `temperature`. `backbones` holds the file of the backbone of each member that shares one, whose
+    own file is then a head: every backbone is in the graph once.
 
     Raises LibraryError naming the file that cannot be read or joined, EngineError when they exceed `MOST` bytes.
     """
     onnx = require("onnx")
-    total = sum(path.stat().st_size for path in paths.values() if path.exists())
+    backbones = backbones or {}
+    shared = {str(path): path for path in backbones.values()}
+    total = sum(path.stat().st_size for path in (*paths.values(), *shared.values()) if path.exists())
     if total > MOST:
         raise EngineError(
             f"{len(paths)} members take {total:,} bytes; an ONNX file holds at most {MOST:,}; export for triton"
         )
-    parts = _of_one_opset({name: _read(path) for name, path in paths.items()}, paths)
+    files = {**shared, **paths}
+    parts = _of_one_opset({name: _read(path) for name, path in files.items()}, files)
     merged = onnx.ModelProto()
+    features = {
+        name: _append(merged, parts[name], IMAGES, f"backbone{number}/", shared[name].stem)
+        for number, name in enumerate(shared)
+    }
     answers = []
-    for number, (name, part) in enumerate(parts.items()):
-        prefix = f"member{number}/"
-        part = onnx.compose.add_prefix(part, prefix)
-        images, answer = _inputs(part)[0].name, part.graph.output[0].name
-        merged.graph.node.append(onnx.helper.make_node("Identity", [IMAGES], [images], f"{prefix}images", name))
-        merged.graph.node.extend(part.graph.node)
-        merged.graph.initializer.extend(part.graph.initializer)
-        merged.graph.sparse_initializer.extend(part.graph.sparse_initializer)
-        merged.functions.extend(part.functions)
-        answers.append(answer)
+    for number, name in enumerate(paths):
+        source = features[str(backbones[name])] if name in backbones else IMAGES
+        answers.append(_append(merged, parts[name], source, f"member{number}/", name))
     combination = combiner_nodes(answers, weights, combiner, task, temperatures, temperature)
     given = {IMAGES: (_element(input.dtype), input.shape)}
     return _finished(merged, parts, combination, given, task, facts)
+
+
+def whole_onnx(backbone: Path, head: Path, input: Input, task: Task) -> bytes:
+    """Join the ONNX files of a shared backbone and of a head into one that predicts alone, as in `merge_onnx`.
+
+    Raises LibraryError naming the file that cannot be read or joined.
+    """
+    onnx = require("onnx")
+    files = {"backbone": backbone, "head": head}
+    parts = _of_one_opset({name: _read(path) for name, path in files.items()}, files)
+    joined = onnx.ModelProto()
+    source = IMAGES
+    for name, part in parts.items():
+        source = _append(joined, part, source, f"{name}/", name)
+    last = onnx.helper.make_node("Identity", [source], [kind_of(task).outputs[0]])
+    given = {IMAGES: (_element(input.dtype), input.shape)}
+    return _finished(joined, parts, ([last], []), given, task, {})
+
+
+def _append(merged: ModelProto, part: ModelProto, source: str, prefix: str, name: str) -> str:
+    """Append the graph of `part`, with `source` as its input, to `merged`; return the name of its output."""
+    onnx = require("onnx")
+    part = onnx.compose.add_prefix(part, prefix)
+    given = _inputs(part)[0].name
+    merged.graph.node.append(onnx.helper.make_node("Identity", [source], [given], f"{prefix}input", name))
+    merged.graph.node.extend(part.graph.node)
+    merged.graph.initializer.extend(part.graph.initializer)
+    merged.graph.sparse_initializer.extend(part.graph.sparse_initializer)
+    merged.functions.extend(part.functions)
+    output: str = part.graph.output[0].name
+    return output
 
 
 def mean_onnx(

@@ -36,25 +36,30 @@ class _RunningMeans:
 
     def __init__(
         self,
-        order: Sequence[int],
+        order: Sequence[Sequence[int]],
         samples: _Samples,
         costs: Sequence[float],
         shares: NDArray[np.float64],
         temperature: float,
     ) -> None:
-        """Compute confidences and likelihoods; the means are recomputed when needed, to hold one at a time."""
+        """Compute confidences and likelihoods; the means are recomputed when needed, to hold one at a time.
+
+        `order` holds the members of each unit.
+        """
         self._order, self._samples, self._shares, self._temperature = order, samples, shares, temperature
         confidences, likelihoods = [], []
         for mean in self._means():
             confidences.append(samples.confidence(mean))
             likelihoods.append(samples.likelihood(mean))
         self.confidence: Float32s = np.stack(confidences).astype(np.float32)
-        """(members, samples)"""
+        """(units, samples)"""
         self._likelihoods = np.stack(likelihoods).astype(np.float32)
-        """(members, samples[, labels])"""
-        spent = np.cumsum(np.asarray([costs[i] for i in order], np.float64))
+        """(units, samples[, labels])"""
+        spent = np.cumsum(np.asarray([sum(costs[i] for i in unit) for unit in order], np.float64))
         self._cost_shares = spent / spent[-1]
-        """(members,), share of the compute up to each member"""
+        """(units,), share of the compute up to each unit"""
+        self._members_run = np.cumsum([len(unit) for unit in order])
+        """(units,), number of members up to each unit"""
 
     @property
     def whole_loss(self) -> float:
@@ -62,7 +67,7 @@ class _RunningMeans:
         return cross_entropy(self._likelihoods[-1])
 
     def stops(self, threshold: float) -> NDArray[np.intp]:
-        """Return the position (samples,) of the member at which each sample stops: the first sure one, or the last."""
+        """Return the position (samples,) of the unit at which each sample stops: the first sure one, or the last."""
         last = np.ones((1, self.confidence.shape[1]), np.bool_)
         return np.asarray(np.vstack([self.confidence[:-1] >= threshold, last]).argmax(0))
 
@@ -84,7 +89,7 @@ class _RunningMeans:
         return CascadeEffect(
             samples=len(stops),
             saved=self.saved(stops),
-            asked=float(stops.mean()) + 1.0,
+            asked=float(self._members_run[stops].mean()),
             loss=self.loss(stops),
             whole_loss=self.whole_loss,
             score=self._samples.score(stopped),
@@ -96,10 +101,11 @@ class _RunningMeans:
         predictions = self._samples.predictions
         total = np.zeros(predictions[0].shape, np.float32)
         weight = 0.0
-        for member in self._order:
-            share = self._shares[member] or LEAST
-            weight += share
-            total += np.float32(share) * np.asarray(predictions[member], np.float32)
+        for unit in self._order:
+            for member in unit:
+                share = self._shares[member] or LEAST
+                weight += share
+                total += np.float32(share) * np.asarray(predictions[member], np.float32)
             yield apply_temperature(total / weight, self._temperature)
 
 
@@ -153,6 +159,7 @@ def plan_cascade(
     temperature: float = 1.0,
     task: Task | None = None,
     thresholds: Sequence[float] = (),
+    units: Sequence[str] | None = None,
 ) -> Cascade:
     """Return the cascade that saves most compute while the loss grows by at most `tolerance`.
 
@@ -161,10 +168,12 @@ def plan_cascade(
     reduces the loss of the running mean most per cost. `predictions` are at the temperatures of the members; the
     `temperature` of the ensemble is applied to each running mean, but not for the order. `task` is a classification by
     default; `thresholds` are those of `Ensemble`. If nothing can be saved, the threshold is one that no mean reaches.
+    `units` (members,) names the unit of each member, by default its own: members of one unit run together, before a
+    sample may stop, and their costs add up to that of the unit.
     Raises EngineError when shapes disagree, and for a task whose predictions have no confidence.
     """
     shares, samples = _check(members, predictions, targets, costs, weights, task, thresholds)
-    order = _order(samples, costs, shares)
+    order = _order(samples, costs, shares, _by_unit(range(len(members)), units))
     means = _RunningMeans(order, samples, costs, shares, temperature)
     best, most = DISABLED, means.saved(means.stops(DISABLED))
     tried = np.unique(np.quantile(means.confidence[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
@@ -172,7 +181,8 @@ def plan_cascade(
         stops = means.stops(float(threshold))
         if means.loss(stops) - means.whole_loss <= tolerance and means.saved(stops) > most:
             best, most = float(threshold), means.saved(stops)
-    return Cascade(tuple(members[i] for i in order), best, tolerance, {"valid": means.effect(best)})
+    names = tuple(members[i] for unit in order for i in unit)
+    return Cascade(names, best, tolerance, {"valid": means.effect(best)})
 
 
 def judge_cascade(
@@ -186,10 +196,11 @@ def judge_cascade(
     temperature: float = 1.0,
     task: Task | None = None,
     thresholds: Sequence[float] = (),
+    units: Sequence[str] | None = None,
 ) -> CascadeEffect:
     """Return the effect of `cascade` on other samples; arguments and errors are those of `plan_cascade`."""
     shares, samples = _check(members, predictions, targets, costs, weights, task, thresholds)
-    order = [list(members).index(m) for m in cascade.order]
+    order = _by_unit([list(members).index(m) for m in cascade.order], units)
     return _RunningMeans(order, samples, costs, shares, temperature).effect(cascade.threshold)
 
 
@@ -216,22 +227,35 @@ def _check(
     return shares, _Samples(predictions, targets, task, thresholds)
 
 
-def _order(samples: _Samples, costs: Sequence[float], shares: NDArray[np.float64]) -> list[int]:
-    """Return a greedy order: next the member that lowers the loss most per cost; ties to the cheaper."""
+def _by_unit(members: Sequence[int], units: Sequence[str] | None) -> list[list[int]]:
+    """Return `members` by unit, the unit of the first member first."""
+    groups: dict[str | int, list[int]] = {}
+    for member in members:
+        groups.setdefault(member if units is None else units[member], []).append(member)
+    return list(groups.values())
+
+
+def _order(
+    samples: _Samples, costs: Sequence[float], shares: NDArray[np.float64], units: Sequence[list[int]]
+) -> list[list[int]]:
+    """Return a greedy order of units: next the one that lowers the loss most per cost; ties to the cheaper."""
     likelihoods = [samples.likelihood(p).astype(np.float64) for p in samples.predictions]
-    rest = list(range(len(likelihoods)))
-    order: list[int] = []
+    sums = [np.asarray(sum(shares[m] * likelihoods[m] for m in unit)) for unit in units]
+    weights = [float(sum(shares[m] for m in unit)) for unit in units]
+    prices = [sum(costs[m] for m in unit) for unit in units]
+    rest = list(range(len(units)))
+    order: list[list[int]] = []
     total = np.zeros_like(likelihoods[0])
     chance = 1 / samples.task.output[-1] if samples.kind.activation == "softmax" else 0.5
     weight, loss = 0.0, -math.log(chance)
     while rest:
-        # a member with weight 0 changes nothing, and may even be the first
-        losses = {m: cross_entropy((total + shares[m] * likelihoods[m]) / max(weight + shares[m], 1e-12)) for m in rest}
-        best = max(rest, key=lambda m: ((loss - losses[m]) / costs[m], -costs[m]))
+        # a unit with weight 0 changes nothing, and may even be the first
+        losses = {u: cross_entropy((total + sums[u]) / max(weight + weights[u], 1e-12)) for u in rest}
+        best = max(rest, key=lambda u: ((loss - losses[u]) / prices[u], -prices[u]))
         rest.remove(best)
-        order.append(best)
-        total += shares[best] * likelihoods[best]
-        weight, loss = weight + shares[best], losses[best]
+        order.append(units[best])
+        total += sums[best]
+        weight, loss = weight + weights[best], losses[best]
     return order
 
 

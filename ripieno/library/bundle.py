@@ -4,6 +4,7 @@ BUNDLE/bundle.json           the ensemble, its allocation, input, task, members,
 BUNDLE/bench.json            its benchmark results
 BUNDLE/README.md             the model card: scores, members, costs, data, how it was made, licence
 BUNDLE/members/ID/           files of its backends: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
+BUNDLE/backbones/            backbones that members share, each once (`ripieno.backends.network_part`), and their origin
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import msgspec
 
 from ripieno import files
 from ripieno.backends.backend_id import file_of
+from ripieno.backends.network_part import backbone_file
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
+from ripieno.models.backbone_id import BACKBONES, parse_backbone_id
 from ripieno.shell_command import command
 from ripieno.tasks.registry import check_task, kind_of
 from ripieno.types import Allocation, Bundle, Ensemble, Task
@@ -102,6 +105,35 @@ def files_of(bundle: Bundle, member: str) -> tuple[str, ...]:
     return tuple(sorted({file_of(backend) for backend in backends or {bundle.backend}}))
 
 
+def model_files(bundle: Bundle) -> tuple[str, ...]:
+    """Return the paths of all model files, of members and of their shared backbones, relative to the bundle's folder.
+
+    Raises EngineError as `file_of`, LibraryError for the name of a member or a backbone that is none.
+    """
+    known = {member.id: member for member in bundle.members}
+    paths: dict[str, None] = {}
+    for name in bundle.ensemble.members:
+        for file in files_of(bundle, name):
+            path = Path("members", plain_name(name), file)
+            paths[str(path)] = None
+            if known[name].backbone:
+                # relative to an absolute folder, because the backbone is two folders up
+                paths[str(backbone_file(Path("/") / path, known[name]).relative_to("/"))] = None
+    return tuple(paths)
+
+
+def _copy_models(bundle: Bundle, source: Path, target: Path, members: str = "members") -> None:
+    """Copy model files, and the records of the backbones' origin; `members` is the folder of members in `source`."""
+    stems = sorted({parse_backbone_id(member.backbone).stem for member in bundle.members if member.backbone})
+    records = [f"{BACKBONES}/{stem}.json" for stem in stems if (source / BACKBONES / f"{stem}.json").exists()]
+    for name in (*model_files(bundle), *records):
+        files.copy_file(source / _source_name(name, members), target / name)
+
+
+def _source_name(name: str, members: str) -> str:
+    return f"{members}/{name.removeprefix('members/')}" if name.startswith("members/") else name
+
+
 def check_target(path: Path) -> None:
     """Raise LibraryError when no bundle can be written into `path`: it has other content, or is no folder."""
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
@@ -136,12 +168,11 @@ def write_bundle(
     for fit in proof.choices if proof else ():
         chosen.setdefault(fit.member, {})[fit.device] = fit.backend
     bundle = Bundle(ensemble, allocation, members, members[0].input, members[0].task, backend, chosen=chosen)
-    wanted = [(one.id, name) for one in members for name in files_of(bundle, one.id)]
-    for owner, name in wanted:
-        if not (library.member_path(owner) / name).exists():
-            raise LibraryError(f"{owner} has no {name}, which the {backend} backend needs")
-    for owner, name in wanted:
-        files.copy_file(library.member_path(owner) / name, path / "members" / owner / name)
+    for name in model_files(bundle):
+        if not (library.path / _source_name(name, "library")).exists():
+            owner, _, file = name.removeprefix("members/").partition("/")
+            raise LibraryError(f"{owner} has no {file}, which the {backend} backend needs")
+    _copy_models(bundle, library.path, path, "library")
     files.remove_file(path / "bench.json")  # of the previous deployment
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
@@ -158,9 +189,7 @@ def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -
     path = bundle.path if path is None else path
     if path.resolve() != bundle.path.resolve():
         check_target(path)
-        for member in bundle.ensemble.members:
-            for name in files_of(bundle, member):
-                files.copy_file(bundle.path / "members" / member / name, path / "members" / member / name)
+        _copy_models(bundle, bundle.path, path)
         files.remove_file(path / "bench.json")
     write_card(bundle, library, path)
     stored = files.to_json(replace(bundle, path=Path()), **({"proof": proof} if proof else {}))
@@ -190,20 +219,15 @@ def read_bundle(path: str | Path | Bundle, trusted: Iterable[str] = ()) -> Bundl
         _check_parts(bundle)
     except LibraryError as error:
         raise LibraryError(f"{error}; copy the whole bundle again, or allocate it again") from error
-    for member in bundle.ensemble.members:
-        try:
-            plain_name(member)
-        except LibraryError as error:
-            raise LibraryError(f"{path / 'bundle.json'} names a member outside the bundle: {error}") from error
-        try:
-            names = files_of(bundle, member)
-        except EngineError as error:
-            raise LibraryError(f"{path} cannot be run: {error}") from error
-        for name in names:
-            if not (path / "members" / member / name).is_file():
-                raise LibraryError(
-                    f"{path / 'members' / member / name} is missing, or no file; copy the whole bundle again"
-                )
+    try:
+        names = model_files(bundle)
+    except LibraryError as error:
+        raise LibraryError(f"{path / 'bundle.json'} names a file outside the bundle: {error}") from error
+    except EngineError as error:
+        raise LibraryError(f"{path} cannot be run: {error}") from error
+    for name in names:
+        if not (path / name).is_file():
+            raise LibraryError(f"{path / name} is missing, or no file; copy the whole bundle again")
     return bundle
 
 

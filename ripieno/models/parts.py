@@ -38,10 +38,12 @@ class Head(nn.Module):
 
 def count_features(network: Network) -> int:
     """Return the number of features between backbone and head. Raises ModelError for a network without the two."""
-    features = getattr(getattr(network.body, "backbone", None), "num_features", None)
-    if not isinstance(features, int) or not isinstance(getattr(network.body, "head", None), nn.Module):
-        raise ModelError(f"a {type(network.body).__name__} has no backbone with a head, so it cannot share one")
-    return features
+    backbone, head = (getattr(network.body, name, None) for name in ("backbone", "head"))
+    layers = head.modules() if isinstance(head, nn.Module) and isinstance(backbone, nn.Module) else ()
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            return layer.in_features
+    raise ModelError(f"{type(network.body).__name__} has no backbone with a linear head, so it cannot share one")
 
 
 def take_backbone(network: Network) -> FeatureExtractor:

@@ -121,7 +121,8 @@ def allocate(
         selector = BackendSelector(library, chosen, backend, precision)
         # those that a worker of each device most likely has: of its smallest part
         threads = {d.name: max(1, min(len(p.cores) for p in (d, *pieces) if p.name == d.name)) for d in targets}
-        allocation, choices = allocate_with_backends(selector, place, chosen, targets, threads, progress)
+        units = {name: member.inference_unit for name, member in members.items()}
+        allocation, choices = allocate_with_backends(selector, place, chosen, targets, threads, units, progress)
         proof, by = selector.proof(choices), backends_by_device(choices)
         for device in targets:  # the last choice for a worker may differ from the planned one
             placed = sorted({p.member for p in allocation.placements if p.device == device.name})

@@ -22,12 +22,15 @@ def allocate_with_backends(
     ensemble: Ensemble,
     devices: Sequence[Device],
     threads: Mapping[str, int],
+    units: Mapping[str, str],
     progress: ProgressFunction = no_progress,
 ) -> tuple[Allocation, tuple[BackendChoice, ...]]:
     """Return an allocation, and the backend choice of each member on each device it is placed on.
 
     Backends are chosen for `threads`, the threads that a worker of each device most likely has, and `place` plans with
     them. If the plan's workers differ, backends are chosen again; if any backend changes, `place` is called once more.
+    `units` holds the unit of each member: the members of a unit run with one backend on a device, the reference where
+    their choices differ.
     """
     pairs = [(member, device) for device in devices for member in ensemble.members]
     choices = []
@@ -35,12 +38,13 @@ def allocate_with_backends(
         progress(f"comparing backends on {device.name}", done, len(pairs))
         choices.append(selector.select(member, device, threads[device.name], BATCH[device.type]))
     progress("comparing backends", len(pairs), len(pairs))
+    choices = _one_backend_per_unit(selector, choices, units)
     allocation = place(backends_by_device(choices))
-    placed = _as_placed(selector, allocation, choices)
+    placed = _as_placed(selector, allocation, choices, units)
     if any(choice.backend != old.backend for choice, old in placed):
         again = {(c.member, c.device): c for c in (*choices, *(choice for choice, _ in placed))}
         allocation = place(backends_by_device(list(again.values())))
-        placed = _as_placed(selector, allocation, list(again.values()))
+        placed = _as_placed(selector, allocation, list(again.values()), units)
     return allocation, tuple(choice for choice, _ in placed)
 
 
@@ -71,8 +75,21 @@ def profiles_for(
     return profiles
 
 
+def _one_backend_per_unit(
+    selector: BackendSelector, choices: Sequence[BackendChoice], units: Mapping[str, str]
+) -> list[BackendChoice]:
+    """Replace the choices of members of one unit by the reference on devices where they differ."""
+    backends: dict[tuple[str, str], set[str]] = {}
+    for choice in choices:
+        backends.setdefault((units[choice.member], choice.device), set()).add(choice.backend)
+    return [
+        choice if len(backends[units[choice.member], choice.device]) == 1 else selector.select_reference(choice)
+        for choice in choices
+    ]
+
+
 def _as_placed(
-    selector: BackendSelector, allocation: Allocation, choices: Sequence[BackendChoice]
+    selector: BackendSelector, allocation: Allocation, choices: Sequence[BackendChoice], units: Mapping[str, str]
 ) -> list[tuple[BackendChoice, BackendChoice]]:
     """Return pairs: a choice for the threads and batch size of the allocation's worker, and the planned choice."""
     planned = {(choice.member, choice.device): choice for choice in choices}
@@ -87,4 +104,5 @@ def _as_placed(
             batch = max(p.batch_size for p in placements if p.member == member)
             same = threads == old.threads and (device.type == "cpu" or batch == old.batch_size)
             pairs.append((old if same else selector.select(member, device, threads, batch), old))
-    return pairs
+    agreed = _one_backend_per_unit(selector, [choice for choice, _ in pairs], units)
+    return [(choice, old) for choice, (_, old) in zip(agreed, pairs, strict=True)]

@@ -92,16 +92,26 @@ class BackendSelector:
         self._evaluated: dict[tuple[str, str, int, int], _Evaluated] = {}
         self._answers: dict[tuple[str, str, str], Answers] = {}
         self._written: set[Path] = set()
+        self._devices: dict[str, Device] = {}
 
     def select(self, member: str, device: Device, threads: int, batch_size: int) -> BackendChoice:
         """Choose the backend that runs `member` on `device` in batches of `batch_size` with `threads` threads.
 
         Raises EngineError when the requested backend's predictions differ from the reference, and as `backends.load`.
         """
+        self._devices[device.name] = device
         key = (member, device.name, threads, batch_size)
         if key not in self._evaluated:
             cores = device.cores[:threads] if device.type == "cpu" else device.cores
             self._evaluated[key] = _pinned(cores, lambda: self._choose(member, device, threads, batch_size))
+        return self._evaluated[key].choice
+
+    def select_reference(self, choice: BackendChoice) -> BackendChoice:
+        """Replace a choice by the reference, for members that must run with one backend and chose several."""
+        device, key = self._devices[choice.device], (choice.member, choice.device, choice.threads, choice.batch_size)
+        cores = device.cores[: choice.threads] if device.type == "cpu" else device.cores
+        own = (choice.member, device, choice.threads, choice.batch_size)
+        self._evaluated[key] = _pinned(cores, lambda: self._choose(*own, only_reference=True))
         return self._evaluated[key].choice
 
     def proof(self, choices: Sequence[BackendChoice]) -> BackendReport:
@@ -119,11 +129,13 @@ class BackendSelector:
         now, before = figures([e.answers for e in evaluated]), figures([e.reference for e in evaluated])
         return BackendReport(tuple(choices), len(self._targets), now[0], before[0], now[1], before[1])
 
-    def _choose(self, name: str, device: Device, threads: int, batch_size: int) -> _Evaluated:
+    def _choose(
+        self, name: str, device: Device, threads: int, batch_size: int, only_reference: bool = False
+    ) -> _Evaluated:
         rejected: dict[str, str] = {}
-        tried = candidates(device, *self._requested)
         with _LoadedBackends(lambda backend: self._load(name, backend, device, threads)) as runners:
             reference = runners.first(("onnx", "torch"), rejected)
+            tried = (reference,) if only_reference else candidates(device, *self._requested)
             # a backend requested by name must load; `auto` skips those that do not
             for backend in tried:
                 runners.open(backend, rejected, must=self._requested[0] != "auto" and split(backend)[1] == "fp32")
@@ -182,6 +194,8 @@ class BackendSelector:
         source = self._library.onnx_path(name)
         if file_of(backend) in (MODEL, HALF, QUANTISED):
             export_members(self._library, [member])
+        if member.backbone and path.name in (HALF, QUANTISED):
+            raise EngineError("a shared backbone has no file in a lower precision")
         if path not in self._written and path.name in (HALF, QUANTISED):
             from ripieno.backends.quantise import write_fp16, write_int8
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def cascade(
         "temperature": ensemble.temperature,
         "task": made.task,
         "thresholds": ensemble.thresholds,
+        "units": [member.inference_unit for member in map(library.member, names)],
     }
     planned = plan_cascade(names, answers, targets, costs, weights, tolerance=tolerance, **options)
     answers, targets = _answers(library, made, "test", progress)
@@ -127,19 +129,22 @@ def warnings_of(cascade: Cascade, task: Task) -> list[str]:
 def costs_of(library: Library, bundle: Bundle) -> list[float]:
     """Return seconds for 2,000 samples of each member as the bundle runs it, on the first device it is placed on.
 
-    Raises LibraryError when a member was not measured there.
+    The cost of a shared backbone is divided equally among its members. Raises LibraryError when a member was not
+    measured there.
     """
+    members = {member.id: member for member in bundle.members}
+    sizes = Counter(members[name].inference_unit for name in bundle.ensemble.members)
     kinds = {d.name: d.kind for d in bundle.allocation.devices}
     costs = []
     for member in bundle.ensemble.members:
         device = next(p.device for p in bundle.allocation.placements if p.member == member)
         backend = backend_of(bundle, member, device)
-        profile = library.profiles(kinds[device], backend).get(member)
-        if profile is None:
-            raise LibraryError(
-                f"{member} was not measured with {backend} on {kinds[device]}: `ripieno allocate` measures its members"
-            )
-        costs.append(profile.cost)
+        profiles, backbone = library.profiles(kinds[device], backend), members[member].backbone
+        for part in (member, backbone) if backbone else (member,):
+            if part not in profiles:
+                where = f"with {backend} on {kinds[device]}"
+                raise LibraryError(f"{part} was not measured {where}: `ripieno allocate` measures its members")
+        costs.append(profiles[member].cost + (profiles[backbone].cost / sizes[backbone] if backbone else 0.0))
     return costs
 
 

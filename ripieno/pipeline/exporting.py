@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from ripieno import files
 from ripieno.backends.backend_id import MODEL, WEIGHTS
+from ripieno.backends.network_part import backbone_file, is_exported
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library import read_bundle
 from ripieno.library.bundle import model_path
@@ -45,7 +46,7 @@ def export(
     Raises LibraryError without a bundle, and for a target with other files; EngineError when a member cannot be
     converted or the members exceed the size limit of one file.
     """
-    from ripieno.backends.merge_onnx import merge_onnx
+    from ripieno.backends.merge_onnx import merge_onnx, whole_onnx
     from ripieno.pipeline.triton import write_repository, write_single
 
     deployment = read_bundle(bundle, trusted)
@@ -59,7 +60,13 @@ def export(
             m: _onnx_file(deployment, m, Path(converted), progress, i)
             for i, m in enumerate(deployment.ensemble.members)
         }
+        members = {m.id: m for m in deployment.members}
+        backbones = {m: backbone_file(file, members[m]) for m, file in paths.items() if members[m].backbone}
         if form == "triton":
+            for m, backbone in backbones.items():  # Triton runs each member as a model of its own
+                content = whole_onnx(backbone, paths[m], deployment.input, deployment.task)
+                paths[m] = Path(converted) / f"{m}-whole.onnx"
+                files.write_bytes(paths[m], content)
             write_repository(deployment, paths, path, name)
         else:
             ensemble = deployment.ensemble
@@ -75,7 +82,9 @@ def export(
             }
             shape = (deployment.input, deployment.task)
             calibration = (ensemble.temperatures, ensemble.temperature)
-            content = merge_onnx(paths, ensemble.weights, ensemble.combiner, *shape, facts, *calibration)
+            content = merge_onnx(
+                paths, ensemble.weights, ensemble.combiner, *shape, facts, *calibration, backbones=backbones
+            )
             if form == "onnx":
                 files.write_bytes(path, content)
             else:
@@ -102,11 +111,13 @@ def _onnx_file(bundle: Bundle, member: str, folder: Path, progress: ProgressFunc
     path = model_path(bundle, member)
     if path.suffix == ".onnx":
         return path
-    if (path.parent / MODEL).exists():
+    known = next(m for m in bundle.members if m.id == member)
+    if is_exported(path.parent / MODEL, known):
         return path.parent / MODEL
     from ripieno.backends.export import export_onnx
 
     progress("exporting to ONNX", number, len(bundle.members))
-    known = next(m for m in bundle.members if m.id == member)
-    export_onnx(known, path.parent / WEIGHTS, folder / f"{number}.onnx", trusted=bundle.trusted)
-    return folder / f"{number}.onnx"
+    # as in a bundle, so that the file of a shared backbone has its place
+    target = folder / "members" / member / MODEL
+    export_onnx(known, path.parent / WEIGHTS, target, trusted=bundle.trusted)
+    return target

@@ -18,10 +18,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ripieno.backends.network_part import backbone_file
 from ripieno.engine.config import EngineConfig
 from ripieno.engine.model_runner import describe
 from ripieno.errors import EngineError, RipienoError
-from ripieno.library.bundle import files_of, model_path, read_bundle
+from ripieno.library.bundle import model_files, model_path, read_bundle
 from ripieno.resources import free_memory
 from ripieno.server.event_loop import in_daemon_thread
 from ripieno.server.models import AnyEngine, Models, ServedEngine
@@ -179,10 +180,9 @@ def copy_models(bundle: Bundle) -> Scratch | None:
     copy = None
     try:
         copy = Scratch()
-        for member in bundle.ensemble.members:
-            (copy.path / "members" / member).mkdir(parents=True)
-            for name in files_of(bundle, member):
-                shutil.copyfile(bundle.path / "members" / member / name, copy.path / "members" / member / name)
+        for name in model_files(bundle):
+            (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, copy.path / name)
     except OSError as error:
         if copy is not None:
             copy.remove()
@@ -205,7 +205,9 @@ def warm_up(engine: AnyEngine) -> None:
 
 def needed_bytes(bundle: Bundle) -> int:
     """Estimate the memory of a bundle's engine: the base, plus twice each network's file (as read, and as loaded)."""
-    return BASE_BYTES + sum(2 * model_path(bundle, m).stat().st_size for m in bundle.ensemble.members)
+    paths = {model_path(bundle, m.id): m for m in bundle.members if m.id in bundle.ensemble.members}
+    backbones = {backbone_file(path, member) for path, member in paths.items() if member.backbone}
+    return BASE_BYTES + sum(2 * path.stat().st_size for path in (*paths, *backbones))
 
 
 def check_memory(bundle: Bundle, free: int) -> None:

@@ -18,7 +18,7 @@ from ripieno import files
 from ripieno.engine import Engine
 from ripieno.engine.config import EngineConfig
 from ripieno.errors import EngineError
-from ripieno.library.bundle import files_of, read_bundle
+from ripieno.library.bundle import model_files, read_bundle
 from ripieno.profiles import local_devices
 from ripieno.resources import sleep_while_waiting
 from ripieno.server.replicas.replan import adapt_allocation, node_devices
@@ -39,7 +39,7 @@ class BundleFileServer:
         self._folder = Path(folder)
         bundle = read_bundle(folder)
         self._names = ["bundle.json"]
-        self._names += [f"members/{m}/{name}" for m in bundle.ensemble.members for name in files_of(bundle, m)]
+        self._names += model_files(bundle)
 
     def names(self) -> list[str]:
         """Return the names of all files; also used as a sign of life."""
