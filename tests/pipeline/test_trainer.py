@@ -34,7 +34,7 @@ def digits() -> Dataset:
     return load_dataset((images, source.target[:300]))
 
 
-def search(data: Dataset | None, run: Path, space: str, trainer: str, notes: list[str] | None = None) -> Library:
+def search(data: Dataset | str | None, run: Path, space: str, trainer: str, notes: list[str] | None = None) -> Library:
     return ripieno.tune(
         data, run, trials=5, epochs=3, seed=1, space=space, trainer=trainer, pool="inline", free="off", notes=notes
     )
@@ -118,6 +118,27 @@ def test_a_trainer_that_does_not_fit_is_refused_before_the_search(
         search(digits, tmp_path / "run", space, f"tests.own_trainer:{name}")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Solver terminated early")
+def test_the_trainer_of_the_documentation_is_searched_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("skl2onnx")
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class SVRTrainer" in block)
+    (space,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "documented_svr.py").write_text(code)
+    (tmp_path / "space.json").write_text(space)
+    monkeypatch.syspath_prepend(tmp_path)
+    inputs = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    np.savez(tmp_path / "table.npz", inputs=inputs, targets=(inputs @ [3.0, 2.0, 1.0] + 0.5).astype(np.float32))
+    library = search(
+        str(tmp_path / "table.npz"), tmp_path / "run", str(tmp_path / "space.json"), "documented_svr:SVRTrainer"
+    )
+    members = library.members()
+    assert {m.format for m in members} == {"onnx"}
+    assert min(m.losses["valid_r2"] for m in members if m.epoch == 3) > 0.5
 
 
 def test_a_users_trainer_needs_a_space_and_its_name(digits: Dataset, tmp_path: Path, space: str) -> None:
