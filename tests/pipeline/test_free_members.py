@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,13 @@ pytest.importorskip("skl2onnx")
 pytest.importorskip("onnxmltools")
 
 import ripieno
+from ripieno.data import open_dataset, write_dataset
 from ripieno.data.load import load_dataset
 from ripieno.errors import SearchError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline import free_members
-from ripieno.pipeline.free_members import MODELS
+from ripieno.pipeline.free_members import MODELS, add_free_members
+from ripieno.train import TrainingConfig
 from ripieno.types import Dataset
 
 
@@ -129,3 +132,18 @@ def test_large_training_splits_are_sampled_with_every_class(digits: Dataset, mon
 def test_a_wrong_word_is_refused(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="free is 'no': it must be on or off"):
         search(digits, tmp_path / "run", "no")
+
+
+def test_a_free_member_that_cannot_be_made_is_left_out_with_a_note(digits: Dataset, tmp_path: Path) -> None:
+    split = digits.split.copy()
+    split[(digits.targets == 9) & (split == 0)] = 1  # forests cannot be exported without training samples of a class
+    library, notes = Library(tmp_path / "run"), list[str]()
+    write_dataset(dataclasses.replace(digits, split=split), library.dataset_path)
+    config = TrainingConfig(library.path, library.dataset_path, "resnet", 1, 1)
+    add_free_members(library, config, open_dataset(library.dataset_path), notes=notes)
+    assert set(library.ids()) == {"trees-lightgbm", "trees-lightgbm-small"}
+    assert [note.partition(" was left out: ")[0] for note in notes] == [
+        "free member trees-random-forest",
+        "free member trees-extra-trees",
+    ]
+    assert all("a class has no training samples" in note for note in notes)
