@@ -22,6 +22,7 @@ _MODULES = {
     "yaml": "yaml",
     "trees": "lightgbm skl2onnx onnxmltools",
     "demo": "sklearn",
+    "timm": "timm torchvision",
     "dashboard": "optuna_dashboard",
     "tensorboard": "tensorboardX",
     "mlflow": "mlflow",

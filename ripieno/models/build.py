@@ -1,4 +1,4 @@
-"""Construction of networks by family: `resnet`, or a user's own `module:function`.
+"""Construction of networks by family: `resnet`, `timm:NAME`, or a user's own `module:function`.
 
 A family's function takes (configuration, input, outputs) and returns a module from normalised float32 inputs, channels
 first (images NCHW), to (batch, outputs): logits of classes or labels, or standardised values. `build`
@@ -8,6 +8,7 @@ wraps it into `Network`, which takes inputs in the data set's form and gives out
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from math import prod
 from typing import cast
 
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 from ripieno.errors import ModelError, RipienoError, error_summary
 from ripieno.models.activations import ACTIVATIONS
 from ripieno.models.resnet import resnet
+from ripieno.models.timm_config import PREFIX, is_timm
+from ripieno.models.timm_network import TimmBody, timm_network
 from ripieno.models.user_code import import_named, is_user_code
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Float32s, Input, Task
 
 Family = Callable[[Configuration, Input, int], nn.Module]
 FAMILIES: dict[str, Family] = {"resnet": resnet}
-"""The built-in families."""
+"""The built-in families, besides `timm:NAME`."""
 
 
 class Network(nn.Module):
@@ -111,10 +114,11 @@ def build(
 ) -> Network:
     """Build the network of `configuration` for `task`, from inputs (batch, *input.shape) of `input.dtype`.
 
-    `family` is `resnet` or `module:function`; the latter is imported only when it is in `trusted`, the names that the
-    user allows: a name read from a file is data, and importing it would run its code. `mean` and `std` are the data
-    set's, per channel (default 0 and 1, which weights loaded later replace). Initial weights come from torch's
-    generator.
+    `family` is `resnet`, `timm:NAME` (or `timm`, with the name in the configuration) or `module:function`; the last is
+    imported only when it is in `trusted`, the names that the user allows: a name read from a file is data, and
+    importing it would run its code. `mean` and `std` are the data set's, per channel (default 0 and 1, which weights
+    loaded later replace); a network of timm has its own instead.
+    Initial weights come from torch's generator.
 
     Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.
     """
@@ -132,18 +136,33 @@ def build(
     if not isinstance(body, nn.Module):
         returned = type(body).__name__
         raise ModelError(f"family {family!r} returned a {returned}; its function must return a torch nn.Module")
-    network = Network(body, task, mean or (0.0,) * channels, std or (1.0,) * channels)
-    if family not in FAMILIES:
+    mean, std = mean or (0.0,) * channels, std or (1.0,) * channels
+    if isinstance(body, TimmBody):
+        mean, std = body.moments(input, mean, std)
+    network = Network(body, task, mean, std)
+    if not is_built_in(family):
         _check(family, network, input, outputs)
     return network
+
+
+def is_built_in(family: str) -> bool:
+    """Return whether `family` is of ripieno, not the user's own code."""
+    return family in FAMILIES or is_timm(family)
+
+
+def built_in_names() -> str:
+    """Return the built-in families as messages name them."""
+    return ", ".join((*FAMILIES, f"{PREFIX}NAME"))
 
 
 def find_family(family: str, trusted: Collection[str] = ()) -> Family:
     """Return the function of a family. Raises ModelError when there is none, or it is not trusted."""
     if family in FAMILIES:
         return FAMILIES[family]
+    if is_timm(family):
+        return partial(timm_network, family=family)
     if not is_user_code(family):
-        raise ModelError(f"unknown family {family!r}; expected {' or '.join(FAMILIES)}, or your own as module:function")
+        raise ModelError(f"unknown family {family!r}; expected {built_in_names()}, or your own as module:function")
     expected = "a function of (configuration, input, outputs)"
     function = import_named("family", family, trusted, expected)
     if not callable(function):

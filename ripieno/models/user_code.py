@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ripieno.errors import ModelError, error_summary
+from ripieno.models.timm_config import is_timm
 
 
 def import_named(noun: str, name: str, trusted: Collection[str], expected: str) -> Any:
@@ -36,6 +37,6 @@ def import_named(noun: str, name: str, trusted: Collection[str], expected: str) 
 
 
 def is_user_code(name: str) -> bool:
-    """Return whether `name` has the form `module:attribute`."""
+    """Return whether `name` has the form `module:attribute`; `timm:NAME` is a family of ripieno's own."""
     module_name, _, attribute = name.partition(":")
-    return bool(module_name and attribute)
+    return bool(module_name and attribute) and not is_timm(name)

@@ -18,19 +18,21 @@ from ripieno.data.augment import Augmentation
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.library import Library
-from ripieno.models.build import FAMILIES, build
-from ripieno.models.resnet_config import NAMES, megaflops
+from ripieno.models import resnet_config, timm_config
+from ripieno.models.build import Network, build, is_built_in
+from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
 from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.evaluate import DivergedError, predict
+from ripieno.train.fine_tuning import WeightAverage, fine_tuning_optimizer
 from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.train.mixing import Mixture, draw_mixture
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Configuration, Dataset, Job
 
-_WEIGHTS, _STATE, _EPOCH = "weights.", "optimizer.", "epoch"
+_WEIGHTS, _STATE, _AVERAGE, _EPOCH, _UPDATES = "weights.", "optimizer.", "average.", "epoch", "updates"
 """Names and prefixes of names of a checkpoint's tensors."""
 
 
@@ -49,7 +51,8 @@ class NetworkTrainer:
         check_hyperparameters(config.family, job.configuration)
         self.job, self.dataset, self.finished = job, data, 0
         self.device = torch.device(config.device)
-        self.optimizer_config = optim.optimizer_config(job.configuration)
+        defaults = timm_config.TRAINING_DEFAULTS if timm_config.is_timm(config.family) else {}
+        self.optimizer_config = optim.optimizer_config({**defaults, **job.configuration})
         self.augment = augmentation(job.configuration, data)
         self.mixing_config = mixing.mixing_config(job.configuration, data.task, data.kind)
         self.loss_config = losses.loss_config(job.configuration, data.task)
@@ -64,7 +67,7 @@ class NetworkTrainer:
             self.network.set_target_moments(*self.loss.moments)
         # channels-last: the layout of the images, and faster than NCHW on CPUs (1.1 to 1.9 times) and on GPUs
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = optim.make_optimizer(self.optimizer_config, self.network)
+        self.optimizer = self._make_optimizer()
         self.body = torch.compile(self.network.body) if config.compiled else self.network.body
         # GPUs that only emulate bfloat16 are slower with it, and float16 needs loss scaling: these train in float32
         self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -74,14 +77,35 @@ class NetworkTrainer:
         if self.loss_config.sampling == "balanced":
             shares = losses.balanced_shares(trained)
         batches = EpochBatches(data, size, self.augment, drawn, self.device.type, shares)
-        encoded = dataclasses.replace(data, targets=self.loss.encode(np.asarray(data.targets)))
+        # networks of timm have moments of their own
+        mean, std = (tuple(moments.tolist()) for moments in (self.network.mean, self.network.std))
+        encoded = dataclasses.replace(data, targets=self.loss.encode(np.asarray(data.targets)), mean=mean, std=std)
         record = Library(config.run).path / "feeds" / f"{self._kind()}.json"
         self.pipeline = BatchPipeline(encoded, batches, self.device, job.stop, config.spare, record, self._strategy)
 
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """Make the optimiser, and the moving average of the weights where the configuration has one."""
+        self.average: WeightAverage | None = None
+        body = self.network.body
+        if not isinstance(body, TimmBody):
+            return optim.make_optimizer(self.optimizer_config, self.network)
+        chosen = timm_config.backbone_config(self.config.family, self.job.configuration)
+        if chosen.ema:
+            self.average = WeightAverage(self.network, chosen.ema)
+        return fine_tuning_optimizer(self.optimizer_config, body, chosen.layer_decay)
+
+    @property
+    def kept(self) -> Network:
+        """Network that predicts and that is kept: the average of the weights where there is one."""
+        return self.network if self.average is None else self.average.network
+
     def _kind(self) -> str:
         """Return the name of a class of trials for which the same way of preparing data is fastest."""
+        given = self.config.family, self.job.configuration, self.dataset.input
         if self.config.family == "resnet":
-            family, work = "resnet", int(megaflops(self.job.configuration, self.dataset.input) * 1e6)
+            family, work = "resnet", int(resnet_config.megaflops(*given[1:]) * 1e6)
+        elif isinstance(self.network.body, TimmBody):
+            family, work = "timm", int(timm_megaflops(*given) * 1e6)
         else:
             family, work = "own", sum(p.numel() for p in self.network.parameters())
         changed = "plain" if self.augment.is_identity else "warped" if self.augment.warps else "light"
@@ -122,7 +146,7 @@ class NetworkTrainer:
     def step(self, inputs: Tensor, targets: Tensor, rate: float, mixture: Mixture | None = None) -> Tensor:
         """Train one step on a batch of the pipeline, mixed by `mixture`; return its loss, on the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         # the loss stays float32
         with torch.autocast("cuda", torch.bfloat16, enabled=self.half):
             outputs = self.body(inputs if mixture is None else mixture.inputs(inputs))
@@ -130,29 +154,37 @@ class NetworkTrainer:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.network)
         return loss.detach()
 
     def predict(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Predict `inputs` (samples, *shape): float32 (samples, *task.output), activated."""
-        return predict(self.network, inputs, device=self.device)
+        return predict(self.kept, inputs, device=self.device)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the number of finished epochs, the weights and the state of the optimiser."""
+        """Return the number of finished epochs, the weights, their average and the state of the optimiser."""
         tensors = {_WEIGHTS + name: tensor for name, tensor in self.network.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{_STATE}{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
-        arrays = {name: _to_array(tensor) for name, tensor in tensors.items()}
-        return {_EPOCH: np.array(self.finished), **arrays}
+        numbers = {_EPOCH: np.array(self.finished)}
+        if self.average is not None:
+            tensors |= {_AVERAGE + name: tensor for name, tensor in self.average.network.state_dict().items()}
+            numbers[_UPDATES] = np.array(self.average.updates)
+        return {**numbers, **{name: _to_array(tensor) for name, tensor in tensors.items()}}
 
     def load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Continue from `tensors`. Raises ModelError when they are of another network; nothing has then changed."""
-        arrays = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
-        weights = {name.removeprefix(_WEIGHTS): t for name, t in arrays.items() if name.startswith(_WEIGHTS)}
-        current = self.network.state_dict()
-        if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in current.items()}:
-            raise ModelError("the checkpoint holds the weights of another network")
+        weights, average, state = (_with_prefix(tensors, prefix) for prefix in (_WEIGHTS, _AVERAGE, _STATE))
+        shapes = {n: t.shape for n, t in self.network.state_dict().items()}
+        for found in (weights,) if self.average is None else (weights, average):
+            if {n: t.shape for n, t in found.items()} != shapes:
+                raise ModelError("the checkpoint holds the weights of another network")
         self.network.load_state_dict(weights)
-        self._load_optimizer({n.removeprefix(_STATE): t for n, t in arrays.items() if n.startswith(_STATE)})
+        if self.average is not None:
+            self.average.network.load_state_dict(average)
+            self.average.updates = int(tensors[_UPDATES])
+        self._load_optimizer(state)
         self.finished = int(tensors[_EPOCH])
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
@@ -169,7 +201,7 @@ class NetworkTrainer:
 
     def weights(self) -> bytes:
         """Return the weights and buffers of the network as the content of a safetensors file."""
-        return weights_bytes(self.network)
+        return weights_bytes(self.kept)
 
     @property
     def parameters(self) -> int:
@@ -183,6 +215,12 @@ class NetworkTrainer:
     def close(self) -> None:
         """End the preparation of data and free its memory on the GPU."""
         self.pipeline.close()
+
+
+def _with_prefix(tensors: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
+    found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    return {name: torch.from_numpy(np.array(array)) for name, array in found.items()}
 
 
 def _to_array(tensor: Tensor) -> NDArray[Any]:
@@ -237,8 +275,10 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation
 
 def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    names = NAMES | optim.NAMES | losses.NAMES | mixing.NAMES | _AUGMENTATION
-    unknown = sorted(set(configuration) - names)
-    if family in FAMILIES and unknown:
-        known = ", ".join(sorted(names))
-        raise ModelError(f"{unknown[0]!r} is not a hyperparameter of {family}: it must be one of {known}")
+    own = timm_config.NAMES if timm_config.is_timm(family) else resnet_config.NAMES
+    known = own | optim.NAMES | losses.NAMES | mixing.NAMES | _AUGMENTATION
+    unknown = sorted(set(configuration) - known)
+    if is_built_in(family) and unknown:
+        raise ModelError(
+            f"{unknown[0]!r} is not a hyperparameter of {family}: it must be one of {', '.join(sorted(known))}"
+        )

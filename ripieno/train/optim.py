@@ -16,9 +16,6 @@ from ripieno.types import Configuration
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "rung"]
 
-WARM = 0.1
-"""Share of a job for the warm-up of the `rung` schedule."""
-
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -34,6 +31,8 @@ class OptimizerConfig:
     """`sgd` has Nesterov momentum 0.9"""
     schedule: Schedule = "rung"
     """`rung` rises briefly and falls to zero by a cosine within each job, so that every stopped member is annealed"""
+    warm_up: float = 0.1
+    """share of a job in which the rate of the `rung` schedule rises"""
 
 
 NAMES = frozenset(f.name for f in fields(OptimizerConfig))
@@ -58,6 +57,7 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda value: 0 < value < math.inf, "a number above 0"),
     "batch_size": (lambda value: isinstance(value, int) and value >= 2, "a whole number of at least 2"),
     "weight_decay": (lambda value: 0 <= value < math.inf, "a number of at least 0"),
+    "warm_up": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
 }
 
 
@@ -87,6 +87,7 @@ def learning_rates(chosen: OptimizerConfig, start: int, stop: int, epoch: int, s
     rates = []
     for step in range(steps):
         done = (epoch - 1 - start + (step + 0.5) / steps) / (stop - start)
-        factor = 1.0 if chosen.schedule == "constant" else min(1.0, done / WARM) * (1 + math.cos(math.pi * done)) / 2
+        rise = min(1.0, done / chosen.warm_up) if chosen.warm_up else 1.0
+        factor = 1.0 if chosen.schedule == "constant" else rise * (1 + math.cos(math.pi * done)) / 2
         rates.append(chosen.learning_rate * factor)
     return rates

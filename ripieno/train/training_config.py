@@ -15,8 +15,8 @@ class TrainingConfig:
     dataset: Path = Path("run/dataset")
     """folder of the prepared data set"""
     family: str = "resnet"
-    """a built-in family or the user's `module:function`, which is trusted because the user gave it; of another trainer
-    than `network`, its name"""
+    """a built-in family (of `timm`, the configuration names the backbone) or the user's `module:function`, trusted
+    because the user gave it; of another trainer than `network`, its name"""
     epochs: int = 27
     """most epochs of a job"""
     seed: int = 0

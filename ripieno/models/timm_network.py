@@ -1,0 +1,194 @@
+"""Networks of timm: a backbone, which may be pretrained, and a linear head for the task.
+
+Images are resized in the network, so that an exported graph takes them as the data set has them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ripieno.errors import ModelError, error_summary
+from ripieno.models.timm_config import BackboneConfig, Frozen, backbone_config
+from ripieno.models.torchvision_import import import_timm
+from ripieno.types import Configuration, Input
+
+NEAREST = 3
+"""Names that are proposed for an unknown one."""
+
+
+class ImageResize(nn.Module):
+    """Bilinear resize of images (batch, channels, height, width) to a square, antialiased where they shrink.
+
+    It is two products with constant matrices: every backend then computes the same, and no exporter has to know it.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, height: int, width: int, side: int) -> None:
+        super().__init__()
+        # not in the state: they follow from the sizes
+        self.register_buffer("rows", resize_matrix(height, side), persistent=False)
+        self.register_buffer("columns", resize_matrix(width, side).T.contiguous(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Resize `images` (batch, channels, height, width) to (batch, channels, side, side)."""
+        resized: Tensor = self.rows @ (images.contiguous() @ self.columns)
+        return resized
+
+
+def resize_matrix(size: int, new_size: int) -> Tensor:
+    """Return the matrix (new_size, size) of a bilinear, antialiased resize along one axis."""
+    identity = torch.eye(size, device="cpu")[None, None]
+    resized = nn.functional.interpolate(identity, (new_size, size), mode="bilinear", antialias=True)
+    return resized[0, 0]
+
+
+class TimmBody(nn.Module):
+    """Backbone of timm and linear head: normalised images (batch, channels, height, width) to (batch, outputs)."""
+
+    def __init__(self, config: BackboneConfig, input: Input, outputs: int) -> None:
+        """Build the network with random weights. Raises ModelError when there is no such backbone."""
+        super().__init__()
+        height, width, channels = input.shape
+        side = config.resolution or native_resolution(config.backbone)
+        self.frozen = config.frozen
+        self.resize = nn.Identity() if (height, width) == (side, side) else ImageResize(height, width, side)
+        self.backbone = make_backbone(config.backbone, channels, config.drop_path)
+        features = int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, outputs))
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad = name not in frozen_names(self.backbone, config.frozen)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Compute the features (batch, features) of normalised images (batch, channels, height, width)."""
+        features: Tensor = self.backbone(self.resize(x))
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute outputs (batch, outputs) of normalised images (batch, channels, height, width)."""
+        outputs: Tensor = self.head(self.features(x))
+        return outputs
+
+    def train(self, mode: bool = True) -> TimmBody:
+        """Set the mode of training, where the frozen parts stay as in evaluation: their statistics do not change."""
+        super().train(mode)
+        for module in self.backbone.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
+
+    def moments(self, input: Input, mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Return mean and deviation of each channel for the backbone's normalisation, in the unit of `input`.
+
+        `mean` and `std` are those of the data. Images of floating point whose values are clearly not between 0 and 1
+        are normalised by these instead.
+        """
+        own = [[float(v) for v in self.backbone.pretrained_cfg[name]] for name in ("mean", "std")]
+        channels = input.shape[-1]
+        if channels != len(own[0]):
+            own = [[sum(values) / len(values)] * channels for values in own]
+        if input.dtype == "uint8":
+            return [255 * v for v in own[0]], [255 * v for v in own[1]]
+        if all(0 <= m <= 1 and s <= 0.5 for m, s in zip(mean, std, strict=True)):
+            return own[0], own[1]
+        return list(mean), list(std)
+
+
+def timm_network(configuration: Configuration, input: Input, outputs: int, family: str) -> TimmBody:
+    """Build the network of `configuration`. Raises ModelError when timm has none, or it cannot take the images."""
+    return TimmBody(backbone_config(family, configuration), input, outputs)
+
+
+def make_backbone(name: str, channels: int, drop_path: float = 0.0) -> Any:
+    """Build a network of timm without its head, with random weights.
+
+    `drop_path` is left out where the network takes none. Raises ModelError for an unknown name.
+    """
+    timm = import_timm()
+    check_name(name)
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "exportable": True}
+    try:
+        return timm.create_model(name, drop_path_rate=drop_path, **options)
+    except TypeError:
+        return timm.create_model(name, **options)
+
+
+def check_name(name: str) -> None:
+    """Raise ModelError, with the nearest names, when timm has no network `name`."""
+    timm = import_timm()
+    architecture, _, tag = name.partition(".")
+    known = timm.list_models()
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, NEAREST, 0.5)
+        proposal = f"; nearest: {', '.join(near)}" if near else "; timm.list_models() lists all"
+        raise ModelError(f"timm has no network {architecture!r}{proposal}")
+    if tag and name not in timm.list_models(pretrained=True):
+        tags = timm.list_models(f"{architecture}.*", pretrained=True)
+        raise ModelError(f"timm has no weights {name!r}; it has {', '.join(tags) or 'none of this network'}")
+
+
+def native_resolution(name: str) -> int:
+    """Return the side in pixels of the images that a backbone was made for."""
+    check_name(name)
+    return int(import_timm().get_pretrained_cfg(name).input_size[-1])
+
+
+def timm_megaflops(family: str, configuration: Configuration, input: Input) -> float:
+    """Count the multiply-adds of one sample in millions, without making the network's weights.
+
+    Raises ModelError when timm has no such network, or it cannot take the images.
+    """
+    config = backbone_config(family, configuration)
+    side = config.resolution or native_resolution(config.backbone)
+    return backbone_megaflops(config.backbone, side, input.shape[-1])
+
+
+@functools.cache
+def backbone_megaflops(name: str, side: int, channels: int) -> float:
+    """Count the multiply-adds of a backbone in millions, for one image of `side` pixels, without making its weights.
+
+    Raises ModelError for an unknown name, and for images that the backbone cannot take.
+    """
+    native = native_resolution(name)
+    if side != native and import_timm().get_pretrained_cfg(name).fixed_input_size:
+        raise ModelError(f"{name} takes images of {native} pixels only, not of {side}: set resolution to {native}")
+    with torch.device("meta"):
+        backbone = make_backbone(name, channels).eval()
+    least = int(dict(backbone.feature_info[-1])["reduction"])
+    if side < least:
+        raise ModelError(f"{name} takes images of at least {least} pixels, not of {side}: raise resolution")
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            backbone(torch.zeros(1, channels, side, side, device="meta"))
+    except Exception as error:  # networks report a wrong size by any exception
+        raise ModelError(f"{name} cannot take images of {side} pixels: {error_summary(error)[:200]}") from error
+    return float(counter.get_total_flops()) / 2e6
+
+
+def frozen_names(backbone: Any, frozen: Frozen) -> frozenset[str]:
+    """Return the names of a backbone's parameters that are not trained."""
+    names = [name for name, _ in backbone.named_parameters()]
+    if frozen == "none":
+        return frozenset()
+    if frozen == "all":
+        return frozenset(names)
+    stages = parameter_stages(backbone)
+    module = dict(backbone.feature_info[-1])["module"]
+    last = min((stages[n] for n in names if n.startswith(f"{module}.")), default=max(stages.values()))
+    return frozenset(name for name in names if stages[name] < last)
+
+
+def parameter_stages(backbone: Any) -> dict[str, int]:
+    """Return the number of the stage, from the images on, of each parameter of a backbone."""
+    models = import_timm().models
+    stages: dict[str, int] = models.group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
+    return stages
