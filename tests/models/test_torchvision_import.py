@@ -16,7 +16,7 @@ def run(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
     """Run `code` in a new interpreter that looks for modules in `folders` first."""
     head = "".join(f"sys.path.insert(0, {str(folder)!r})\n" for folder in folders)
     command = [sys.executable, "-W", "error", "-c", f"import sys\n{head}{textwrap.dedent(code)}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_timm_can_be_imported() -> None:
