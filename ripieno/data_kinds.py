@@ -33,7 +33,7 @@ class DataKindTraits:
 
 
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
-    "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet",), "image"),
+    "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet", "timm"), "image"),
     "series": DataKindTraits(("length", "channels"), "series", False, (), "time-series"),
     "table": DataKindTraits(("columns",), "rows", False, (), "tabular"),
 }

@@ -66,7 +66,10 @@ def tune(
     limit: Annotated[
         float | None, typer.Option(help="Timeout in seconds per epoch; the trial fails when it is exceeded")
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Model factory of your own networks (module:function)")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="Networks: timm:NAME to fine-tune one of timm, or your own factory (module:function)"),
+    ] = None,
     trainer: Annotated[
         str | None,
         typer.Option(
@@ -113,8 +116,9 @@ def tune(
     A run that exists is resumed with its data and settings; it needs no DATA.
 
     Search spaces are resnet, resnet-small, resnet-tiny, resnet-table,
-    resnet-paper, lightgbm, random-forest and extra-trees; auto takes the
-    run's, or one that suits the trainer and the device.
+    resnet-paper, timm, timm-small, lightgbm, random-forest and extra-trees;
+    auto takes the run's, or one that suits the trainer, the family and the
+    device.
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """

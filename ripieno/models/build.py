@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ripieno.errors import ModelError, RipienoError, error_summary
 from ripieno.models.activations import ACTIVATIONS
 from ripieno.models.resnet import resnet
-from ripieno.models.timm_config import PREFIX, is_timm
+from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.models.timm_network import TimmBody, timm_network
 from ripieno.models.user_code import import_named, is_user_code
 from ripieno.tasks.registry import kind_of
@@ -140,14 +140,14 @@ def build(
     if isinstance(body, TimmBody):
         mean, std = body.moments(input, mean, std)
     network = Network(body, task, mean, std)
-    if not is_built_in(family):
+    if built_in_family(family) is None:
         _check(family, network, input, outputs)
     return network
 
 
-def is_built_in(family: str) -> bool:
-    """Return whether `family` is of ripieno, not the user's own code."""
-    return family in FAMILIES or is_timm(family)
+def built_in_family(family: str) -> str | None:
+    """Return the name of a built-in family, which is `timm` for `timm:NAME`; None of the user's own code."""
+    return FAMILY if is_timm(family) else family if family in FAMILIES else None
 
 
 def built_in_names() -> str:

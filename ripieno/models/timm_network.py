@@ -21,6 +21,7 @@ from ripieno.types import Configuration, Input
 
 NEAREST = 3
 """Names that are proposed for an unknown one."""
+_COLOURS = 3
 
 
 class ImageResize(nn.Module):
@@ -142,33 +143,38 @@ def native_resolution(name: str) -> int:
     return int(import_timm().get_pretrained_cfg(name).input_size[-1])
 
 
-def timm_megaflops(family: str, configuration: Configuration, input: Input) -> float:
-    """Count the multiply-adds of one sample in millions, without making the network's weights.
+def has_fixed_resolution(name: str) -> bool:
+    """Return whether a backbone takes only images of its native resolution."""
+    check_name(name)
+    return bool(import_timm().get_pretrained_cfg(name).fixed_input_size)
 
-    Raises ModelError when timm has no such network, or it cannot take the images.
+
+def timm_megaflops(family: str, configuration: Configuration) -> float:
+    """Count the multiply-adds of one colour image in millions, without making the network's weights.
+
+    Raises ModelError when timm has no such network, or it cannot take images of the resolution.
     """
     config = backbone_config(family, configuration)
-    side = config.resolution or native_resolution(config.backbone)
-    return backbone_megaflops(config.backbone, side, input.shape[-1])
+    return backbone_megaflops(config.backbone, config.resolution or native_resolution(config.backbone))
 
 
 @functools.cache
-def backbone_megaflops(name: str, side: int, channels: int) -> float:
-    """Count the multiply-adds of a backbone in millions, for one image of `side` pixels, without making its weights.
+def backbone_megaflops(name: str, side: int) -> float:
+    """Count the multiply-adds of a backbone in millions, for a colour image of `side` pixels, without its weights.
 
     Raises ModelError for an unknown name, and for images that the backbone cannot take.
     """
     native = native_resolution(name)
-    if side != native and import_timm().get_pretrained_cfg(name).fixed_input_size:
+    if side != native and has_fixed_resolution(name):
         raise ModelError(f"{name} takes images of {native} pixels only, not of {side}: set resolution to {native}")
     with torch.device("meta"):
-        backbone = make_backbone(name, channels).eval()
+        backbone = make_backbone(name, _COLOURS).eval()
     least = int(dict(backbone.feature_info[-1])["reduction"])
     if side < least:
         raise ModelError(f"{name} takes images of at least {least} pixels, not of {side}: raise resolution")
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            backbone(torch.zeros(1, channels, side, side, device="meta"))
+            backbone(torch.zeros(1, _COLOURS, side, side, device="meta"))
     except Exception as error:  # networks report a wrong size by any exception
         raise ModelError(f"{name} cannot take images of {side} pixels: {error_summary(error)[:200]}") from error
     return float(counter.get_total_flops()) / 2e6

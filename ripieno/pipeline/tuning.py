@@ -39,12 +39,13 @@ class SearchOptions:
     """bound of the number of trials"""
     epochs: int | None = None
     space: str = "auto"
-    """name or JSON file; `auto`: that of the run, else `resnet` on a GPU, `resnet-small` on a CPU"""
+    """name or JSON file; `auto`: that of the run, else `resnet` on a GPU, `resnet-small` on a CPU; of a family `timm`
+    `timm` and `timm-small`"""
     algorithm: str | None = None
     eta: int | None = None
     seed: int | None = None
     family: str | None = None
-    """the user's own model family (`module:function`), whose code is run"""
+    """`timm:NAME`, a network of timm, or the user's own model family (`module:function`), whose code is run"""
     trainer: str | None = None
     """`network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees`, or the user's own (`module:Class`),
     whose code is run"""
@@ -93,8 +94,9 @@ def tune(
     (`ripieno.search.settings`) or of `ripieno.data.load_dataset`.
 
     Bounded by trials alone, the result of a search depends on the seed only. The space is by default `resnet` on a GPU,
-    `resnet-small` on a CPU. `family` (`module:function`) is your own code, which is run; a family named only by a
-    space's file or by the run is refused. So is `trainer` (`module:Class`), a class with the methods of
+    `resnet-small` on a CPU; of networks of timm to fine-tune, `family` `timm:NAME`, it is `timm` or `timm-small`.
+    Another `family` (`module:function`) is your own code, which is run; such a family named only by a space's file or
+    by the run is refused. So is `trainer` (`module:Class`), a class with the methods of
     `ripieno.train.trainer.Trainer`; built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and
     `trees:extra-trees`. A search of small inputs begins with some trees, which are members of no trial; `free` ("off")
     leaves them out. `pool`, `device`, `slots` and the next four parameters say where trials
@@ -132,16 +134,18 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
+    from ripieno.pipeline.timm_space import check_backbones, fit_resolution
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.settings import Settings, check_same, kept_settings
-    from ripieno.search.space import find_space, fit_space
+    from ripieno.search.space import find_space, fit_space, fix_backbone
     from ripieno.train import TrainingConfig, train_job
 
     require("torch")
-    from ripieno.models.build import FAMILIES, find_family
+    from ripieno.models.build import built_in_family, built_in_names, find_family
+    from ripieno.models.timm_config import is_timm
     from ripieno.train.registry import TRAINERS, find_trainer, find_unit
 
     if execution.pool == "ray":
@@ -155,12 +159,14 @@ def search_library(
     if space == "auto" and before is not None:
         space, found = f"of {library.path}", before.space
     elif space == "auto":
-        found = default_space(trainer, on_gpu)
+        found = default_space(trainer, on_gpu, family)
     else:
         found = find_space(space)
     if family and trainer not in (None, "network"):
         raise SearchError(f"family {family} is of networks, not of trainer {trainer}: leave one of them out")
-    if family:
+    if family and is_timm(family):
+        found = fit_resolution(fix_backbone(found, family))
+    elif family:
         find_family(family, (family,))
         found = dataclasses.replace(found, family=family)
     elif trainer not in (None, "network"):
@@ -169,12 +175,14 @@ def search_library(
         found = dataclasses.replace(found, family=trainer)
     elif found.family in TRAINERS:
         trainer = found.family
-    elif found.family not in FAMILIES:
+    elif built_in_family(found.family) is None:
         own = found.family
         raise SearchError(
-            f"space {space} names the family {own!r}: it must be {' or '.join(FAMILIES)}, or your own code, which is "
+            f"space {space} names the family {own!r}: it must be {built_in_names()}, or your own code, which is "
             f"run only when you name it too: --family {own} (family=), or --trainer {own} (trainer=)"
         )
+    if is_timm(found.family):
+        check_backbones(found)
     trainer = trainer or "network"
     if trainer == "network" and (kept := find_dataset(library.dataset_path)) is not None:
         found = fit_space(found, kept.kind, kept.task)
@@ -194,7 +202,7 @@ def search_library(
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
-    if found.family in FAMILIES and found.family not in DATA_KINDS[dataset.kind].families:
+    if (own := built_in_family(found.family)) and own not in DATA_KINDS[dataset.kind].families:
         raise SearchError(
             f"the data are of kind {dataset.kind}, which family {found.family} does not take: train your own with "
             "--family (family=), or trees with --trainer, or read the data as images in another run with --kind image"
@@ -236,10 +244,13 @@ def search_library(
     return library
 
 
-def default_space(trainer: str | None, on_gpu: bool) -> Space:
-    """Return the built-in space of a built-in trainer. Raises SearchError for a trainer of the user's."""
+def default_space(trainer: str | None, on_gpu: bool, family: str | None = None) -> Space:
+    """Return the built-in space of a built-in trainer and family. Raises SearchError for a trainer of the user's."""
+    from ripieno.models.timm_config import is_timm
     from ripieno.search.space import SPACES, find_space
 
+    if family and is_timm(family):
+        return find_space("timm" if on_gpu else "timm-small")
     if trainer in (None, "network"):
         return find_space("resnet" if on_gpu else "resnet-small")
     found = next((space for space in SPACES.values() if space.family == trainer), None)
@@ -260,8 +271,16 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
     Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
     """
     from ripieno.models.resnet_config import megaflops
+    from ripieno.models.timm_config import is_timm
 
     steps = samples / float(configuration.get("batch_size", 64))
-    work = megaflops(configuration, shape) if family == "resnet" else 0.0
-    # a step costs some milliseconds however small the network; forward and backward are three times the forward
-    return steps * 5.0 + samples * 3.0 * work / 20.0
+    passes = 3.0  # forward and backward are three times the forward
+    if is_timm(family):
+        from ripieno.models.timm_network import timm_megaflops
+
+        work = timm_megaflops(family, configuration)
+        passes = {"all": 1.0, "most": 1.5}.get(str(configuration.get("frozen")), passes)
+    else:
+        work = megaflops(configuration, shape) if family == "resnet" else 0.0
+    # a step costs some milliseconds however small the network
+    return steps * 5.0 + samples * passes * work / 20.0

@@ -12,6 +12,7 @@ import msgspec
 
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
+from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TRAINING_OPTIONS
 from ripieno.types import Configuration, DataKind, Task, Value
@@ -112,12 +113,41 @@ def fit_space(space: Space, kind: DataKind, task: Task) -> Space:
         unfit |= dict.fromkeys(_AUGMENTATION, f"inputs of kind {kind}")
     ranges = {name: choice for name, choice in space.ranges.items() if name not in unfit}
     fixed = {name: value for name, value in space.fixed.items() if name not in unfit}
-    built_in = SPACES.get(space.name)
-    if built_in is None or built_in.ranges != space.ranges:
+    if not is_built_in_space(space):
         if wrong := [name for name in space.ranges if name in unfit]:
             raise SearchError(f"space {space.name}: {wrong[0]} does not fit {unfit[wrong[0]]}: leave it out")
         return space
     return replace(space, ranges=ranges, fixed=fixed)
+
+
+def is_built_in_space(space: Space) -> bool:
+    """Return whether all ranges of `space` are those of the built-in space of its name."""
+    built_in = SPACES.get(space.name)
+    return built_in is not None and space.ranges.items() <= built_in.ranges.items()
+
+
+def fix_backbone(space: Space, family: str) -> Space:
+    """Return `space`, of networks of timm, with the one backbone that `family` (`timm:NAME`) names.
+
+    The family `timm` leaves the choice to the space. Raises SearchError for a space of another family.
+    """
+    if not is_timm(space.family):
+        raise SearchError(f"space {space.name} is of family {space.family}, not of {family}: use timm-small or timm")
+    if family == FAMILY:
+        return space
+    ranges = {name: choice for name, choice in space.ranges.items() if name != "backbone"}
+    return replace(space, family=family, ranges=ranges, fixed={**space.fixed, "backbone": family.removeprefix(PREFIX)})
+
+
+def backbone_names(space: Space) -> tuple[str, ...]:
+    """Return the names in timm of the backbones of `space`; none where its family is not of timm."""
+    if not is_timm(space.family):
+        return ()
+    choice = space.ranges.get("backbone")
+    if isinstance(choice, Categorical):
+        return tuple(str(name) for name in choice.choices)
+    own = space.family.removeprefix(PREFIX) if space.family != FAMILY else ""
+    return (str(space.fixed.get("backbone", own)),)
 
 
 def space_to_plain(space: Space) -> dict[str, Any]:
@@ -280,6 +310,74 @@ _TABLE = Space(
 )
 """For tables: images of one pixel with one channel per feature, without augmentation."""
 
+_FAST_BACKBONES = (
+    "resnet10t",
+    "lcnet_100",
+    "mobilenetv1_125",
+    "mobilenetv2_100",
+    "mobilenetv3_large_100",
+    "hgnetv2_b0",
+    "hgnetv2_b2",
+    "edgenext_small",
+    "convnext_pico",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite1",
+    "tf_efficientnet_lite2",
+)
+"""The most accurate on ImageNet among the fastest on a CPU, by timm's tables, with some variety of design.
+
+Their inputs may have any size from 32 pixels. MobileNetV2 and EfficientNet-Lite have no operation that a quantised or
+embedded backend lacks.
+"""
+_LARGER_BACKBONES = (
+    "resnet50",
+    "efficientnet_b0",
+    "regnety_032",
+    "rexnetr_200",
+    "mobilenetv4_conv_large",
+    "fastvit_sa12",
+    "hgnetv2_b4",
+    "edgenext_base",
+    "convnext_nano",
+    "convnext_tiny",
+    "convnextv2_tiny",
+    "caformer_s18",
+    "nextvit_small",
+    "hgnet_small",
+)
+_TIMM_SMALL = Space(
+    "timm-small",
+    FAMILY,
+    {
+        "backbone": Categorical(_FAST_BACKBONES),
+        "resolution": Categorical((96, 128, 160)),
+        "frozen": Categorical(("all", "most", "none")),
+        "learning_rate": Continuous(1e-4, 3e-3, log=True),
+        "layer_decay": Continuous(0.7, 0.98),
+        "batch_size": Integer(16, 64, log=True),
+        "weight_decay": Continuous(1e-4, 0.1, log=True),
+        "label_smoothing": Continuous(0.0, 0.1),
+        "dropout": Continuous(0.0, 0.3),
+        "drop_path": Continuous(0.0, 0.2),
+        "ema": Categorical((0.0, 0.99)),
+        "flip": Categorical((False, True)),
+    },
+    {"optimizer": "adamw", "schedule": "rung", "warm_up": 0.1},
+)
+"""Fine-tuning on a CPU. The backbone's rate is lower than the head's by `layer_decay`, about 10 times in its middle."""
+_TIMM = Space(
+    "timm",
+    FAMILY,
+    {
+        **_TIMM_SMALL.ranges,
+        "backbone": Categorical((*_FAST_BACKBONES, *_LARGER_BACKBONES)),
+        "resolution": Categorical((160, 192, 224)),
+        "batch_size": Integer(32, 128, log=True),
+    },
+    _TIMM_SMALL.fixed,
+)
+"""`timm-small` for GPUs, with larger backbones."""
+
 _LIGHTGBM = Space(
     "lightgbm",
     "trees:lightgbm",
@@ -302,6 +400,6 @@ _FOREST: dict[str, Range] = {
 _RANDOM_FOREST = Space("random-forest", "trees:random-forest", _FOREST, {"trees": 10})
 _EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
 
-_BUILT_IN = (_TINY, _SMALL, _RESNET, _PAPER, _TABLE, _LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES)
+_BUILT_IN = (_TINY, _SMALL, _RESNET, _PAPER, _TABLE, _TIMM_SMALL, _TIMM, _LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES)
 SPACES: dict[str, Space] = {space.name: space for space in _BUILT_IN}
 """The built-in spaces by name."""

@@ -19,7 +19,7 @@ from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models import resnet_config, timm_config
-from ripieno.models.build import Network, build, is_built_in
+from ripieno.models.build import Network, build, built_in_family
 from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
 from ripieno.train.batching import EpochBatches
@@ -101,11 +101,11 @@ class NetworkTrainer:
 
     def _kind(self) -> str:
         """Return the name of a class of trials for which the same way of preparing data is fastest."""
-        given = self.config.family, self.job.configuration, self.dataset.input
+        configuration = self.job.configuration
         if self.config.family == "resnet":
-            family, work = "resnet", int(resnet_config.megaflops(*given[1:]) * 1e6)
+            family, work = "resnet", int(resnet_config.megaflops(configuration, self.dataset.input) * 1e6)
         elif isinstance(self.network.body, TimmBody):
-            family, work = "timm", int(timm_megaflops(*given) * 1e6)
+            family, work = "timm", int(timm_megaflops(self.config.family, configuration) * 1e6)
         else:
             family, work = "own", sum(p.numel() for p in self.network.parameters())
         changed = "plain" if self.augment.is_identity else "warped" if self.augment.warps else "light"
@@ -278,7 +278,7 @@ def check_hyperparameters(family: str, configuration: Configuration) -> None:
     own = timm_config.NAMES if timm_config.is_timm(family) else resnet_config.NAMES
     known = own | optim.NAMES | losses.NAMES | mixing.NAMES | _AUGMENTATION
     unknown = sorted(set(configuration) - known)
-    if is_built_in(family) and unknown:
+    if built_in_family(family) and unknown:
         raise ModelError(
             f"{unknown[0]!r} is not a hyperparameter of {family}: it must be one of {', '.join(sorted(known))}"
         )

@@ -1,0 +1,55 @@
+"""Spaces of networks of timm: their backbones and resolutions, checked before a search begins."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ripieno.errors import ModelError, SearchError
+from ripieno.models.timm_config import NAMES, PREFIX, backbone_config
+from ripieno.models.timm_network import backbone_megaflops, check_name, has_fixed_resolution, native_resolution
+from ripieno.search.space import Categorical, Space, backbone_names, is_built_in_space
+from ripieno.train.network_trainer import check_hyperparameters
+from ripieno.types import Configuration
+
+
+def fit_resolution(space: Space) -> Space:
+    """Return a built-in `space` of one backbone with the backbone's resolution, if it takes no other.
+
+    Raises ModelError for an unknown backbone.
+    """
+    names = backbone_names(space)
+    if len(names) != 1 or not is_built_in_space(space) or not has_fixed_resolution(names[0]):
+        return space
+    ranges = {name: choice for name, choice in space.ranges.items() if name != "resolution"}
+    fixed = {**space.fixed, "resolution": native_resolution(names[0])}
+    return dataclasses.replace(space, ranges=ranges, fixed=fixed)
+
+
+def check_backbones(space: Space) -> None:
+    """Raise SearchError, in one line, for a backbone that timm has not or that cannot take images of a resolution.
+
+    The same for an unknown hyperparameter, and a fixed value out of range. Backbones of a built-in space take all its
+    resolutions.
+    """
+    names = backbone_names(space)
+    try:
+        check_hyperparameters(space.family, dict.fromkeys((*space.ranges, *space.fixed), 0))
+        for name in names:
+            check_name(name)
+            fixed = {key: value for key, value in space.fixed.items() if key in NAMES}
+            config = backbone_config(f"{PREFIX}{name}", {**fixed, "backbone": name})
+            if not (len(names) > 1 and is_built_in_space(space)):
+                for side in _resolutions(space) or [config.resolution or native_resolution(name)]:
+                    backbone_megaflops(name, side)
+    except ModelError as error:
+        raise SearchError(f"space {space.name}: {error}") from error
+
+
+def _resolutions(space: Space) -> list[int]:
+    """Return the resolutions of `space`, of a range its ends; none where it has no range of them."""
+    choice = space.ranges.get("resolution")
+    if choice is None:
+        return []
+    values = choice.choices if isinstance(choice, Categorical) else (choice.low, choice.high)
+    checked: Configuration = {}
+    return [backbone_config(PREFIX + "any", {**checked, "resolution": value}).resolution for value in values]
