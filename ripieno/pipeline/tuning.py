@@ -202,7 +202,7 @@ def search_library(
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
-    if (own := built_in_family(found.family)) and own not in DATA_KINDS[dataset.kind].families:
+    if (base := built_in_family(found.family)) and base not in DATA_KINDS[dataset.kind].families:
         raise SearchError(
             f"the data are of kind {dataset.kind}, which family {found.family} does not take: train your own with "
             "--family (family=), or trees with --trainer, or read the data as images in another run with --kind image"

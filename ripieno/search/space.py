@@ -360,7 +360,11 @@ _TIMM_SMALL = Space(
         "dropout": Continuous(0.0, 0.3),
         "drop_path": Continuous(0.0, 0.2),
         "ema": Categorical((0.0, 0.99)),
+        "min_crop": Continuous(0.3, 1.0),
         "flip": Categorical((False, True)),
+        "colour": Continuous(0.0, 0.4),
+        "mixup": Continuous(0.0, 0.4),
+        "cutmix": Continuous(0.0, 1.0),
     },
     {"optimizer": "adamw", "schedule": "rung", "warm_up": 0.1},
 )
