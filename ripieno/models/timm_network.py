@@ -195,6 +195,6 @@ def frozen_names(backbone: Any, frozen: Frozen) -> frozenset[str]:
 
 def parameter_stages(backbone: Any) -> dict[str, int]:
     """Return the number of the stage, from the images on, of each parameter of a backbone."""
-    models = import_timm().models
+    models = import_timm("timm.models")
     stages: dict[str, int] = models.group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
     return stages

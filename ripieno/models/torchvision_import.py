@@ -24,11 +24,11 @@ _declared: list[torch.library.Library] = []
 
 
 @functools.cache
-def import_timm() -> ModuleType:
-    """Import timm. Raises MissingExtraError where it, or torchvision, is not installed."""
+def import_timm(module: str = "timm") -> ModuleType:
+    """Import timm, or a `module` of it. Raises MissingExtraError where it, or torchvision, is not installed."""
     declare_missing_operators()
     require("torchvision")
-    return require("timm")
+    return require(module)
 
 
 def declare_missing_operators() -> None:

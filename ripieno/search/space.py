@@ -363,8 +363,8 @@ _TIMM_SMALL = Space(
         "min_crop": Continuous(0.3, 1.0),
         "flip": Categorical((False, True)),
         "colour": Continuous(0.0, 0.4),
-        "mixup": Continuous(0.0, 0.4),
-        "cutmix": Continuous(0.0, 1.0),
+        "mixup": Categorical((0.0, 0.2)),
+        "cutmix": Categorical((0.0, 1.0)),
     },
     {"optimizer": "adamw", "schedule": "rung", "warm_up": 0.1},
 )

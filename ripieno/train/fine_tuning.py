@@ -18,7 +18,7 @@ def fine_tuning_optimizer(chosen: OptimizerConfig, body: TimmBody, layer_decay: 
     The learning rate of a group is the schedule's times its `lr_scale`: 1 in the head, and `layer_decay` times less
     with each layer before it. Norms, biases and what the network names have no weight decay.
     """
-    optim = import_timm().optim
+    optim = import_timm("timm.optim")
     backbone: Any = body.backbone
     kept = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
     groups = optim.param_groups_layer_decay(backbone, chosen.weight_decay, kept, layer_decay=layer_decay)
@@ -32,7 +32,7 @@ class WeightAverage:
     """Exponential moving average of a network's weights and buffers, which follows quickly in its first updates."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self._average = import_timm().utils.ModelEmaV3(network, decay, use_warmup=True)
+        self._average = import_timm("timm.utils").ModelEmaV3(network, decay, use_warmup=True)
         self.updates = 0
         """number of calls of `update`"""
 
