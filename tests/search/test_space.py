@@ -9,7 +9,14 @@ import pytest
 
 from ripieno.errors import SearchError
 from ripieno.search import SPACES, Categorical, Continuous, Integer, Space, find_space, space_from_json
-from ripieno.search.space import distributions, fit_space, space_from_plain, space_to_plain
+from ripieno.search.space import (
+    backbone_names,
+    distributions,
+    fit_space,
+    fix_backbone,
+    space_from_plain,
+    space_to_plain,
+)
 from ripieno.types import DataKind, Task, classification
 
 
@@ -122,3 +129,15 @@ def test_mixing_and_augmentation_are_left_out_where_they_do_not_apply(
 def test_a_space_of_ones_own_with_cutmix_of_numbers_is_refused() -> None:
     with pytest.raises(SearchError, match="space own: cutmix does not fit task regression: leave it out"):
         fit_space(Space("own", "resnet", MIXED), "image", Task("regression", (1,), ("a",)))
+
+
+def test_a_fixed_backbone_replaces_the_choice() -> None:
+    space = fix_backbone(SPACES["timm-small"], "timm:resnet10t")
+    assert (space.family, space.fixed["backbone"]) == ("timm:resnet10t", "resnet10t")
+    assert "backbone" not in space.ranges
+    assert backbone_names(space) == ("resnet10t",)
+    assert fix_backbone(space, "timm:resnet10t") == space
+    assert len(backbone_names(SPACES["timm-small"])) == 12
+    assert backbone_names(SPACES["resnet"]) == ()
+    left = fit_space(space, "image", Task("regression", (1,), ("a",)))
+    assert set(space.ranges) - set(left.ranges) == {"cutmix", "label_smoothing"}
