@@ -33,6 +33,8 @@ AROUND = 4
 """Lines other than figures, running trials and events: two bars (data, search), the table's header, the cursor."""
 
 BRIEF = {
+    "backbone": "",
+    "resolution": "px",
     "learning_rate": "lr",
     "batch_size": "batch",
     "weight_decay": "decay",

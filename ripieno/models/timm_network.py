@@ -59,14 +59,14 @@ class TimmBody(nn.Module):
         """Build the network with random weights. Raises ModelError when there is no such backbone."""
         super().__init__()
         height, width, channels = input.shape
-        side = config.resolution or native_resolution(config.backbone)
-        self.frozen = config.frozen
+        self.side = side = config.resolution or native_resolution(config.backbone)
         self.resize = nn.Identity() if (height, width) == (side, side) else ImageResize(height, width, side)
         self.backbone = make_backbone(config.backbone, channels, config.drop_path)
         features = int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, outputs))
+        frozen = frozen_names(self.backbone, config.frozen)
         for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad = name not in frozen_names(self.backbone, config.frozen)
+            parameter.requires_grad = name not in frozen
 
     def features(self, x: Tensor) -> Tensor:
         """Compute the features (batch, features) of normalised images (batch, channels, height, width)."""

@@ -39,7 +39,9 @@ def predict(
     Memory-mapped inputs are read one batch at a time.
     """
     rows = np.arange(len(inputs)) if rows is None else rows
-    size = batch_size or max(1, min(256, POSITIONS // max(1, prod(inputs.shape[1:-1]))))
+    # networks of timm enlarge small images
+    positions = max(1, prod(inputs.shape[1:-1]), getattr(network.body, "side", 0) ** 2)
+    size = batch_size or max(1, min(256, POSITIONS // positions))
     was_training = network.training
     network.eval()
     with torch.inference_mode():
