@@ -1,4 +1,4 @@
-"""Import of timm beside a torchvision whose operators cannot be loaded.
+"""Import of timm together with a torchvision whose operators cannot be loaded.
 
 timm imports torchvision. The published wheel of torchvision is built for CUDA: its operators cannot be loaded by
 PyTorch's build for CPUs, and its import then fails, because it describes two operators that do not exist. Their schemas

@@ -51,7 +51,7 @@ def test_a_search_makes_members_of_the_family_of_their_backbones_and_resumes(tmp
     assert all(m.family == f"timm:{m.configuration['backbone']}" for m in members)
     resumed = ripieno.tune(run=tmp_path / "run", **{**QUICK, "trials": 3})
     assert len(resumed.members()) == 3
-    assert ripieno.select(tmp_path / "run", budget={"parameters": 1e9}).members
+    assert ripieno.select(tmp_path / "run", {"parameters": 1e9})
 
 
 def test_a_named_backbone_is_fixed_in_the_space(tmp_path: Path) -> None:
