@@ -1,8 +1,9 @@
 """Adapters for other libraries' data sets: Hugging Face `datasets`, PyTorch `Dataset`, and mappings of splits to them.
 
 A split may also be a pair of arrays (inputs, targets). The other libraries are not imported: a data set is recognised
-by its interface. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (image,
-target, ...). Both are read once, item by item. A target is a number, a name, a list of labels or an array of numbers.
+by its interface. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (inputs,
+target, ...). Both are read once, item by item. Inputs are pictures, or arrays of one to three axes, whose kind of data
+`ripieno.data_kinds.infer_data_kind` defines. A target is a number, a name, a list of labels or an array of numbers.
 """
 
 from __future__ import annotations
@@ -10,26 +11,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ripieno.data.hugging_face import FeatureColumns, find_columns, find_input_column, plain_rows, split_row
 from ripieno.data.image_io import resize, to_pixels
-from ripieno.data.npz import IMAGES, LABELS
 from ripieno.data.pictures import propose_size
 from ripieno.data.pixels import channels_first
 from ripieno.data.raw_targets import as_array
 from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.splits import splits_of
+from ripieno.data_kinds import DATA_KINDS, infer_data_kind
 from ripieno.errors import DataError, error_summary
 from ripieno.tasks.labels import read_labels
 from ripieno.types import DataKind, Split
 
 MANY = 4096
 """Approximate number of items in a checksum that distinguishes data sets."""
-EXPECTED = "it must give (image, label) items, or rows with an image and a label column"
+EXPECTED = "it must give (input, target) items, such as an image and its label, or rows with a column of each"
 
 
 class Items(Protocol):
@@ -41,8 +43,6 @@ class Items(Protocol):
 
 Pair = tuple[ArrayLike, Any]
 ExternalData = Items | Mapping[str, Items | Pair]
-Columns = tuple[str, tuple[str, ...]]
-"""Names of the column of images, and of those of targets."""
 
 
 def is_external_dataset(source: object) -> bool:
@@ -92,34 +92,47 @@ def read_external(
     `target` and `kind` are those of `load_dataset`. Raises DataError naming the unusable item and its split, and the
     expectation.
     """
-    splits = _splits(source)
+    splits = {split: plain_rows(part) for split, part in _splits(source).items()}
     wheres = {split: f"the {split} split" if len(splits) > 1 else "the data" for split in splits}
-    items = {s: _read(part, wheres[s], size, target) for s, part in splits.items() if not is_pair(part)}
+    if size is not None and (kind is None or DATA_KINDS[kind].is_picture):
+        kind = "image"
+    items = {s: _read(part, wheres[s], size, target, kind) for s, part in splits.items() if not is_pair(part)}
     if not items and target:
         raise DataError(f"target {target[0]!r} names a column, but arrays have none; leave target out")
-    if items and kind not in (None, "image"):
-        raise DataError(f"items are read as images, not as {kind}; pass arrays for {kind}, or leave kind out")
-    if size is None:
-        _make_one_size([image for images, _, _ in items.values() for image in images], items, notes)
+    inputs = [one for part in items.values() for one in part.inputs]
+    if inputs and _are_pictures(inputs, kind):
+        kind = "image"
+        for part in items.values():
+            part.inputs[:] = [_as_picture(one) for one in part.inputs]
+        if size is None:
+            _make_one_size([part.inputs for part in items.values()], notes)
     parts: list[SplitArrays] = []
     names: list[str] | None = None
+    columns: Sequence[str] = target
     own: dict[int, list[str]] = {}
     for split, part in splits.items():
         where = wheres[split]
         if is_pair(part):
             parts.append(SplitArrays(np.asanyarray(part[0]), as_array(part[1], where), where, split))
             continue
-        images, targets, classes = items[split]
-        names = names or classes
-        if classes is not None:
-            own[len(parts)] = classes
-        array = _stacked(images, where)
-        parts.append(SplitArrays(array, _target_array(targets, where), where, split, channels_last=True))
+        read = items[split]
+        names, columns = names or read.classes, columns or read.columns
+        if read.classes is not None:
+            own[len(parts)] = read.classes
+        array = _stacked(read.inputs, where, kind)
+        parts.append(SplitArrays(array, _target_array(read.targets, where), where, split, channels_last=True))
     if any(classes != names and not set(classes).isdisjoint(names or []) for classes in own.values()):
         # the splits number the same classes differently, so their labels are joined by name
         parts = [_with_names(part, own.get(place, names or [])) for place, part in enumerate(parts)]
-    form: dict[str, Any] = {"task": task, "kind": "image" if items else kind, "columns": target}
-    return join(_name(source), parts, names, notes, positions=True, **form)
+    return join(_name(source), parts, names, notes, positions=True, task=task, kind=kind, columns=columns)
+
+
+def _are_pictures(inputs: Sequence[NDArray[Any]], kind: DataKind | None) -> bool:
+    """Return whether inputs of items are images: as told, else where one has three axes, else as the first is."""
+    if kind is None:
+        has_channels = any(one.ndim == 3 for one in inputs)
+        kind = "image" if has_channels else infer_data_kind(inputs[0].shape, inputs[0].dtype)
+    return DATA_KINDS[kind].is_picture
 
 
 def _splits(source: Any) -> dict[Split, Any]:
@@ -136,15 +149,13 @@ def _splits(source: Any) -> dict[Split, Any]:
     return splits
 
 
-def _make_one_size(
-    images: Sequence[NDArray[Any]], items: Mapping[Split, tuple[list[NDArray[Any]], Any, Any]], notes: list[str]
-) -> None:
-    """Resize all images of `items` to one proposed size, in place, where they have several."""
-    shapes = [(image.shape[0], image.shape[1]) for image in images]
+def _make_one_size(splits: Sequence[list[NDArray[Any]]], notes: list[str]) -> None:
+    """Resize all images to one proposed size, in place, where they have several."""
+    shapes = [(image.shape[0], image.shape[1]) for images in splits for image in images]
     if len(set(shapes)) > 1:
         size = propose_size(shapes, notes)
-        for pictures, _, _ in items.values():
-            pictures[:] = [_resized(image, size) for image in pictures]
+        for images in splits:
+            images[:] = [_resized(image, size) for image in images]
 
 
 def _target_array(targets: list[Any], where: str) -> NDArray[Any]:
@@ -169,65 +180,71 @@ def _with_names(part: SplitArrays, classes: Sequence[str]) -> SplitArrays:
 def sample(source: Any, target: Sequence[str] = ()) -> tuple[str, str]:
     """Return the size of another library's data set as text, and a checksum of its items, at most some thousand.
 
-    Images that random augmentation changes on every access are not hashed; their labels are.
+    Inputs that random augmentation changes on every access are not hashed; their targets are.
     """
     count = len(source) if hasattr(source, "__len__") and hasattr(source, "__getitem__") else 0
     size, rows = f"{count:,} items of {_name(source)}", range(0, count, max(1, count // MANY))
     try:
-        columns = _columns(getattr(source, "features", None), "the data", target)
+        source = plain_rows(source)
+        columns = find_columns(getattr(source, "features", None), "the data", target)
         found, again = (_checksum((source[i] for i in rows), columns) for _ in range(2))
         if found != again:
-            found = _checksum((source[i] for i in rows), columns, images=False)
+            found = _checksum((source[i] for i in rows), columns, with_inputs=False)
     except Exception:  # any error of the user's data set: the full read reports which item
         return size, size
     return size, f"{size}, {found:08x}"
 
 
-def _checksum(items: Iterable[Any], columns: Columns | None, images: bool = True) -> int:
-    """Return the CRC-32 of images and targets, or of targets alone."""
+def _checksum(items: Iterable[Any], columns: FeatureColumns | None, with_inputs: bool = True) -> int:
+    """Return the CRC-32 of inputs and targets, or of targets alone."""
     found = 0
     for item in items:
-        columns = columns or _columns(item, "the data", ())
-        image, target = _image_and_target(item, columns)
-        pixels = _pixels(image) if images else np.empty(0)
-        found = crc32(pixels.tobytes(), crc32(f"{pixels.shape} {pixels.dtype} {_target(target)}".encode(), found))
+        columns = columns or find_columns(item, "the data", ())
+        given, target = _split_item(item, columns)
+        array = _input_array(given) if with_inputs else np.empty(0)
+        found = crc32(array.tobytes(), crc32(f"{array.shape} {array.dtype} {_target(target)}".encode(), found))
     return found
 
 
-def _read(
-    part: Any, where: str, size: int | None, target: Sequence[str]
-) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:
-    """Read images, targets and, where they are known, the names of the classes."""
-    features = getattr(part, "features", None)
-    columns = _columns(features, where, target)
-    classes = _classes(part, features, columns)
-    images: list[NDArray[Any]] = []
+class _Items(NamedTuple):
+    """Content of a data set that is read item by item."""
+
+    inputs: list[NDArray[Any]]
+    targets: list[Any]
+    classes: list[str] | None
+    """names of the classes or labels, where they are known"""
+    columns: tuple[str, ...]
+    """names of the columns of targets, where there are any"""
+
+
+def _read(part: Any, where: str, size: int | None, target: Sequence[str], kind: DataKind | None) -> _Items:
+    """Read inputs and targets; images are resized to `size` at once, when given."""
+    columns = find_columns(getattr(part, "features", None), where, target)
+    inputs: list[NDArray[Any]] = []
     targets: list[Any] = []
     for item in _items(part, where):
-        with _item_errors(len(images), where):
-            columns = columns or _columns(item, where, target)
-            image, one = _image_and_target(item, columns)
-            pixels = _pixels(image)
+        with _item_errors(len(inputs), where):
+            columns = columns or find_columns(item, where, target)
+            given, one = _split_item(item, columns)
+            array = _input_array(given)
             targets.append(_target(one))
-            images.append(pixels if size is None else _resized(pixels, size))
-    if not images:
+            inputs.append(_resized(_as_picture(array), size) if size is not None and kind == "image" else array)
+    if not inputs:
         raise DataError(f"{where} holds no items: {EXPECTED}")
     if target and columns is None:
         raise DataError(f"target {target[0]!r} names a column, but items of {where} have none; leave target out")
-    return images, targets, classes
-
-
-def _image_and_target(item: Any, columns: Columns | None) -> tuple[Any, Any]:
-    """Return the image and the target of an item; several columns of targets are an array of numbers."""
     if columns is None:
-        return item[0], item[1]
-    image, targets = columns
-    if len(targets) == 1:
-        return item[image], item[targets[0]]
-    missing = [name for name in targets if item[name] is None]
-    if missing:
-        raise ValueError(f"it has no {missing[0]}")
-    return item[image], np.array([item[name] for name in targets])
+        return _Items(inputs, targets, _classes(part), ())
+    return _Items(inputs, targets, columns.classes, columns.targets)
+
+
+def _split_item(item: Any, columns: FeatureColumns | None) -> tuple[Any, Any]:
+    """Return inputs and target of an item. Raises ValueError for an item without a target."""
+    if columns is not None:
+        return split_row(item, columns)
+    if hasattr(item, "convert") or hasattr(item, "__array__") or (isinstance(item, Sequence) and len(item) < 2):
+        raise ValueError("it has no target")
+    return item[0], item[1]
 
 
 def images_of(source: Any) -> Iterator[tuple[str, Any]]:
@@ -241,12 +258,13 @@ def images_of(source: Any) -> Iterator[tuple[str, Any]]:
             pieces = [("", np.asanyarray(part[0]))] if is_pair(part) else images_of(part)
             yield from ((f"{split}{name}", image) for name, image in pieces)
         return
-    column = _column_of_images(getattr(source, "features", None))
+    source = plain_rows(source)
+    column = find_input_column(getattr(source, "features", None))
     for number, item in enumerate(_items(source, "the data")):
         with _item_errors(number, "the data"):
-            column = column or _column_of_images(item)
+            column = column or find_input_column(item)
             image = item[column] if column else item[0] if isinstance(item, tuple | list) else item
-            image = image if hasattr(image, "convert") else _pixels(image)
+            image = image if hasattr(image, "convert") else _input_array(image)
         yield f"[{number}]", image
 
 
@@ -277,82 +295,42 @@ def _item_errors(number: int, where: str) -> Iterator[None]:
         raise DataError(f"item {number} of {where} cannot be used ({error_summary(error)}): {EXPECTED}") from error
 
 
-def _columns(features: Any, where: str, target: Sequence[str]) -> Columns | None:
-    """Find the column of images and those of targets, by types, else by names; None when there are no columns.
-
-    `target` names the columns of targets; without it a data set with one column besides the images needs no names.
-    """
-    if not isinstance(features, Mapping):
-        return None
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    images = [name for name in _images(kinds) if name not in target]
-    if target:
-        unknown = next((name for name in target if name not in kinds), None)
-        if unknown is not None:
-            raise DataError(f"{where} has no target {unknown!r}; expected one of {', '.join(kinds)}")
-        labels = list(target)
-    else:
-        labels = [n for n, feature in features.items() if _class_names(feature) is not None]
-        labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
-        labels = labels or [n for n in kinds if n not in images][: len(kinds) - 1 if len(kinds) == 2 else 0]
-    if len(images) != 1 or (len(labels) != 1 and not target):
-        raise DataError(
-            f"{where} has the columns {', '.join(kinds)}; expected one of images and one of labels; "
-            "choose two with select_columns, rename them image and label with rename_column, or name the target "
-            "with --target"
-        )
-    return images[0], tuple(labels)
-
-
-def _class_names(feature: Any) -> list[str] | None:
-    """Return the names of a ClassLabel column, or of a column of lists of such; None for any other."""
-    inner = feature[0] if isinstance(feature, list) and len(feature) == 1 else getattr(feature, "feature", feature)
-    names = getattr(inner, "names", None) if type(inner).__name__ == "ClassLabel" else None
-    return None if names is None else [str(name) for name in names]
-
-
-def _column_of_images(features: Any) -> str | None:
-    """Find the image column; None when there are no columns."""
-    if not isinstance(features, Mapping):
-        return None
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    if len(_images(kinds)) != 1:
-        raise DataError(f"the data has the columns {', '.join(kinds)}; expected one of images; name it image")
-    return _images(kinds)[0]
-
-
-def _images(kinds: Mapping[str, str]) -> list[str]:
-    """Return the names of image columns, given the types of all columns."""
-    typed = [n for n, kind in kinds.items() if kind in ("Image", "Array2D", "Array3D")]
-    return typed or [n for n in kinds if n.lower() in IMAGES]
-
-
-def _classes(part: Any, features: Any, columns: Columns | None) -> list[str] | None:
-    """Return the class names: of a ClassLabel column, or torchvision's `classes` (a subset's in its whole data set)."""
-    if columns is not None:
-        return _class_names(features[columns[1][0]]) if len(columns[1]) == 1 else None
+def _classes(part: Any) -> list[str] | None:
+    """Return the class names in torchvision's `classes`; those of a subset are in its whole data set."""
     names = getattr(part, "classes", None)
     if names is None and hasattr(part, "dataset"):
-        return _classes(part.dataset, None, None)
+        return _classes(part.dataset)
     if not isinstance(names, Sequence) or isinstance(names, str) or len(names) < 2:
         return None
     return [str(name) for name in names]
 
 
-def _pixels(image: Any) -> NDArray[Any]:
-    """Convert an image to (height, width, channels): from Pillow, a tensor (channels first), or an array."""
-    if hasattr(image, "convert"):
-        return to_pixels(image)
-    tensor = hasattr(image, "detach")
-    pixels = np.asarray(image.detach().cpu().numpy() if tensor else image)
-    if pixels.dtype.kind == "f":
-        pixels = pixels.astype(np.float32, copy=False)
-    if pixels.ndim == 2:
-        return pixels[..., np.newaxis]
-    if pixels.ndim != 3:
-        raise ValueError(f"an image has shape {pixels.shape}")
-    first, _ = channels_first(pixels.shape, tensor)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0)) if first else pixels
+def _input_array(given: Any) -> NDArray[Any]:
+    """Convert inputs to an array of one to three axes, three being (height, width, channels).
+
+    They are a Pillow picture, a tensor (three axes: channels first) or an array. Raises ValueError for anything else.
+    """
+    if hasattr(given, "convert"):
+        return to_pixels(given)
+    tensor = hasattr(given, "detach")
+    array = np.asarray(given.detach().cpu().numpy() if tensor else given)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"its input is {type(given).__name__}, no picture or array of numbers")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    if array.ndim not in (1, 2, 3):
+        raise ValueError(f"its input has shape {array.shape}, expected one to three axes")
+    if array.ndim < 3:
+        return array
+    first, _ = channels_first(array.shape, tensor)
+    return np.ascontiguousarray(array.transpose(1, 2, 0)) if first else array
+
+
+def _as_picture(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an image as (height, width, channels). Raises DataError for an array of one axis."""
+    if array.ndim < 2:
+        raise DataError(f"an image has shape {array.shape}; expected (height, width[, channels])")
+    return array if array.ndim == 3 else array[..., np.newaxis]
 
 
 def _resized(pixels: NDArray[Any], size: int) -> NDArray[Any]:
@@ -375,20 +353,21 @@ def _target(target: Any) -> Any:
     return plain
 
 
-def _stacked(images: list[NDArray[Any]], where: str) -> NDArray[Any]:
-    """Stack images of one type and shape; grey images among coloured ones get three channels."""
-    types = {image.dtype: i for i, image in reversed(list(enumerate(images)))}
+def _stacked(inputs: list[NDArray[Any]], where: str, kind: DataKind | None) -> NDArray[Any]:
+    """Stack inputs of one type and shape; grey images among coloured ones get three channels."""
+    types = {one.dtype: i for i, one in reversed(list(enumerate(inputs)))}
     if len({"f" if dtype.kind == "f" else dtype for dtype in types}) > 1:
         text = " and ".join(f"item {i} {dtype}" for dtype, i in sorted(types.items(), key=lambda t: t[1])[:2])
-        raise DataError(f"images of {where} differ, {text}; expected one type and one range; convert them")
-    shapes = {image.shape for image in images}
-    if {shape[2] for shape in shapes} == {1, 3}:  # grey images among coloured ones
-        images = [np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image for image in images]
-        shapes = {image.shape for image in images}
+        raise DataError(f"inputs of {where} differ, {text}; expected one type and one range; convert them")
+    shapes = {one.shape for one in inputs}
+    if {shape[2:] for shape in shapes} == {(1,), (3,)}:  # grey images among coloured ones
+        inputs = [np.repeat(one, 3, axis=2) if one.shape[2] == 1 else one for one in inputs]
+        shapes = {one.shape for one in inputs}
     if len(shapes) > 1:
         few = " and ".join(map(str, sorted(shapes)[:2]))
-        raise DataError(f"images of {where} have shapes {few}; expected one shape; resize them with --size (size=)")
-    return np.stack(images)
+        advice = "resize them with --size (size=)" if kind == "image" else "cut or pad them"
+        raise DataError(f"inputs of {where} have shapes {few}; expected one shape; {advice}")
+    return np.stack(inputs)
 
 
 def _name(source: Any) -> str:

@@ -21,8 +21,8 @@ def read_classes(
     if len({array.dtype.kind for array in labels}) > 1:
         wheres = " and ".join(part.where for part in parts)
         raise DataError(f"labels of {wheres} are numbers in one and names in the other; expected the same kind")
-    if names is None and all(part.values.ndim == len(columns) == 2 for part in parts):
-        names = columns  # of one-hot rows
+    if names is None and len(columns) > 1:  # one-hot rows
+        names = columns
     if names is None:
         values = np.unique(np.concatenate(labels))
         return [np.searchsorted(values, a).astype(np.int64) for a in labels], tuple(str(v) for v in values)

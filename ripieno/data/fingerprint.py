@@ -70,7 +70,7 @@ def fingerprint(
         size, contents = sample(source)
         return Fingerprint(_digest(contents), size, stamp)
     inputs, targets = pair_arrays(source)
-    size = f"images {inputs.shape} and labels {targets.shape}"
+    size = f"inputs {inputs.shape} and targets {targets.shape}"
     return Fingerprint(_digest(*_array(inputs), *_array(targets)), size)
 
 

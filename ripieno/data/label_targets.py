@@ -21,7 +21,7 @@ def read_label_sets(
 ) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
     """Read labels as uint8 (samples, labels), see `TargetReader`; without `names` the labels become the names."""
     if all(part.values.ndim == 2 for part in parts):
-        return _read_columns(parts, names or columns or None)
+        return _read_columns(parts, names or (columns if len(columns) == parts[0].values.shape[1] else None))
     sets = [[_labels_of(part, row) for row in range(len(part.values))] for part in parts]
     if names is None:
         found = {label for one in sets for labels in one for label in labels}

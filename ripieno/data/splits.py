@@ -151,8 +151,8 @@ def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]
         own = digests[split == later]
         again = int(np.isin(own, digests[split < later]).sum())
         if again > TWICE * len(own):
-            duplicates = f"{again:,} of {len(own):,} {SPLITS[later]} images are also {earlier} images"
-            notes.append(f"{duplicates}; scores on the {SPLITS[later]} split say little about new images")
+            duplicates = f"{again:,} of {len(own):,} {SPLITS[later]} samples are also {earlier} samples"
+            notes.append(f"{duplicates}; scores on the {SPLITS[later]} split say little about new samples")
     return notes
 
 

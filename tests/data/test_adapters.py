@@ -13,9 +13,10 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 import ripieno
 from ripieno.data import load_dataset
+from ripieno.data.prediction_inputs import read_inputs
 from ripieno.errors import DataError, SearchError
 from ripieno.pipeline.tuning import prepare
-from ripieno.types import SPLITS
+from ripieno.types import SPLITS, Input
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 6, 5, 3), np.uint8)
 CODES = np.arange(24) % 3
@@ -64,6 +65,117 @@ def test_a_mapping_names_its_splits() -> None:
         load_dataset({"test": Drawers()})
 
 
+class Measured(Dataset[Any]):
+    """A user's data set of pairs (input, target), as they are given."""
+
+    def __init__(self, inputs: Any, targets: Any) -> None:
+        self.inputs, self.targets = inputs, targets
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.inputs[index], self.targets[index]
+
+
+VALUES = np.random.default_rng(1).normal(size=(24, 9, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "kind", "shape"),
+    [
+        (torch.from_numpy(VALUES[:, 0]), {}, "table", (3,)),
+        (torch.from_numpy(VALUES), {}, "series", (9, 3)),
+        (torch.from_numpy(VALUES[:, :3]), {}, "image", (3, 3, 1)),
+        (torch.from_numpy(PIXELS[..., 0]), {}, "image", (6, 5, 1)),
+        (torch.from_numpy(PIXELS[..., 0]), {"kind": "series"}, "series", (6, 5)),
+        (torch.from_numpy(VALUES), {"kind": "image"}, "image", (9, 3, 1)),
+        (torch.from_numpy(VALUES[:, 0]), {"kind": "series"}, "series", (3, 1)),
+        (torch.from_numpy(VALUES), {"size": 4}, "image", (4, 4, 1)),
+        (VALUES[:, 0].astype(np.float64), {}, "table", (3,)),
+        (np.arange(72).reshape(24, 3) * 9, {}, "table", (3,)),
+    ],
+)
+def test_items_of_fewer_axes_are_series_or_tables(inputs: Any, options: Any, kind: str, shape: tuple[int, ...]) -> None:
+    dataset = load_dataset(Measured(inputs, CODES), **options)
+    assert (dataset.kind, dataset.input.shape) == (kind, shape)
+    if "size" not in options:
+        assert np.allclose(dataset.inputs.reshape(inputs.shape), np.asarray(inputs), atol=1e-6)
+
+
+def test_that_items_are_read_as_series_is_said() -> None:
+    notes: list[str] = []
+    load_dataset(Measured(VALUES, CODES), notes=notes)
+    assert "inputs of the data have shape (24, 9, 3): they are read as series (samples, length, channels)" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("targets", "task", "names"),
+    [
+        (np.linspace(0.5, 9, 24), "regression", ("target",)),
+        (torch.linspace(0.5, 9, 24), "regression", ("target",)),
+        (torch.from_numpy(VALUES[:, 0]), "regression", ("target1", "target2", "target3")),
+        ([tuple(row) for row in VALUES[:, 0, :2].tolist()], "regression", ("target1", "target2")),
+        (torch.from_numpy(np.stack([CODES == 0, CODES < 2], axis=1)), "multilabel", ("0", "1")),
+        (torch.tensor(CODES), "classification", ("0", "1", "2")),
+    ],
+)
+def test_targets_of_items_may_be_numbers_and_vectors(targets: Any, task: str, names: tuple[str, ...]) -> None:
+    dataset = load_dataset(Measured(VALUES[:, 1], targets))
+    assert (dataset.kind, dataset.task.kind, dataset.task.names) == ("table", task, names)
+    assert np.allclose(dataset.targets.reshape(np.shape(targets)), np.asarray(targets))
+
+
+def test_other_splits_have_the_kind_of_the_training_split() -> None:
+    parts = {"train": Measured(VALUES[:, 0], CODES), "test": (VALUES[:6, 1], CODES[:6])}
+    dataset = load_dataset(parts)
+    assert (dataset.kind, len(dataset.rows("test"))) == ("table", 6)
+    with pytest.raises(DataError, match=r"inputs of the test split have shape \(24, 9, 3\); table data must be"):
+        load_dataset({"train": Measured(VALUES[:, 0], CODES), "test": Measured(VALUES, CODES)})
+
+
+@pytest.mark.parametrize(
+    ("items", "options", "says"),
+    [
+        ([VALUES[0]] * 24, {}, "it has no target"),
+        ([Image.fromarray(PIXELS[0])] * 24, {}, "it has no target"),
+        (TensorDataset(torch.from_numpy(VALUES)), {}, "it has no target"),
+        (Measured(VALUES[:, 0], CODES), {"kind": "image"}, r"an image has shape \(3,\)"),
+        (Measured(VALUES[:, 0], CODES), {"kind": "table", "size": 4}, "size 4 applies to images"),
+        (Measured(VALUES, CODES), {"kind": "table"}, r"table data must be \(samples, columns\)"),
+        (Measured(PIXELS, CODES), {"kind": "series"}, "series data must be"),
+        (Measured([VALUES[0, : 2 + i % 2] for i in range(24)], CODES), {}, "expected one shape; cut or pad them"),
+        (Measured(["a", "b"] * 12, CODES), {}, "its input is str, no picture or array of numbers"),
+    ],
+    ids=range(9),
+)
+def test_items_that_do_not_fit_are_told(items: Any, options: Any, says: str) -> None:
+    source = {"train": items} if not isinstance(items, list) else {"train": Unlabelled(items)}
+    with pytest.raises(DataError, match=says):
+        load_dataset(source, **options)
+
+
+class Unlabelled(Measured):
+    """A user's data set of inputs alone."""
+
+    def __init__(self, inputs: Any) -> None:
+        super().__init__(inputs, None)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.inputs[index]
+
+
+def test_inputs_alone_can_be_predicted() -> None:
+    for inputs, wanted in (
+        (VALUES[:, 0], Input((3,), "float32")),
+        (VALUES, Input((9, 3), "float32")),
+        (PIXELS[..., 0], Input((6, 5, 1), "uint8", (0.0, 255.0))),
+    ):
+        for source in (Unlabelled(torch.from_numpy(inputs)), Measured(inputs, CODES)):
+            _, read = read_inputs(source, wanted)
+            assert np.array_equal(read.reshape(inputs.shape), inputs)
+
+
 def test_images_of_many_sizes_get_one() -> None:
     def cut(pixels: np.ndarray) -> Image.Image:
         image = Image.fromarray(pixels[: 3 + pixels[0, 0, 0] % 3])
@@ -79,7 +191,7 @@ def test_images_of_many_sizes_get_one() -> None:
     ("transform", "says"),
     [
         (lambda _: "a cat", "item 0 of the data"),
-        (lambda _: np.zeros(3), r"shape \(3,\)"),
+        (lambda _: np.zeros((3, 2, 2, 2)), r"shape \(3, 2, 2, 2\), expected one to three axes"),
         (lambda _: 1 / 0, "division"),
     ],
 )
@@ -105,10 +217,10 @@ def test_a_run_knows_its_data_again(tmp_path: Path) -> None:
 
 def test_a_run_tells_other_images_of_the_same_labels(tmp_path: Path) -> None:
     library = ripieno.Library(tmp_path / "run")
-    prepare({"train": Drawers(), "test": Rows()}, library)
-    prepare({"train": Drawers(), "test": Rows()}, library)
+    prepare({"train": Drawers(), "test": Drawers(PIXELS[::-1])}, library)
+    prepare({"train": Drawers(), "test": Drawers(PIXELS[::-1])}, library)
     with pytest.raises(SearchError, match=r"holds other data|not from"):
-        prepare({"train": Drawers(255 - PIXELS), "test": Rows()}, library)
+        prepare({"train": Drawers(255 - PIXELS), "test": Drawers(PIXELS[::-1])}, library)
 
 
 def test_a_run_tells_a_change_of_one_item_in_the_middle(tmp_path: Path) -> None:
@@ -129,42 +241,6 @@ def test_images_drawn_again_each_time_do_not_make_another_source(tmp_path: Path)
     first = prepare(Drawers(transform=augmented), library)
     again = prepare(Drawers(transform=augmented), library)
     assert (first.inputs == again.inputs).all()
-
-
-def test_rows_of_a_hugging_face_data_set_are_read_by_their_features(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="needs Hugging Face datasets, which is not installed")
-    features = datasets.Features(
-        {"id": datasets.Value("int64"), "picture": datasets.Image(), "kind": datasets.ClassLabel(names=["a", "b", "c"])}
-    )
-    rows = {"id": list(range(24)), "picture": [Image.fromarray(p) for p in PIXELS], "kind": CODES.tolist()}
-    whole = datasets.Dataset.from_dict(rows, features=features)
-    dataset = load_dataset(whole)
-    in_order(dataset)
-    assert dataset.classes == ("a", "b", "c")
-    both = datasets.DatasetDict({"train": whole, "test": whole.select(range(6))})
-    assert len(load_dataset(both).rows("test")) == 6
-    prepare(both, ripieno.Library(tmp_path / "run"))
-    prepare(both, ripieno.Library(tmp_path / "run"))
-    with pytest.raises(DataError, match="has the columns id, kind"):
-        load_dataset(whole.remove_columns("picture"))
-
-
-class Rows:
-    """A stand-in with the interface of a Hugging Face data set."""
-
-    features = {"image": object(), "label": type("ClassLabel", (), {"names": ["a", "b", "c"]})()}  # noqa: RUF012
-
-    def __len__(self) -> int:
-        return len(PIXELS)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": PIXELS[index], "label": int(CODES[index])}
-
-
-def test_columns_are_told_by_their_names_too() -> None:
-    dataset = load_dataset(Rows())
-    in_order(dataset)
-    assert dataset.classes == ("a", "b", "c")
 
 
 def test_a_mapping_may_hold_pairs_of_arrays() -> None:

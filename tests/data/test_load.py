@@ -84,7 +84,9 @@ def test_a_split_that_repeats_another_is_told(arrays, tmp_path):
     np.savez(tmp_path / "same.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
     notes = []
     load_dataset(tmp_path / "same.npz", notes=notes)
-    assert [note.partition(";")[0] for note in notes] == ["30 of 30 test images are also training or validation images"]
+    assert [note.partition(";")[0] for note in notes] == [
+        "30 of 30 test samples are also training or validation samples"
+    ]
 
 
 @pytest.mark.parametrize("as_path", [False, True])
@@ -97,7 +99,9 @@ def test_a_data_set_whose_test_images_are_training_images_is_told(arrays, tmp_pa
         write_dataset(repeated, tmp_path / "x")
     notes = []
     load_dataset(tmp_path / "x" if as_path else repeated, notes=notes)
-    assert [note.partition(";")[0] for note in notes] == ["12 of 12 test images are also training or validation images"]
+    assert [note.partition(";")[0] for note in notes] == [
+        "12 of 12 test samples are also training or validation samples"
+    ]
 
 
 def test_one_image_of_many_in_two_splits_is_not_told():

@@ -172,12 +172,6 @@ class Items:
         return self.items[index]
 
 
-class Rows(Items):
-    """A stand-in with the interface of a Hugging Face data set."""
-
-    features = {"image": object(), "label": object()}  # noqa: RUF012
-
-
 @pytest.mark.parametrize(
     "source",
     [
@@ -190,8 +184,6 @@ class Rows(Items):
         Items([(Image.fromarray(c), 0) for c in COLOURS]),
         Items([(c, 0) for c in COLOURS]),
         Items(list(COLOURS)),
-        Rows([{"image": c, "label": 0} for c in COLOURS]),
-        Rows([{"image": Image.fromarray(c)} for c in COLOURS]),
         {"train": (COLOURS[:4], CODES[:4]), "test": (COLOURS[4:], CODES[4:])},
         {"train": Items([(c, 0) for c in COLOURS[:4]]), "test": (COLOURS[4:], CODES[4:])},
         [COLOURS[0], *(Image.fromarray(c) for c in COLOURS[1:])],

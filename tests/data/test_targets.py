@@ -132,52 +132,6 @@ def test_labels_of_all_parts_are_joined():
         load_dataset({"train": (PIXELS, [["a"], ["b", "c"]] * 30), "test": (PIXELS, [["d"], ["a"]] * 30)})
 
 
-class Rows:
-    """A stand-in with the interface of a Hugging Face data set: one column of images, others of targets."""
-
-    def __init__(self, **columns: Any) -> None:
-        self.columns = columns
-        kinds = {name: type("Value", (), {})() for name in columns}
-        self.features: dict[str, Any] = {"image": type("Image", (), {})(), **kinds}
-
-    def __len__(self) -> int:
-        return len(PIXELS)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": PIXELS[index], **{name: values[index] for name, values in self.columns.items()}}
-
-
-def test_the_only_other_column_of_rows_is_the_target():
-    dataset = load_dataset(Rows(age=AGES.tolist()))
-    assert np.allclose(dataset.targets[:, 0], AGES)
-
-
-def test_targets_of_rows_are_named():
-    rows = Rows(id=list(range(60)), age=AGES.tolist(), height=(AGES / 2).tolist())
-    with pytest.raises(DataError, match=r"columns image, id, age, height; .*--target"):
-        load_dataset(rows)
-    assert load_dataset(rows, target="age").task.names == ("age",)
-    both = load_dataset(rows, target=["height", "age"])
-    assert both.task.names == ("height", "age")
-    assert np.allclose(both.targets[:, 1], AGES)
-    with pytest.raises(DataError, match="no target 'weight'; expected one of image, id"):
-        load_dataset(rows, target="weight")
-
-
-def test_a_column_of_classes_that_is_named_stays_a_classification():
-    dataset = load_dataset(Rows(id=list(range(60)), kind=CODES.tolist()), target="kind")
-    assert (dataset.task.kind, dataset.task.names) == ("classification", ("0", "1", "2"))
-
-
-def test_lists_of_class_labels_keep_their_names():
-    rows = Rows(tags=[[int(code), 2] if code < 2 else [2] for code in CODES[:30]] + [[0]] * 30)
-    label = type("ClassLabel", (), {"names": ["cat", "dog", "owl"]})()
-    rows.features["tags"] = type("List", (), {"feature": label})()
-    dataset = load_dataset(rows)
-    assert (dataset.task.kind, dataset.task.names) == ("multilabel", ("cat", "dog", "owl"))
-    assert dataset.targets[:3].tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1]]
-
-
 def test_tensors_of_numbers_are_targets():
     images = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
     assert load_dataset(TensorDataset(images, torch.tensor(AGES))).task.kind == "regression"

@@ -58,7 +58,7 @@ def test_one_pixel_or_one_label_changed_anywhere_is_refused(tmp_path: Path) -> N
     prepare((images, labels), run)
     for changed in (images, labels):
         changed[4321] ^= 1
-        with pytest.raises(SearchError, match=r"images \(5000, 2, 2, 1\) and labels \(5000,\), digest"):
+        with pytest.raises(SearchError, match=r"inputs \(5000, 2, 2, 1\) and targets \(5000,\), digest"):
             prepare((images, labels), run)
         changed[4321] ^= 1
     prepare((images, labels), run)
@@ -172,7 +172,7 @@ def test_a_record_without_a_fingerprint_holds_the_run_s_own_copy_alone(tmp_path:
     del plain["fingerprint"]
     files.write_json(record, plain)
     assert (prepare(None, run).targets == ARRAYS[1]).all()
-    with pytest.raises(SearchError, match=r"no fingerprint of images \(60, .* leave the data out to use the run's own"):
+    with pytest.raises(SearchError, match=r"no fingerprint of inputs \(60, .* leave the data out to use the run's own"):
         prepare(ARRAYS, run)
     files.write_json(record, {**plain, "source": str(pictures(tmp_path / "pictures").resolve())})
     assert (prepare(tmp_path / "pictures", run).targets == ARRAYS[1]).all()
