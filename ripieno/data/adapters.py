@@ -128,7 +128,7 @@ def read_external(
 
 
 def _are_pictures(inputs: Sequence[NDArray[Any]], kind: DataKind | None) -> bool:
-    """Return whether inputs of items are images: as told, else where one has three axes, else as the first is."""
+    """Return whether inputs of items are images: by `kind`, else where one has three axes, else as the first is."""
     if kind is None:
         has_channels = any(one.ndim == 3 for one in inputs)
         kind = "image" if has_channels else infer_data_kind(inputs[0].shape, inputs[0].dtype)
