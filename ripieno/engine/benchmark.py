@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.backends import Backend
 from ripieno.backends.backend_id import file_of
+from ripieno.backends.network_part import NetworkPart
 from ripieno.data.pixels import random_images
 from ripieno.durations import check_duration
 from ripieno.engine.config import Isolation
@@ -38,7 +39,7 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, P
 
 W = TypeVar("W", bound=MemberStats)
 _Kind = tuple[str, str, int, str, frozenset[int]]
-"""Key of a loaded member: its id, device, threads, backend, and the cores of the worker that loaded it."""
+"""Key of a loaded member or backbone: its id, device, threads, backend, and the cores of the worker that loaded it."""
 WINDOWS = 4
 """Number of equal parts of the measured time; the spread is computed from them."""
 
@@ -198,17 +199,21 @@ class BackendPool:
         self._free: dict[_Kind, list[Backend]] = {}
         self._lock = threading.Lock()
 
-    def load(self, backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:
-        """Return a free member, or load it; closing it returns it to the pool."""
+    def load(
+        self, backend: str, path: Path, member: Member, device: Device, threads: int, part: NetworkPart = "whole"
+    ) -> Backend:
+        """Return a free member, or a `part` of it, or load it; closing it returns it to the pool."""
+        owner = member.backbone if part == "backbone" else member.id
         # its threads stay pinned to their first cores: leased to another worker, it would compute on the wrong ones
-        key = (member.id, device.name, threads, backend, frozenset(os.sched_getaffinity(0)))
+        key = (owner, device.name, threads, backend, frozenset(os.sched_getaffinity(0)))
         with self._lock:
             free = self._free.setdefault(key, [])
             loaded = free.pop() if free else None
         file = self._paths[member.id]
         # the bundle of a benchmark has no folder: only the file name identifies the backend
         file = file if path.name == self._usual else file.with_name(path.name)
-        loaded = loaded or self._load(backend, file, member, device, threads)
+        options = {} if part == "whole" else {"part": part}
+        loaded = loaded or self._load(backend, file, member, device, threads, **options)
         return _Leased(loaded, lambda: self._take_back(key, loaded))
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, P
 
 SHAPE = (2, 2, 1)
 CLASSES = 3
+BACKBONE = "fake-0123abcd-2"
 SHORT, KILL, RAISE, HANG, SPOIL = 250, 251, 252, 253, 254
 """first pixels at which a member with that habit fails"""
 
@@ -64,13 +66,34 @@ def _hang(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def load(backend: str, path: Path, member: Member, device: Device, threads: int) -> FakeBackend:
-    return FakeBackend(path, member)
+class FakeBackbone:
+    """A backbone whose features are the pixels, so that a head predicts as the whole member; it counts its calls."""
+
+    calls = 0
+
+    def infer(self, images):
+        FakeBackbone.calls += 1
+        return images.reshape(len(images), -1).astype(np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def load(
+    backend: str, path: Path, member: Member, device: Device, threads: int, part: str = "whole"
+) -> FakeBackend | FakeBackbone:
+    return FakeBackbone() if part == "backbone" else FakeBackend(path, member)
 
 
 def member(index: int, **habits: bool | int | float | str) -> Member:
     task = classification([f"c{i}" for i in range(CLASSES)])
     return Member(f"{index:05d}-e001", index, 1, "onnx", {"seed": index, **habits}, Input(SHAPE), task, {}, 0, 0.0)
+
+
+def sharing(members: int, **habits: bool | int | float | str) -> list[Member]:
+    """Members that share one backbone; the last has the `habits`."""
+    plain = [member(i) for i in range(members - 1)]
+    return [dataclasses.replace(m, backbone=BACKBONE) for m in (*plain, member(members - 1, **habits))]
 
 
 def bundle(

@@ -1,99 +1,149 @@
-"""Budgets, ensembles and fronts of a run whose members share backbones."""
+"""Members that share a backbone, from their profiles to a bundle and to files for other servers."""
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import ripieno
-from ripieno.cli import tables
-from ripieno.cli.demo import baselines
-from ripieno.library.cost_table import read_cost_table
-from ripieno.pipeline import show, static_costs
-from ripieno.pipeline.runs import no_progress
-from ripieno.profiles import local_devices
-from ripieno.reports.explorer import load_front
-from ripieno.reports.figures import figures
-from ripieno.reports.run_data import load_run
-from tests.shared_run import BACKBONES, LARGE, NETWORK, PARAMETERS, SMALL, expected_cost, make_shared_run
+from ripieno import pipeline
+from ripieno.backends.onnx import open_file
+from ripieno.engine import Engine
+from ripieno.library import read_bundle
+from ripieno.profiles import profiler
+from ripieno.types import Ensemble, classification
+from tests.onnx_networks import write_network
+from tests.shared_networks import CPU, FAMILY, INPUT, Shared, shared_networks
+
+ALONE = "00009-e001"
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> ripieno.Library:
-    return make_shared_run(tmp_path / "run")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A run with three members that share a backbone, and one that does not, measured."""
+    folder = tmp_path_factory.mktemp("shared") / "run"
+    with shared_networks(folder, home="library", export=False) as shared:
+        library = ripieno.Library(folder, trusted=[FAMILY])
+        targets = np.arange(30) % 4
+        losses = {"valid_cross_entropy": 1.0}
+        for member, predictions in zip(shared.members, shared.predictions, strict=True):
+            weights = shared.path(member, "weights.safetensors").read_bytes()
+            library.add(dataclasses.replace(member, losses=losses), predictions, targets, weights)
+        path = folder.parent / "alone.onnx"
+        alone = write_network(path, name=ALONE, shape=INPUT.shape, classes=4, seed=3)  # type: ignore[arg-type]
+        alone = dataclasses.replace(alone, task=classification("abcd"), losses=losses)
+        predictions = open_file(path.read_bytes())(shared.images)[0]
+        library.add(alone, predictions, targets, path.read_bytes())
+        names = (shared.members[0].id, ALONE, shared.members[1].id, shared.members[2].id)
+        library.write_ensemble(Ensemble("mixed", names, (0.25,) * 4, "hand", {"seconds": 1.0}, {}, {}))
+        heads = tuple(member.id for member in shared.members)
+        library.write_ensemble(Ensemble("heads", heads, (1 / 3,) * 3, "hand", {"seconds": 1.0}, {}, {}))
+        profiler.measure_library(library, CPU, window=0.01, max_seconds=0.2, batch_sizes=(1, 8))
+        yield dataclasses.replace(shared, predictions=np.stack([*shared.predictions, predictions]))
 
 
-@pytest.mark.parametrize("kind", ["seconds", "memory", "latency", "parameters", "flops"])
-def test_ensembles_and_fronts_cost_each_backbone_once(library: ripieno.Library, kind: str) -> None:
-    everything = expected_cost(library, (*BACKBONES, NETWORK), kind)
-    budgets = [{kind: everything * share} for share in (0.4, 0.7, 1.0)]
-    for ensemble, budget in zip(ripieno.select(library, budgets, method="exact", test=False), budgets, strict=True):
-        assert ensemble.cost[kind] == pytest.approx(expected_cost(library, ensemble.members, kind))
-        assert ensemble.cost[kind] <= budget[kind] * (1 + 1e-9)
-    front = ripieno.front(library, cost=kind, method="exact", test=False)
-    assert [e.cost[kind] for e in front.ensembles] == pytest.approx(
-        [expected_cost(library, e.members, kind) for e in front.ensembles]
-    )
+def copy(made: Shared, folder: Path) -> ripieno.Library:
+    shutil.copytree(made.folder, folder / "run")
+    return ripieno.Library(folder / "run", trusted=[FAMILY])
 
 
-def test_a_budget_of_a_backbone_and_its_heads_gives_the_best_of_all_ensembles(library: ripieno.Library) -> None:
-    truth = dict(zip(library.ids(), library.true_class_probabilities(library.ids()), strict=True))
-    for budget in (4.6, 5.5, 9.6, 10.1, 14.6, 19.0):
-        (ensemble,) = ripieno.select(library, budget, method="exact", test=False)
-        every = itertools.chain.from_iterable(itertools.combinations(library.ids(), k) for k in range(1, 7))
-        fitting = [s for s in every if expected_cost(library, s, "seconds") <= budget]
-        best = min(-np.log(np.mean([truth[m] for m in s], axis=0)).mean() for s in fitting)
-        assert ensemble.losses["valid_cross_entropy"] == pytest.approx(best, abs=1e-6)
+def test_a_backbone_is_measured_once_and_heads_apart(made: Shared, tmp_path: Path, monkeypatch) -> None:
+    library = copy(made, tmp_path)
+    shared = made.members[0].backbone
+    profiles = library.profiles(CPU.kind)
+    assert profiles.keys() == {shared, ALONE, *(m.id for m in made.members)}
+    parts = []
+    measure = profiler.profile
+
+    def counted(path, member, *what, part, **options):
+        parts.append((member.id, part))
+        return measure(path, member, *what, part=part, **options)
+
+    monkeypatch.setattr(profiler, "profile", counted)
+    quick = {"window": 0.01, "max_seconds": 0.2, "batch_sizes": (1, 8)}
+    assert profiler.measure_library(library, CPU, **quick).keys() == profiles.keys()
+    assert parts == []
+    one, two, _ = (member.id for member in made.members)
+    again = profiler.measure_library(library, CPU, [one, two], again=True, **quick)
+    assert again.keys() == {shared, one, two}
+    assert parts == [(one, "backbone"), (one, "head"), (two, "head")]
 
 
-def test_default_budgets_begin_with_the_best_network_and_its_backbone(library: ripieno.Library) -> None:
-    best = min(library.members(), key=lambda m: m.loss).id
-    ensembles = ripieno.select(library, method="smobf", test=False)
-    alone = expected_cost(library, [best], "seconds")
-    assert [e.budget["seconds"] for e in ensembles] == pytest.approx([k * alone for k in (1, 2, 4, 8)], rel=0.1)
+def test_an_allocation_places_a_unit_together_and_its_bundle_serves_elsewhere(made: Shared, tmp_path: Path) -> None:
+    library = copy(made, tmp_path)
+    kinds = {"devices": [CPU], "trusted": [FAMILY]}
+    bundle = ripieno.allocate(library, "mixed", max_benches=2, bundle=tmp_path / "bundle", **kinds)
+    heads = {m.id: set() for m in made.members}
+    for p in bundle.allocation.placements:
+        if p.member in heads:
+            heads[p.member].add((p.device, p.lane, p.batch_size))
+    assert len({frozenset(places) for places in heads.values()}) == 1
+    assert len(bundle.allocation.shares) == len(bundle.allocation.placements)
+    files = {str(p.relative_to(bundle.path)) for p in bundle.path.rglob("*") if p.is_file()}
+    stem = made.members[0].backbone.removesuffix("-8")
+    wanted = {f"members/{name}/model.onnx" for name in bundle.ensemble.members}
+    assert files == wanted | {f"backbones/{stem}-8.onnx", f"backbones/{stem}.json", "bundle.json", "README.md"}
+    shutil.rmtree(library.path)
+    moved = shutil.move(bundle.path, tmp_path / "moved")
+    with Engine(moved) as engine:
+        np.testing.assert_allclose(engine.predict(made.images), made.predictions.mean(0), atol=1e-5)
+
+
+def test_an_explanation_and_a_cascade_know_units(made: Shared, tmp_path: Path) -> None:
+    library = copy(made, tmp_path)
+    bundle = ripieno.allocate(library, "mixed", devices=[CPU], max_benches=0)
+    found = pipeline.explain(library, bundle.allocation)
+    assert found.throughput == pytest.approx(bundle.allocation.predicted)
+    assert sum(p.share for p in found.placements) == pytest.approx(sum(d.busy for d in found.devices), rel=0.01)
     notes: list[str] = []
-    ripieno.select(library, [0.6, 19.0], method="smobf", test=False, notes=notes)
-    assert any("no member fits the budget of 0.6 seconds: the cheapest costs 4.5 seconds" in note for note in notes)
+    served, cascade = pipeline.cascade(library, bundle, tolerance=10.0, notes=notes)
+    shared = [m.id for m in made.members]
+    places = sorted(cascade.order.index(name) for name in shared)
+    assert places[-1] - places[0] == 2
+    assert cascade.effects["valid"].asked in (pytest.approx(1.0), pytest.approx(3.0))
+    with Engine(served) as engine:
+        depth = engine.submit(made.images).result().members_evaluated
+        assert set(depth) <= {1, 3, 4}
+    assert (served.path / "backbones" / f"{made.members[0].backbone}.onnx").is_file()
 
 
-def test_show_lists_costs_alone_and_those_of_the_backbones(library: ripieno.Library) -> None:
-    summary = show(library)
-    assert summary.costs == pytest.approx({m: expected_cost(library, [m], "seconds") for m in (*BACKBONES, NETWORK)})
-    assert summary.backbones == pytest.approx({SMALL: 4.0, LARGE: 9.0})
+def test_a_unit_runs_with_pytorch_from_one_copy_of_the_weights(made: Shared, tmp_path: Path) -> None:
+    library = copy(made, tmp_path)
+    bundle = ripieno.allocate(library, "heads", devices=[CPU], max_benches=0, backend="torch", bundle=tmp_path / "b")
+    stem = made.members[0].backbone.removesuffix("-8")
+    assert {p.name for p in (bundle.path / "backbones").iterdir()} == {f"{stem}.safetensors", f"{stem}.json"}
+    with Engine(read_bundle(bundle.path, [FAMILY])) as engine:
+        np.testing.assert_allclose(engine.predict(made.images), made.predictions[:3].mean(0), atol=1e-5)
+    path = pipeline.export(bundle, tmp_path / "ensemble.onnx", trusted=[FAMILY])
+    (merged,) = open_file(path.read_bytes())(made.images)
+    np.testing.assert_allclose(merged, made.predictions[:3].mean(0), atol=1e-5)
+    assert sum(node.op_type == "Conv" for node in onnx.load(str(path)).graph.node) == 1
 
 
-def test_counts_are_those_of_heads_and_of_backbones(library: ripieno.Library) -> None:
-    counts = static_costs(library, ["00000-e001", SMALL, NETWORK])
-    assert {name: count["parameters"] for name, count in counts.items()} == {
-        name: PARAMETERS[name] for name in ("00000-e001", SMALL, NETWORK)
-    }
-    assert counts["00000-e001"]["flops"] + counts[SMALL]["flops"] == pytest.approx(
-        expected_cost(library, ["00000-e001"], "flops")
-    )
+def test_other_servers_get_whole_networks(made: Shared, tmp_path: Path) -> None:
+    library = copy(made, tmp_path)
+    bundle = ripieno.allocate(library, "mixed", devices=[CPU], max_benches=0)
+    (merged,) = open_file(pipeline.export(bundle, tmp_path / "all.onnx").read_bytes())(made.images)
+    np.testing.assert_allclose(merged, made.predictions.mean(0), atol=1e-5)
+    pipeline.export(bundle, tmp_path / "triton", form="triton")
+    for member, expected in zip(made.members, made.predictions, strict=False):
+        content = (tmp_path / "triton" / f"ensemble-{member.id}" / "1" / "model.onnx").read_bytes()
+        np.testing.assert_allclose(open_file(content)(made.images)[0], expected, atol=1e-5)
 
 
-def test_baselines_and_reports_cost_each_backbone_once(library: ripieno.Library) -> None:
-    for name in library.ids():  # the baselines of the demo are judged on the test split
-        library.write_predictions(name, "test", library.predictions(name), library.targets())
-    for baseline in baselines(library, read_cost_table(library, ("seconds",), local_devices("cpu")[0].kind)):
-        assert baseline.cost["seconds"] == pytest.approx(expected_cost(library, baseline.members, "seconds"))
-    reading = load_run(library)
-    assert reading.costs == pytest.approx({m: expected_cost(library, [m], "seconds") for m in library.ids()})
-    for ensemble in load_front(reading, no_progress):
-        assert ensemble.cost["seconds"] == pytest.approx(expected_cost(library, ensemble.members, "seconds"))
-    found = figures(library, reading.table, "accuracy")
-    assert found is not None
-    everything = expected_cost(library, library.ids(), "seconds")
-    assert max(found.budgets) == pytest.approx(everything, rel=0.05)
-    assert max(point.cost for point in found.points if point.members == 6) == pytest.approx(everything)
-
-
-def test_the_best_heads_of_a_run_are_listed_with_their_backbone(library: ripieno.Library) -> None:
-    lines = tables.backbone_lines(library.members(), show(library).backbones, "seconds")
-    assert lines == [
-        f"3 members share the backbone {SMALL}: an ensemble pays its 4 seconds once",
-        f"2 members share the backbone {LARGE}: an ensemble pays its 9 seconds once",
-    ]
+def test_a_plan_for_absent_devices_counts_the_backbone_once(made: Shared, tmp_path: Path) -> None:
+    library = copy(made, tmp_path)
+    planned = pipeline.plan_offline(library, "heads", devices=[CPU], output=tmp_path / "plan")
+    profiles = library.profiles(CPU.kind)
+    parts = [profiles[made.members[0].backbone], *(profiles[m.id] for m in made.members)]
+    fastest = min(sum(p.at(n).seconds for p in parts) / n for n in (1, 8))
+    assert planned.allocation.predicted == pytest.approx(1 / fastest, rel=0.5)
+    assert planned.allocation.predicted <= 1 / fastest
+    everything = pipeline.plan_offline(library, devices=[CPU], output=tmp_path / "plan2")
+    assert {p.member for p in everything.allocation.placements} == {ALONE, *(m.id for m in made.members)}
