@@ -15,6 +15,7 @@ import shutil
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -276,17 +277,21 @@ def remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
+def locked(path: Path, holder: str, wait: float | None = None) -> Iterator[None]:
     """Hold an exclusive lock on `path` while the block runs; the kernel releases it when the process dies.
 
     On a file system without locks (Lustre without `-o flock`, some FUSE) the lock holds on this machine only.
-    Raises RipienoError when another process holds it; the message describes that process by `holder`.
+    Raises RipienoError when another process holds it; the message describes that process by `holder`. With `wait`, it
+    waits instead, and tries again after so many seconds.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = open(path, "a+b", buffering=0)  # noqa: SIM115
     with stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as name:
-        if not _hold(stream, name, path):
+        while not _hold(stream, name, path):
+            if wait is not None:
+                time.sleep(wait)
+                continue
             stream.seek(0)
             other = stream.read(40).decode("ascii", "replace").strip()
             raise RipienoError(

@@ -80,6 +80,13 @@ def tune(
     free: Annotated[
         str, typer.Option(help="Begin a search of small inputs with trees, which take seconds: on or off")
     ] = "on",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Pretrained weights of timm networks: file, folder, or hub (downloads)",
+            show_default="the run's, or random",
+        ),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,

@@ -15,9 +15,6 @@ from ripieno.errors import LibraryError
 from ripieno.library.broken import read_sound
 from ripieno.models.backbone_id import BACKBONES, DIGEST, parse_backbone_id
 
-TIMM = "timm:"
-"""Start of the family of a network of timm."""
-
 
 @dataclass(frozen=True)
 class BackboneRecord:

@@ -51,6 +51,9 @@ class SearchOptions:
     whose code is run"""
     free: FreeMembers = "on"
     """`on`: a new search begins with free members, trees that take seconds; see `ripieno.pipeline.free_members`"""
+    weights: str | Path | None = None
+    """pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or `hub`, which
+    allows their download; None: those of the run, else none"""
 
 
 def tune(
@@ -74,6 +77,7 @@ def tune(
     family: str | None = None,
     trainer: str | None = None,
     free: FreeMembers = SearchOptions.free,
+    weights: str | Path | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
@@ -99,12 +103,13 @@ def tune(
     by the run is refused. So is `trainer` (`module:Class`), a class with the methods of
     `ripieno.train.trainer.Trainer`; built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and
     `trees:extra-trees`. A search of small inputs begins with some trees, which are members of no trial; `free` ("off")
-    leaves them out. `pool`, `device`, `slots` and the next four parameters say where trials
-    train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine, when it takes
-    at most 2 % of `hours`: see `pipeline.trial_packing`. `notes` receives remarks on the data and on that decision;
-    without it they are logged. `task` (classification, multilabel or regression) and `kind` (image, series or table)
-    are inferred when None; `target` names the columns of targets. `metric` is the score that is shown; trials are
-    ranked by the loss of the task.
+    leaves them out. `weights` are the pretrained weights of networks of timm: a .safetensors file, a folder of
+    NAME.safetensors, or "hub", which allows their download; without any these networks start random. `pool`, `device`,
+    `slots` and the next four parameters say where trials train: see `ExecutionConfig`. Without `slots`, a profile
+    decides how many trials share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
+    `notes` receives remarks on the data and on that decision; without it they are logged. `task` (classification,
+    multilabel or regression) and `kind` (image, series or table) are inferred when None; `target` names the columns of
+    targets. `metric` is the score that is shown; trials are ranked by the loss of the task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
@@ -137,6 +142,7 @@ def search_library(
     from ripieno.pipeline.timm_space import check_backbones, fit_resolution
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
+    from ripieno.pipeline.weights import keep_backbones, prepare_weights
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.settings import Settings, check_same, kept_settings
@@ -194,9 +200,12 @@ def search_library(
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
     check_arguments(*(getattr(data_options, name) for name in ("size", "split", "metric", "task", "kind")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
+    used = None if before is None else before.weights
+    weights = prepare_weights(search.weights, found, library.path, used, progress, notes)
     given = {"algorithm": search.algorithm, "epochs": search.epochs, "eta": search.eta, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = dataclasses.replace(before or Settings(found), space=found, trials=trials, hours=hours, **asked)
+    asked |= {"space": keep_backbones(found, weights), "trials": trials, "hours": hours, "weights": weights}
+    settings = dataclasses.replace(before or Settings(found), **asked)
     check_algorithm(settings.algorithm)
     if before is not None:
         check_same(library.path, before, settings)
@@ -209,6 +218,7 @@ def search_library(
         )
     if trainer == "network":
         found = fit_space(found, dataset.kind, dataset.task)
+    found = keep_backbones(found, weights)
     settings = dataclasses.replace(settings, space=found, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),
@@ -219,6 +229,7 @@ def search_library(
         device="cuda" if on_gpu else "cpu",
         deadline=deadline,
         trainer=trainer,
+        weights=weights,
     )
     if trainer != "network":
         settings = dataclasses.replace(settings, unit=find_unit(task))

@@ -14,8 +14,10 @@ from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 from ripieno.types import TrainingUnit
 
-IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric")
+IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric", "weights")
 """Settings that a resumed search must not change; `trials` may."""
+_LATER = ("hours", "unit", "weights")
+"""Settings that records of older versions lack."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Settings:
     """hours given at the last start; None: until all trials are done"""
     unit: TrainingUnit = "epochs"
     """what the trainer counts as an epoch"""
+    weights: tuple[str, ...] = ()
+    """pretrained weights of the backbones of the space, as `NAME-DIGEST`; none: all networks start random"""
 
     def __post_init__(self) -> None:
         find_algorithm(self.algorithm)
@@ -81,8 +85,9 @@ def kept_settings(path: Path) -> Settings | None:
     if not kept:
         return None
     try:
-        # records of older versions do not hold these
-        values = {f.name: kept[f.name] for f in fields(Settings) if f.name not in ("hours", "unit") or f.name in kept}
+        # records of older versions do not hold all
+        values = {f.name: kept[f.name] for f in fields(Settings) if f.name not in _LATER or f.name in kept}
+        values["weights"] = tuple(values.get("weights", ()))
         return Settings(**{**values, "space": space_from_plain(values["space"])})
     except (KeyError, TypeError, SearchError) as error:
         raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error
@@ -120,6 +125,8 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
             parts += [f"{n} {_words(plain[part].get(n))}" for n in names[:2]]
             parts += [f"{len(names) - 2} more {part}"] if len(names) > 2 else []
         return f"({', '.join(parts)})"
+    if name == "weights":
+        return ", ".join(set(settings.weights) - set(other.weights)) or ", ".join(settings.weights) or "none"
     return str(getattr(settings, name))
 
 

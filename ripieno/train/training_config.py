@@ -31,3 +31,5 @@ class TrainingConfig:
     """time by `ripieno.clock` after which a job stops at the end of its current epoch"""
     trainer: str = "network"
     """a built-in trainer or the user's `module:Class`, which is trusted because the user gave it"""
+    weights: tuple[str, ...] = ()
+    """pretrained weights in `RUN/backbones` of backbones of timm, as `NAME-DIGEST`; others start random"""
