@@ -5,13 +5,12 @@ Trials only read the copies, which lie in `RUN/backbones`. Nothing is downloaded
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ripieno import files
 from ripieno.errors import LibraryError, SearchError, error_summary, require
@@ -101,7 +100,8 @@ def prepare_weights(
         _check_fit(name, source.path)
     stems = tuple(sorted(_copy(run, name, source, before) for name, source in sources.items()))
     if lacking := [name for name in names if name not in sources]:
-        remarks.append(f"{_list(lacking)} have no weights in {given}: left out of the space")
+        verb = "has" if len(lacking) == 1 else "have"
+        remarks.append(f"{_list(lacking)} {verb} no weights in {given}: left out of the space")
     return stems
 
 
@@ -205,7 +205,7 @@ def _check_fit(name: str, path: Path) -> None:
     _read_head(path)
     with safe_open(path, framework="np") as stream:
         shapes = {key: tuple(stream.get_slice(key).get_shape()) for key in stream.keys()}  # noqa: SIM118
-    expected = {key: tuple(tensor.shape) for key, tensor in _fresh_tensors(name).items()}
+    expected = {key: tuple(tensor.shape) for key, tensor in _expected_tensors(name).items()}
     shapes = {key: shape for key, shape in shapes.items() if not _is_classifier(name, key, expected)}
     lacking = [key for key in expected if key not in shapes and not key.endswith("num_batches_tracked")]
     other = [key for key in shapes if key in expected and shapes[key] != expected[key]]
@@ -221,10 +221,15 @@ def _check_fit(name: str, path: Path) -> None:
     raise SearchError(f"weights {path} are of another network: {reason}")
 
 
-def _fresh_tensors(name: str) -> dict[str, Any]:
+@functools.cache
+def _expected_tensors(name: str) -> Mapping[str, Any]:
+    """Return the tensors of a network without classifier, by name; they have shapes and no content."""
+    import torch
+
     from ripieno.models.timm_network import make_backbone
 
-    tensors: dict[str, Any] = make_backbone(name, CHANNELS).state_dict()
+    with torch.device("meta"):
+        tensors: Mapping[str, Any] = make_backbone(name, CHANNELS).state_dict()
     return tensors
 
 
@@ -240,18 +245,20 @@ def _copy(run: Path, name: str, source: WeightsSource, before: tuple[str, ...] |
 
     Nothing is written for a run that began with others (`before`), and refuses them.
     """
+    import torch
     from safetensors.torch import save
 
     from ripieno.models.backbone_weights import read_tensors
 
     try:
-        found, tensors = read_tensors(source.path), _fresh_tensors(name)
+        found, tensors = read_tensors(source.path), {}
     except LibraryError as error:
         raise SearchError(f"weights {error}") from error
-    for key, tensor in tensors.items():
-        if key in found:
-            tensors[key] = found[key].to(tensor.dtype).contiguous()
-        if not np.isfinite(tensors[key].numpy()).all():
+    for key, expected in _expected_tensors(name).items():
+        # files may lack the counts of batches
+        tensor = found.get(key, torch.zeros(expected.shape))
+        tensors[key] = tensor.to(expected.dtype).contiguous()
+        if not tensor.isfinite().all():
             raise SearchError(f"weights {source.path} hold numbers that are not finite, in {key}")
     content = save(tensors)
     record = BackboneRecord(name, source.source, source.licence, hashlib.sha256(content).hexdigest())

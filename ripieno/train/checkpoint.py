@@ -43,9 +43,14 @@ def fingerprint(seed: int, trial: int, family: str, configuration: Configuration
     return hashlib.sha256(content).hexdigest()
 
 
-def weights_bytes(network: nn.Module) -> bytes:
-    """Serialise the network's weights and buffers in the safetensors format."""
-    return save(_to_serialisable(network.state_dict()))
+def weights_bytes(network: nn.Module, shared: str = "") -> bytes:
+    """Serialise the network's weights and buffers in the safetensors format, but for names that begin with `shared`."""
+    return save(_to_serialisable(own_weights(network, shared)))
+
+
+def own_weights(network: nn.Module, shared: str = "") -> dict[str, Tensor]:
+    """Return the network's weights and buffers, but for names that begin with `shared`; empty: all."""
+    return {name: t for name, t in network.state_dict().items() if not shared or not name.startswith(shared)}
 
 
 def write_checkpoint(path: Path, progress: TrainingState, tensors: Mapping[str, NDArray[Any]]) -> None:

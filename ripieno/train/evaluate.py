@@ -54,12 +54,16 @@ def predict(
 def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) -> Float32s:
     """Predict the samples at `rows`, block by block: mapped inputs are never in memory as a whole.
 
+    A trainer that knows the samples by their rows may predict them without their inputs: see `ripieno.train.trainer`.
     Raises ModelError when the predictions have the wrong form, DivergedError when they are not finite.
     """
     size = max(1, BLOCK_BYTES // max(1, dataset.inputs[:1].nbytes))
+    known = trainer.predict_rows(rows) if hasattr(trainer, "predict_rows") else None
+    blocks = batches(dataset.inputs, rows, size)
+    predicted = [(rows, known)] if known is not None else ((block, trainer.predict(block)) for block in blocks)
     parts = []
-    for block in batches(dataset.inputs, rows, size):
-        part = np.asarray(trainer.predict(block))
+    for block, found in predicted:
+        part = np.asarray(found)
         if part.shape != (expected := (len(block), *dataset.task.output)):
             raise ModelError(f"the trainer predicted shape {part.shape} for {len(block)} samples; expected {expected}")
         if part.dtype.kind != "f":

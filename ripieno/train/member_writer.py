@@ -40,6 +40,7 @@ def add_member(library: Library, trainer: Trainer, member: Member, dataset: Data
         member, losses=losses_of(predictions, dataset, rows), parameters=int(getattr(trainer, "parameters", 0))
     )
     if isinstance(trainer, NetworkTrainer):
+        member = dataclasses.replace(member, backbone=trainer.backbone)
         library.add(member, predictions, targets, trainer.weights())
     elif hasattr(trainer, "export"):
         content = export_model(trainer, dataset, predictions)

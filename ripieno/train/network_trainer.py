@@ -19,14 +19,17 @@ from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models import resnet_config, timm_config
+from ripieno.models.backbone_weights import PREFIX
 from ripieno.models.build import Network, build, built_in_family
 from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
 from ripieno.train.batching import EpochBatches
-from ripieno.train.checkpoint import weights_bytes
+from ripieno.train.checkpoint import own_weights, weights_bytes
 from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.evaluate import DivergedError, predict
 from ripieno.train.fine_tuning import WeightAverage, fine_tuning_optimizer
+from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
+from ripieno.train.head_fit import fit_head
 from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.train.mixing import Mixture, draw_mixture
 from ripieno.train.training_config import TrainingConfig
@@ -63,6 +66,7 @@ class NetworkTrainer:
             self.network = build(
                 config.family, job.configuration, data.input, data.task, data.mean, data.std, trusted=trusted
             )
+        self.pretrained = load_pretrained(self.network, config, job.configuration, data)
         if self.loss.moments is not None:
             self.network.set_target_moments(*self.loss.moments)
         # channels-last: the layout of the images, and faster than NCHW on CPUs (1.1 to 1.9 times) and on GPUs
@@ -121,17 +125,68 @@ class NetworkTrainer:
             yield
 
     def epoch(self) -> float:
-        """Train one epoch; return the mean loss, with label smoothing, augmentation and mixing."""
+        """Train one epoch; return the mean loss, with label smoothing, augmentation and mixing.
+
+        The first epoch on a pretrained backbone fits the head to the features of the frozen backbone, without
+        augmentation. Where the whole backbone is frozen, later epochs train the head on these features too.
+        """
         number = self.finished + 1
         with self.seeded(number):
-            loss = self._train_pass(number)
+            if self.pretrained is not None and number == 1:
+                loss = self._fit_head(self.pretrained)
+            elif self.pretrained is not None and self.pretrained.config.frozen == "all":
+                loss = self._train_head(self.pretrained, number)
+            else:
+                loss = self._train_pass(number)
         self.finished = number
         return loss
+
+    @property
+    def backbone(self) -> str:
+        """Id of the frozen backbone that the network shares with others; empty where it has its own."""
+        if self.pretrained is None or (self.finished > 1 and self.pretrained.config.frozen != "all"):
+            return ""
+        return str(self.pretrained.id)
+
+    def _fit_head(self, pretrained: FrozenBackbone) -> float:
+        """Fit the head to the features of the samples of the first epoch; return the loss."""
+        rows = np.sort(np.concatenate([block.rows for block in self.pipeline.plan.blocks(1)]))
+        features, targets = pretrained.features(self.network, rows), self._targets_at(rows)
+        head: Any = self.network.body.head
+        loss = fit_head(head[-1], features.to(self.device), targets, self.loss, self.optimizer_config.weight_decay)
+        if self.average is not None:
+            self.average.network.load_state_dict(self.network.state_dict())
+        if not math.isfinite(loss):
+            raise DivergedError("the loss of the head on frozen features is not finite")
+        return loss
+
+    def _train_head(self, pretrained: FrozenBackbone, epoch: int) -> float:
+        """Train the head on cached features once, without augmentation; return the mean loss."""
+        batches, head = self.pipeline.plan, self.network.body.head
+        rates = iter(self._learning_rates(epoch))
+        total = torch.zeros((), device=self.device)
+        self.network.train()
+        for block in batches.blocks(epoch):
+            for first in range(0, len(block.rows), batches.batch_size):
+                rows = block.rows[first : first + batches.batch_size]
+                outputs = head(pretrained.features(self.network, rows).to(self.device))  # type: ignore[operator]
+                total += self._update(self.loss(outputs, self._targets_at(rows)), next(rates)) * len(rows)
+        return _check_loss(total, epoch) / batches.samples
+
+    def _targets_at(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the encoded targets of samples of the data set, on the device."""
+        return torch.from_numpy(np.asarray(self.pipeline.dataset.targets)[rows]).to(self.device)
+
+    def _learning_rates(self, epoch: int) -> list[float]:
+        """Return the learning rate of each step of an epoch; a fitted head counts as a job of its own."""
+        start, steps = self.job.start, self.pipeline.plan.steps
+        start = start if self.pretrained is None else max(1, start)
+        return optim.learning_rates(self.optimizer_config, start, self.job.stop, epoch, steps)
 
     def _train_pass(self, epoch: int) -> float:
         """Train on the training split once; return the mean loss, with label smoothing, augmentation and mixing."""
         batches = self.pipeline.plan
-        rates = iter(optim.learning_rates(self.optimizer_config, self.job.start, self.job.stop, epoch, batches.steps))
+        rates = iter(self._learning_rates(epoch))
         draws = np.random.default_rng(seeds(self.config.seed, self.job.trial, epoch)[3])
         total, on_cpu = torch.zeros((), device=self.device), self.device.type == "cpu"
         self.network.train()
@@ -145,12 +200,16 @@ class NetworkTrainer:
 
     def step(self, inputs: Tensor, targets: Tensor, rate: float, mixture: Mixture | None = None) -> Tensor:
         """Train one step on a batch of the pipeline, mixed by `mixture`; return its loss, on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
         # the loss stays float32
         with torch.autocast("cuda", torch.bfloat16, enabled=self.half):
             outputs = self.body(inputs if mixture is None else mixture.inputs(inputs))
         loss = self.loss(outputs, targets) if mixture is None else mixture.loss(self.loss, outputs, targets)
+        return self._update(loss, rate)
+
+    def _update(self, loss: Tensor, rate: float) -> Tensor:
+        """Change the weights by the gradient of `loss`; return it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -162,22 +221,44 @@ class NetworkTrainer:
         """Predict `inputs` (samples, *shape): float32 (samples, *task.output), activated."""
         return predict(self.kept, inputs, device=self.device)
 
+    def predict_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Predict samples of the train or validation split from cached features; None where there are none."""
+        if self.pretrained is None or not self.backbone:
+            return None
+        features = self.pretrained.features(self.network, rows)
+        network = self.kept
+        was_training = network.training
+        network.eval()
+        with torch.inference_mode():
+            outputs = network.forward_head(features.to(self.device))
+            predictions: NDArray[np.float32] = network.activate(outputs).cpu().numpy()
+        network.train(was_training)
+        return predictions
+
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the number of finished epochs, the weights, their average and the state of the optimiser."""
-        tensors = {_WEIGHTS + name: tensor for name, tensor in self.network.state_dict().items()}
+        """Return the number of finished epochs, the weights, their average and the state of the optimiser.
+
+        The weights of a shared backbone are left out: they are in the run.
+        """
+        shared = PREFIX if self.backbone else ""
+        tensors = {_WEIGHTS + name: tensor for name, tensor in own_weights(self.network, shared).items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{_STATE}{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
         numbers = {_EPOCH: np.array(self.finished)}
         if self.average is not None:
-            tensors |= {_AVERAGE + name: tensor for name, tensor in self.average.network.state_dict().items()}
+            average = own_weights(self.average.network, shared)
+            tensors |= {_AVERAGE + name: tensor for name, tensor in average.items()}
             numbers[_UPDATES] = np.array(self.average.updates)
         return {**numbers, **{name: _to_array(tensor) for name, tensor in tensors.items()}}
 
     def load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Continue from `tensors`. Raises ModelError when they are of another network; nothing has then changed."""
         weights, average, state = (_with_prefix(tensors, prefix) for prefix in (_WEIGHTS, _AVERAGE, _STATE))
-        shapes = {n: t.shape for n, t in self.network.state_dict().items()}
+        current = self.network.state_dict()
+        shapes = {n: t.shape for n, t in current.items()}
         for found in (weights,) if self.average is None else (weights, average):
+            if self.pretrained is not None and not any(name.startswith(PREFIX) for name in found):
+                found |= {name: t for name, t in current.items() if name.startswith(PREFIX)}
             if {n: t.shape for n, t in found.items()} != shapes:
                 raise ModelError("the checkpoint holds the weights of another network")
         self.network.load_state_dict(weights)
@@ -200,8 +281,8 @@ class NetworkTrainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def weights(self) -> bytes:
-        """Return the weights and buffers of the network as the content of a safetensors file."""
-        return weights_bytes(self.kept)
+        """Return the weights and buffers of the network, but for a shared backbone, as a safetensors file."""
+        return weights_bytes(self.kept, PREFIX if self.backbone else "")
 
     @property
     def parameters(self) -> int:

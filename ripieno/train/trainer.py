@@ -24,6 +24,7 @@ These are optional:
     tensors, load     its state as arrays, for checkpoints; without them a trial that is resumed trains from its seed
     export(path)      write the model as ONNX; without it the member can be selected, but not served. The file has one
                       input, (batch, *shape) of the data's dtype, and its first output is that of `predict`
+    predict_rows      predictions of samples by their rows in the data set, or None: then `predict` gets the inputs
     parameters        number of its parameters
     waited()          seconds since the last call in which it waited for data
     close()           free what it holds; nothing is called after it

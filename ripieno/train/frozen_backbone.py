@@ -1,0 +1,70 @@
+"""A network's pretrained backbone as the run keeps it, and the features of the data set's samples by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ripieno.library import Library
+from ripieno.library.backbones import weights_file
+from ripieno.models.backbone_id import BackboneId
+from ripieno.models.backbone_weights import load_backbone
+from ripieno.models.build import Network
+from ripieno.models.timm_config import BackboneConfig, backbone_config
+from ripieno.models.timm_network import TimmBody, native_resolution
+from ripieno.train.features import cached_features
+from ripieno.train.training_config import TrainingConfig
+from ripieno.types import Configuration, Dataset, Float32s
+
+
+class FrozenBackbone:
+    """The kept backbone that a network starts from; its features are read from the cache of the run."""
+
+    def __init__(self, key: BackboneId, config: BackboneConfig, path: Path, dataset: Dataset) -> None:
+        self.id, self.config = key, config
+        self._path, self._dataset = path, dataset
+        self._cached: Float32s | None = None
+
+    def features(self, network: Network, rows: NDArray[np.int64]) -> Tensor:
+        """Return the features (rows, features), on the CPU, of samples of the train or validation split.
+
+        The first call in a run computes those of all samples, while `network` has the backbone as it is kept.
+        """
+        if self._cached is None:
+            device = network.mean.device
+
+            def compute(inputs: NDArray[Any]) -> Float32s:
+                with torch.inference_mode():
+                    found: Float32s = network.forward_features(torch.from_numpy(inputs).to(device)).cpu().numpy()
+                return found
+
+            was_training = network.training
+            network.eval()
+            width = network.body.head[-1].in_features  # type: ignore[index, union-attr]
+            self._cached = cached_features(self._path, self._dataset, int(width), compute)
+            network.train(was_training)
+        return torch.from_numpy(np.ascontiguousarray(self._cached[rows]))
+
+
+def load_pretrained(
+    network: Network, config: TrainingConfig, configuration: Configuration, dataset: Dataset
+) -> FrozenBackbone | None:
+    """Load the run's weights into the backbone of `network`, on the CPU; None where it has none, and starts random.
+
+    Raises LibraryError when the file is absent or of another network.
+    """
+    if not isinstance(network.body, TimmBody) or not config.weights:
+        return None
+    chosen, library = backbone_config(config.family, configuration), Library(config.run)
+    digests = dict(stem.rsplit("-", 1) for stem in config.weights)
+    if chosen.backbone not in digests:
+        return None
+    resolution = chosen.resolution or native_resolution(chosen.backbone)
+    found = BackboneId(chosen.backbone, digests[chosen.backbone], resolution)
+    load_backbone(network.body.backbone, weights_file(library.path, found.stem))
+    return FrozenBackbone(found, chosen, library.features_path(str(found)), dataset)

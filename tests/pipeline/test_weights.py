@@ -1,0 +1,224 @@
+"""Pretrained weights of a search: what is copied to the run, and bad files in one line each."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ripieno.errors import RipienoError, SearchError
+from ripieno.library.backbones import read_backbones, weights_file
+from ripieno.pipeline.weights import keep_backbones, prepare_weights, space_backbones
+from ripieno.search.space import Categorical, Continuous, Space
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+
+NAME, OTHER = "test_efficientnet", "test_resnet"
+RATES = {"learning_rate": Continuous(1e-5, 1e-3, log=True)}
+ONE = Space("one", f"timm:{NAME}", RATES)
+TWO = Space("two", "timm", {**RATES, "backbone": Categorical((NAME, OTHER))})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random weights of both networks, with their classifiers, as a hub has them."""
+    from ripieno.models.torchvision_import import import_timm
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(1)
+    for name in (NAME, OTHER):
+        save_file(import_timm().create_model(name).state_dict(), folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def changed(made: Path, target: Path, **tensors: torch.Tensor | None) -> Path:
+    """Write the weights of the first network with some tensors replaced, or left out where None."""
+    content = {**load_file(made / f"{NAME}.safetensors"), **{n.replace("__", "."): t for n, t in tensors.items()}}
+    save_file({name: tensor for name, tensor in content.items() if tensor is not None}, target)
+    return target
+
+
+def error_of(weights: str | Path, run: Path, space: Space = ONE, before: tuple[str, ...] | None = None) -> str:
+    with pytest.raises(SearchError) as caught:
+        prepare_weights(weights, space, run, before)
+    assert "\n" not in str(caught.value)
+    assert not run.exists()  # nothing is written before all is checked
+    return str(caught.value)
+
+
+def test_the_backbones_of_a_space() -> None:
+    assert space_backbones(ONE) == (NAME,)
+    assert space_backbones(TWO) == (NAME, OTHER)
+    assert space_backbones(Space("fixed", "timm", RATES, {"backbone": OTHER})) == (OTHER,)
+    assert space_backbones(Space("others", "resnet", RATES)) == ()
+
+
+def test_the_run_keeps_the_backbone_and_its_origin(made: Path, run: Path) -> None:
+    (stem,) = prepare_weights(made / f"{NAME}.safetensors", ONE, run)
+    (record,) = read_backbones(run).values()
+    content = weights_file(run, stem).read_bytes()
+    assert record.sha256 == hashlib.sha256(content).hexdigest()
+    assert stem == record.stem == f"{NAME}-{record.sha256[:8]}"
+    assert (record.name, record.source, record.licence) == (NAME, f"{NAME}.safetensors", "")
+    kept, source = load_file(weights_file(run, stem)), load_file(made / f"{NAME}.safetensors")
+    assert set(source) - set(kept) == {"classifier.weight", "classifier.bias"}
+    assert all(torch.equal(tensor, source[name]) for name, tensor in kept.items())
+
+
+def test_the_licence_in_the_head_of_a_file_is_kept(made: Path, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file(load_file(made / f"{NAME}.safetensors"), path, {"license": "apache-2.0"})
+    prepare_weights(path, ONE, run)
+    (record,) = read_backbones(run).values()
+    assert (record.source, record.licence) == ("own.safetensors", "apache-2.0")
+
+
+def test_a_folder_has_the_weights_of_each_backbone(made: Path, run: Path) -> None:
+    notes: list[str] = []
+    stems = prepare_weights(made, TWO, run, notes=notes)
+    assert [stem.rpartition("-")[0] for stem in stems] == [NAME, OTHER]
+    assert notes == []
+    assert keep_backbones(TWO, stems) == TWO
+
+
+def test_backbones_without_weights_are_left_out_of_the_space(made: Path, run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    shutil.copy(made / f"{OTHER}.safetensors", folder)
+    notes: list[str] = []
+    stems = prepare_weights(folder, TWO, run, notes=notes)
+    assert notes == [f"{NAME} has no weights in {folder}: left out of the space"]
+    assert space_backbones(keep_backbones(TWO, stems)) == (OTHER,)
+
+
+def test_without_weights_networks_start_random_which_is_said(run: Path) -> None:
+    notes: list[str] = []
+    assert prepare_weights(None, ONE, run, notes=notes) == ()
+    assert len(notes) == 1
+    assert "random weights" in notes[0]
+    assert not run.exists()
+    assert keep_backbones(TWO, ()) == TWO
+
+
+def test_a_search_of_other_networks_takes_none(made: Path, run: Path) -> None:
+    assert "trains resnet" in error_of(made, run, Space("others", "resnet", RATES))
+    assert prepare_weights(None, Space("others", "resnet", RATES), run) == ()
+
+
+def test_a_resumed_run_uses_its_own(made: Path, run: Path) -> None:
+    stems = prepare_weights(made, TWO, run)
+    before = {path: path.stat().st_mtime_ns for path in (run / "backbones").iterdir()}
+    for given in (None, made):
+        assert prepare_weights(given, TWO, run, stems) == stems
+    assert {path: path.stat().st_mtime_ns for path in (run / "backbones").iterdir()} == before
+
+
+def test_other_weights_are_not_written_into_a_run_that_refuses_them(made: Path, run: Path, tmp_path: Path) -> None:
+    stems = prepare_weights(made / f"{NAME}.safetensors", ONE, run)
+    other = changed(made, tmp_path / f"{NAME}.safetensors", conv_stem__weight=torch.ones(24, 3, 3, 3))
+    found = prepare_weights(other, ONE, run, stems)
+    assert found != stems
+    assert set(read_backbones(run)) == set(stems)
+
+
+def test_files_of_the_run_that_have_changed_are_refused(made: Path, run: Path) -> None:
+    stems = prepare_weights(made, ONE, run)
+    weights_file(run, stems[0]).write_bytes(b"other")
+    with pytest.raises(SearchError, match="has changed since the search began"):
+        prepare_weights(None, ONE, run, stems)
+    weights_file(run, stems[0]).unlink()
+    with pytest.raises(SearchError, match="lacks the weights"):
+        prepare_weights(None, ONE, run, stems)
+
+
+def test_the_file_of_another_network(made: Path, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "renamed.safetensors"
+    shutil.copy(made / f"{OTHER}.safetensors", path)
+    assert error_of(path, run).startswith(f"weights {path} are of another network: {NAME} has conv_stem.weight")
+
+
+def test_tensors_of_another_shape_and_tensors_too_many(made: Path, run: Path, tmp_path: Path) -> None:
+    wide = changed(made, tmp_path / "wide.safetensors", conv_stem__weight=torch.ones(48, 3, 3, 3))
+    assert "of shape (24, 3, 3, 3), the file of (48, 3, 3, 3)" in error_of(wide, run)
+    more = changed(made, tmp_path / "more.safetensors", extra=torch.ones(2))
+    assert "the file has extra" in error_of(more, run)
+
+
+def test_numbers_that_are_not_finite(made: Path, run: Path, tmp_path: Path) -> None:
+    path = changed(made, tmp_path / "nan.safetensors", conv_stem__weight=torch.full((24, 3, 3, 3), torch.nan))
+    assert "not finite, in conv_stem.weight" in error_of(path, run)
+
+
+@pytest.mark.parametrize("content", [b"", b"neither", b"\xff" * 100])
+def test_a_broken_file(run: Path, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    assert error_of(path, run).startswith(f"weights {path} are no readable .safetensors file")
+
+
+def test_a_pickled_file_is_refused_unread(run: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "run-by-pickle"),)
+
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps(Evil()))
+    with zipfile.ZipFile(tmp_path / f"{NAME}.safetensors", "w") as archive:  # as torch writes it
+        archive.writestr("archive/data.pkl", pickle.dumps(Evil()))
+    for name in ("weights.pth", f"{NAME}.safetensors"):
+        assert "pickled" in error_of(tmp_path / name, run)
+    assert not (tmp_path / "run-by-pickle").exists()
+
+
+def test_a_folder_without_weights_and_no_folder_at_all(run: Path, tmp_path: Path) -> None:
+    assert "hold no file of a backbone of the space" in error_of(tmp_path, run)
+    assert "do not exist" in error_of(tmp_path / "absent", run)
+
+
+def test_a_file_that_could_be_of_any_backbone(made: Path, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "some.safetensors"
+    shutil.copy(made / f"{NAME}.safetensors", path)
+    assert "rename the file" in error_of(path, run, TWO)
+
+
+def test_a_backbone_that_timm_does_not_know(made: Path, run: Path) -> None:
+    with pytest.raises(RipienoError, match="timm has no network"):
+        prepare_weights(made / f"{NAME}.safetensors", Space("s", "timm:nosuchnet", RATES), run)
+
+
+def test_the_hub_out_of_reach(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert error_of("hub", run).startswith(f"cannot get the weights of {NAME} from the hub")
+
+
+def test_no_room_for_the_copy(made: Path, run: Path) -> None:
+    run.mkdir()
+    (run / "backbones").write_text("a file where the folder should be")
+    with pytest.raises(RipienoError, match="backbones") as caught:
+        prepare_weights(made, ONE, run)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_record_is_as_good_as_none(made: Path, run: Path) -> None:
+    (stem,) = prepare_weights(made, ONE, run)
+    path = weights_file(run, stem).with_suffix(".json")
+    path.write_text(json.dumps({"version": 2}))
+    with pytest.warns(UserWarning, match="backbones"):
+        assert prepare_weights(made, ONE, run, (stem,)) == (stem,)
+    assert read_backbones(run)[stem].name == NAME
+    assert np.isfinite(load_file(weights_file(run, stem))["conv_stem.weight"].numpy()).all()
