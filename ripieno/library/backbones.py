@@ -6,7 +6,7 @@ RUN/backbones/NAME-DIGEST.json          a `BackboneRecord`, written last: a back
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library.broken import read_sound
 from ripieno.models.backbone_id import BACKBONES, DIGEST, parse_backbone_id
+from ripieno.models.timm_config import PREFIX
+from ripieno.types import Member
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,24 @@ def _read_record(path: Path) -> BackboneRecord:
     if record.stem != path.stem:
         raise LibraryError(f"{path} is of {record.stem!r}, not of {path.stem!r}")
     return record
+
+
+def find_origins(
+    folder: Path, members: Iterable[Member], weights: Collection[str] | None = None
+) -> dict[str, BackboneRecord]:
+    """Return what the run or bundle `folder` knows of the weights that `members` began from, by `NAME-DIGEST`.
+
+    `weights` are those of the run's search, of which members that share no backbone are; None: any of the folder.
+    """
+    known = read_backbones(folder)
+    stems = {parse_backbone_id(m.backbone).stem for m in members if m.backbone}
+    families = {m.family for m in members}
+    stems |= {
+        stem
+        for stem, record in known.items()
+        if f"{PREFIX}{record.name}" in families and (weights is None or stem in weights)
+    }
+    return {stem: record for stem, record in known.items() if stem in stems}
 
 
 def copy_backbones(source: Path, target: Path, backbones: Iterable[str]) -> None:

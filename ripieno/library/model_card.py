@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ripieno import files
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import LibraryError, RipienoError
+from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
 from ripieno.types import combiner_name, training_unit
@@ -33,12 +34,17 @@ UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memor
 
 
 def render_card(
-    bundle: Bundle, data: Dataset | None = None, search: Mapping[str, Any] | None = None, licence: str = UNKNOWN
+    bundle: Bundle,
+    data: Dataset | None = None,
+    search: Mapping[str, Any] | None = None,
+    licence: str = UNKNOWN,
+    origins: Mapping[str, BackboneRecord] | None = None,
 ) -> str:
     """Render the card of `bundle`: input and output, scores, members, costs, data, how it was made, licence.
 
     `data` is the data set it was made from, `search` the run's record of its search; without them the card states that
-    they are not known. The same bundle gives the same bytes.
+    they are not known. `origins` are the pretrained weights that its members began from, by `NAME-DIGEST`. The same
+    bundle gives the same bytes.
     """
     ensemble, members = bundle.ensemble, bundle.members
     shape = ", ".join(map(str, bundle.input.shape))
@@ -65,11 +71,12 @@ def render_card(
         _data(data),
         "## How it was made",
         _making(ensemble, members, search, task),
+        *_pretrained(origins or {}),
         LICENCE,
         f"{licence}."
         if licence != UNKNOWN
-        else "Not stated. To publish this, state it in the head of this file, and respect the licences of the data and "
-        "of imported networks.",
+        else "Not stated. To publish this, state it in the head of this file, and respect the licences of the data, of "
+        "pretrained weights and of imported networks.",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -84,7 +91,8 @@ def write_card(bundle: Bundle, library: Library, path: Path) -> None:
         search = files.read_json(record, dict[str, Any]) if record.exists() else None
     except RipienoError:  # the card has less content, but the deployment succeeds
         data, search = None, None
-    files.write_bytes(path / CARD, render_card(bundle, data, search).encode("utf-8", "replace"))
+    origins = find_origins(library.path, bundle.members, (search or {}).get("weights"))
+    files.write_bytes(path / CARD, render_card(bundle, data, search, origins=origins).encode("utf-8", "replace"))
 
 
 def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
@@ -96,7 +104,8 @@ def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
         raise LibraryError(f"licence {licence!r} must be one word, such as apache-2.0, mit, cc-by-4.0 or other")
     path = bundle.path / CARD
     if not path.is_file():
-        return render_card(bundle, licence=licence or UNKNOWN)
+        origins = find_origins(bundle.path, bundle.members)
+        return render_card(bundle, licence=licence or UNKNOWN, origins=origins)
     text = path.read_text("utf-8", "replace")
     if licence is None:
         return text
@@ -234,6 +243,18 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
     )
     calibration = [_calibration(ensemble)] if kind_of(task).calibrates else []
     return " ".join([*lines, chosen, *calibration])
+
+
+def _pretrained(origins: Mapping[str, BackboneRecord]) -> list[str]:
+    """List the pretrained weights with source and licence; nothing where there are none."""
+    if not origins:
+        return []
+    rows = [(r.name, r.source, r.licence or "not stated", r.sha256) for _, r in sorted(origins.items())]
+    return [
+        "## Pretrained weights",
+        "Members of these networks of timm began from weights that others trained; their licences hold for them.",
+        _table(("network", "source", "licence", "SHA-256"), rows),
+    ]
 
 
 def _calibration(ensemble: Ensemble) -> str:
