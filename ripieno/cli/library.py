@@ -147,6 +147,8 @@ def show(
     console.out.print(tables.members(ranked[:top], summary.costs, summary.diversity, summary.metric, summary.cost_kind))
     for line in tables.backbone_lines(summary.members, summary.backbones, summary.cost_kind):
         console.out.print(line)
+    for origin in summary.weights.values():
+        console.out.print(f"weights of {origin.name}: {origin.source}, licence {origin.licence or 'not stated'}")
     if summary.ensembles:
         console.out.print(tables.ensembles(summary.ensembles, summary.metric))
     for note in same_ensembles(summary.ensembles):
@@ -170,6 +172,7 @@ def show(
         diversity=summary.diversity,
         ensembles=summary.ensembles,
         allocations=summary.allocations,
+        weights=list(summary.weights.values()),
     )
 
 

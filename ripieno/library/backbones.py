@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ripieno import files
 from ripieno.errors import LibraryError
@@ -60,22 +61,25 @@ def _read_record(path: Path) -> BackboneRecord:
     return record
 
 
-def find_origins(
-    folder: Path, members: Iterable[Member], weights: Collection[str] | None = None
-) -> dict[str, BackboneRecord]:
-    """Return what the run or bundle `folder` knows of the weights that `members` began from, by `NAME-DIGEST`.
+def find_origins(folder: Path, members: Iterable[Member]) -> dict[str, BackboneRecord]:
+    """Return the pretrained weights that `members` of the run or bundle `folder` began from, by `NAME-DIGEST`.
 
-    `weights` are those of the run's search, of which members that share no backbone are; None: any of the folder.
+    Members that share no backbone began from the weights of the run's search. Broken files are noted, and left out.
     """
-    known = read_backbones(folder)
+    known, members = read_backbones(folder), list(members)
+    used = _searched(folder / "run.json", known)
     stems = {parse_backbone_id(m.backbone).stem for m in members if m.backbone}
-    families = {m.family for m in members}
-    stems |= {
-        stem
-        for stem, record in known.items()
-        if f"{PREFIX}{record.name}" in families and (weights is None or stem in weights)
-    }
+    stems |= {stem for stem in used if f"{PREFIX}{known[stem].name}" in {m.family for m in members}}
     return {stem: record for stem, record in known.items() if stem in stems}
+
+
+def _searched(path: Path, known: Collection[str]) -> list[str]:
+    """Return the weights of the search of a run, those of its record at `path`; all `known` in a bundle."""
+    try:
+        record = files.read_json(path, dict[str, Any]) if path.exists() else {"weights": list(known)}
+    except LibraryError:
+        record = {}
+    return [stem for stem in record.get("weights", ()) if stem in known]
 
 
 def copy_backbones(source: Path, target: Path, backbones: Iterable[str]) -> None:

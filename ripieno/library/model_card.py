@@ -91,7 +91,7 @@ def write_card(bundle: Bundle, library: Library, path: Path) -> None:
         search = files.read_json(record, dict[str, Any]) if record.exists() else None
     except RipienoError:  # the card has less content, but the deployment succeeds
         data, search = None, None
-    origins = find_origins(library.path, bundle.members, (search or {}).get("weights"))
+    origins = find_origins(library.path, bundle.members)
     files.write_bytes(path / CARD, render_card(bundle, data, search, origins=origins).encode("utf-8", "replace"))
 
 

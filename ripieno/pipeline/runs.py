@@ -10,6 +10,7 @@ from pathlib import Path
 from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
+from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.library.cost_table import read_cost_table
 from ripieno.library.diversity import disagreement
 from ripieno.shell_command import command
@@ -71,6 +72,8 @@ class RunSummary:
     allocations: tuple[Allocation, ...]
     backbones: Mapping[str, float] = field(default_factory=dict)
     """cost of each backbone that members share, by its id: an ensemble pays it once"""
+    weights: Mapping[str, BackboneRecord] = field(default_factory=dict)
+    """pretrained weights that members began from, by `NAME-DIGEST`"""
 
 
 def show(run: str | Path | Library) -> RunSummary:
@@ -91,6 +94,7 @@ def show(run: str | Path | Library) -> RunSummary:
         ensembles=tuple(library.ensembles()),
         allocations=tuple(library.allocations()),
         backbones={backbone: costs[kind] for backbone, costs in table.shared.items()},
+        weights=find_origins(library.path, members),
     )
 
 

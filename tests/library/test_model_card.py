@@ -11,6 +11,7 @@ import yaml
 
 from ripieno.errors import LibraryError
 from ripieno.library import read_bundle
+from ripieno.library.backbones import BackboneRecord
 from ripieno.library.model_card import CARD, read_or_render_card, render_card
 from ripieno.types import classification
 
@@ -66,3 +67,15 @@ def test_a_name_in_a_card_is_no_markup(finished_bundle: Path) -> None:
     assert "\\<img src=x\\>" in text
     assert "a\\|b c" in text
     assert "Not known: these networks were imported" in text
+
+
+def test_pretrained_weights_are_named_with_their_licence(finished_bundle: Path) -> None:
+    bundle = read_bundle(finished_bundle)
+    assert "Pretrained" not in render_card(bundle)
+    origins = {
+        "a-11111111": BackboneRecord("a", "https://huggingface.co/timm/a", "apache-2.0", "1" * 64),
+        "b_c-22222222": BackboneRecord("b_c", "own|file.safetensors", "", "2" * 64),
+    }
+    text = render_card(bundle, origins=origins)
+    assert f"| a | https://huggingface.co/timm/a | apache-2.0 | {'1' * 64} |" in text
+    assert f"| b\\_c | own\\|file.safetensors | not stated | {'2' * 64} |" in text
