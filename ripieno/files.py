@@ -281,8 +281,8 @@ def locked(path: Path, holder: str, wait: float | None = None) -> Iterator[None]
     """Hold an exclusive lock on `path` while the block runs; the kernel releases it when the process dies.
 
     On a file system without locks (Lustre without `-o flock`, some FUSE) the lock holds on this machine only.
-    Raises RipienoError when another process holds it; the message describes that process by `holder`. With `wait`, it
-    waits instead, and tries again after so many seconds.
+    Raises RipienoError when another process holds it; the message describes that process by `holder`. With `wait`, a
+    number of seconds, it tries again after each.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Pretrained weights of a search: found, checked and copied into the run before it begins.
 
-Trials only read the copies, which lie in `RUN/backbones`. Nothing is downloaded but by the word `hub`.
+Trials only read the copies, in `RUN/backbones`. Nothing is downloaded but by the word `hub`.
 """
 
 from __future__ import annotations
