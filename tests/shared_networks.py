@@ -19,7 +19,18 @@ from ripieno.backends.export import export_onnx
 from ripieno.library.backbones import BackboneRecord
 from ripieno.models.backbone_weights import PREFIX
 from ripieno.models.build import Network, build
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement, Task, classification
+from ripieno.types import (
+    Allocation,
+    Bundle,
+    Configuration,
+    Device,
+    Ensemble,
+    Input,
+    Member,
+    Placement,
+    Task,
+    classification,
+)
 
 FAMILY = "shared_family:tiny"
 CODE = """
@@ -64,31 +75,38 @@ class Shared:
 
 @contextmanager
 def shared_networks(
-    folder: Path, heads: int = 3, home: str = "members", task: Task | None = None, export: bool = True
+    folder: Path,
+    heads: int = 3,
+    home: str = "members",
+    task: Task | None = None,
+    export: bool = True,
+    family: str = FAMILY,
+    configuration: Configuration | None = None,
+    input: Input = INPUT,
 ) -> Iterator[Shared]:
     """Write `heads` members with one backbone; their code can be imported from this process while the block runs."""
-    task = task or classification("abcd")
+    task, configuration = task or classification("abcd"), configuration or {}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "shared_family.py").write_text(CODE)
-    images = np.random.default_rng(0).integers(0, 256, (30, *INPUT.shape), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (30, *input.shape), np.uint8)
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         patch.syspath_prepend(str(folder))
         torch.manual_seed(0)
-        network = build(FAMILY, {}, INPUT, task, (120.0,) * 3, (60.0,) * 3, [FAMILY])
+        network = build(family, configuration, input, task, (120.0,) * 3, (60.0,) * 3, [family])
         network.train()(torch.from_numpy(images))  # sets the statistics of the norm
         backbone = save(network.body.backbone.state_dict())
-        record = BackboneRecord("tiny", "made here", "", hashlib.sha256(backbone).hexdigest())
+        record = BackboneRecord(family.partition(":")[2], "made here", "", hashlib.sha256(backbone).hexdigest())
         files.write_bytes(folder / "backbones" / f"{record.stem}.safetensors", backbone)
         files.write_json(folder / "backbones" / f"{record.stem}.json", record)
         members, predictions = [], []
         for number in range(heads):
             torch.nn.init.normal_(network.body.head[1].weight)  # type: ignore[index, arg-type]
             name, shared = f"{number:05d}-e001", f"{record.stem}-8"
-            member = Member(name, number, 1, FAMILY, {"seed": number}, INPUT, task, {}, 40, 1.0, backbone=shared)
+            member = Member(name, number, 1, family, configuration, input, task, {}, 40, 1.0, backbone=shared)
             files.write_bytes(folder / home / name / "weights.safetensors", head_bytes(network))
             if export:
                 path = folder / home / name
-                export_onnx(member, path / "weights.safetensors", path / "model.onnx", [FAMILY])
+                export_onnx(member, path / "weights.safetensors", path / "model.onnx", [family])
             with torch.inference_mode():
                 predictions.append(network.eval().predict(torch.from_numpy(images)).numpy())
             members.append(member)

@@ -16,6 +16,7 @@ from ripieno.backends.network_part import backbone_file
 from ripieno.backends.onnx import open_file
 from ripieno.backends.shared_backbone import SharedBackbone
 from ripieno.errors import EngineError, LibraryError
+from ripieno.types import Input, Task, classification
 from tests.shared_networks import CPU, FAMILY, Shared, shared_networks
 
 FILES = {"onnx": "model.onnx", "openvino": "model.onnx", "torch": "weights.safetensors"}
@@ -60,6 +61,26 @@ def test_the_backbone_is_exported_once_and_a_head_takes_features(shared: Shared)
     assert [(v.name, v.type.tensor_type.shape.dim[1].dim_value) for v in backbone.output] == [("features", 6)]
     assert [(v.name, v.type.tensor_type.shape.dim[1].dim_value) for v in head.input] == [("features", 6)]
     assert head.output[0].name == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("test_efficientnet", classification("abcd")),
+        ("test_vit", Task("regression", (2,), ("x", "y"))),
+    ],
+    ids=lambda value: getattr(value, "kind", value),
+)
+def test_networks_of_timm_share_a_backbone(name: str, task: Task, tmp_path: Path) -> None:
+    configuration = {"frozen": "all"} if name == "test_vit" else {"frozen": "all", "resolution": 48}
+    options = {"family": f"timm:{name}", "configuration": configuration, "input": Input((40, 32, 3))}
+    with shared_networks(tmp_path, heads=2, task=task, **options) as made:
+        for backend in ("onnx", "torch"):
+            models = [(made.path(member, FILES[backend]), member) for member in made.members]
+            unit = backends.load_unit(backends.load, backend, models, CPU, 1)
+            assert isinstance(unit, SharedBackbone)
+            np.testing.assert_allclose(np.stack(unit.infer_each(made.images)), made.predictions, atol=1e-4)
+            unit.close()
 
 
 def test_what_was_loaded_of_a_unit_is_freed_when_a_head_is_absent(shared: Shared, tmp_path: Path) -> None:
