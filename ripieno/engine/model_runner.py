@@ -66,6 +66,11 @@ class WorkerConfig:
     memory_limit: int = 0
     """most bytes that it may use; 0: no limit was planned"""
 
+    @property
+    def networks(self) -> int:
+        """Number of networks that it loads: its models, and the backbones that they share."""
+        return len(self.models) + len({spec.member.backbone for spec in self.models} - {""})
+
 
 def stamp_of(path: Path, member: Member) -> tuple[int, ...]:
     """Return the inode, size and times of the files of `member`, which change with their content; none if absent."""

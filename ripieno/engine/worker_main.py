@@ -63,7 +63,7 @@ def _serve(descriptor: int, channel: socket.socket) -> None:
         if setup.config.memory_limit and setup.config.device.type == "cpu":
             import_runtime(setup.config)
             limit = setup.config.memory_limit
-            set_limit(limit, len(setup.config.models) * (setup.config.threads - 1))
+            set_limit(limit, setup.config.networks * (setup.config.threads - 1))
         runner = ModelRunner(load, setup.config, memory)
         for index, seconds in runner.warm_up().items():
             channel.send(pack([WorkerMessage(MessageKind.READY, index, 0, seconds)]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ripieno import backends
 from ripieno.backends import Backend
+from ripieno.backends.network_part import is_exported
 from ripieno.data.dataset import batches, find_dataset
 from ripieno.errors import EngineError, MissingExtraError, ModelError
 from ripieno.library.broken import read_sound
@@ -40,7 +41,7 @@ def evaluate(
     reasons: dict[str, str] = {}
 
     def run(member: str) -> Backend:
-        if library.onnx_path(member).exists():
+        if is_exported(library.onnx_path(member), library.member(member)):
             return backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)
         path = library.weights_path(member)
         if not path.exists():

@@ -14,10 +14,11 @@ import pytest
 import ripieno
 from ripieno import pipeline
 from ripieno.backends.onnx import open_file
+from ripieno.data import write_dataset
 from ripieno.engine import Engine
-from ripieno.library import read_bundle
+from ripieno.library import read_backend_report, read_bundle
 from ripieno.profiles import profiler
-from ripieno.types import Ensemble, classification
+from ripieno.types import Dataset, Ensemble, classification
 from tests.onnx_networks import write_network
 from tests.shared_networks import CPU, FAMILY, INPUT, Shared, shared_networks
 
@@ -31,6 +32,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with shared_networks(folder, home="library", export=False) as shared:
         library = ripieno.Library(folder, trusted=[FAMILY])
         targets = np.arange(30) % 4
+        images, labels = (np.concatenate([all_of, all_of[:8]]) for all_of in (shared.images, targets))
+        split = np.repeat(np.asarray([1, 0, 2], np.uint8), (30, 4, 4))
+        data = Dataset("noise", images, labels, split, classification("abcd"), (120.0,) * 3, (60.0,) * 3)
+        write_dataset(data, library.dataset_path)
         losses = {"valid_cross_entropy": 1.0}
         for member, predictions in zip(shared.members, shared.predictions, strict=True):
             weights = shared.path(member, "weights.safetensors").read_bytes()
@@ -93,6 +98,28 @@ def test_an_allocation_places_a_unit_together_and_its_bundle_serves_elsewhere(ma
     moved = shutil.move(bundle.path, tmp_path / "moved")
     with Engine(moved) as engine:
         np.testing.assert_allclose(engine.predict(made.images), made.predictions.mean(0), atol=1e-5)
+
+
+def test_members_of_a_unit_run_with_one_backend(made: Shared, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("openvino")
+    library, calls = copy(made, tmp_path), []
+
+    def seconds(runners, *_, **__):
+        calls.append(sorted(runners))
+        first = {"onnx": 1.0, "openvino": 0.5} if len(calls) == 1 else {"onnx": 0.5, "openvino": 1.0}
+        return {name: first.get(name, 2.0) for name in runners}
+
+    monkeypatch.setattr("ripieno.pipeline.backend_selection.time_alternately", seconds)
+    options = {"devices": [CPU], "max_benches": 0, "bundle": tmp_path / "bundle"}
+    bundle = ripieno.allocate(library, "heads", backend="auto", **options)
+    assert set(bundle.allocation.backends) == {"onnx"}, "the first member chose openvino, the others did not"
+    with Engine(bundle) as engine:
+        np.testing.assert_allclose(engine.predict(made.images), made.predictions[:3].mean(0), atol=1e-5)
+    bundle = ripieno.allocate(library, "heads", precision="int8", **options)
+    assert set(bundle.allocation.backends) == {"onnx"}
+    report = read_backend_report(bundle.path)
+    assert report is not None
+    assert {c.refused["onnx:int8"] for c in report.choices} == {"a shared backbone has no file in a lower precision"}
 
 
 def test_an_explanation_and_a_cascade_know_units(made: Shared, tmp_path: Path) -> None:
