@@ -17,7 +17,7 @@ from ripieno.cli.progress import progress_callback
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, require
 from ripieno.library import Library
-from ripieno.library.cost_table import CostTable, read_cost_table
+from ripieno.library.cost_table import CostTable
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import round_budget
 from ripieno.shell_command import command, shell
@@ -87,8 +87,7 @@ def run_demo(run: Path, trials: int = TRIALS) -> None:
         say(f"   {len(library)} members in {run}/library")
         say(("2. measure", "bold"), " the best networks alone: seconds for 2,000 images on this CPU")
         measured = pipeline.measure(library, prune=PRUNE, progress=progress)
-        device = next(iter(measured.values())).device
-        costs = read_cost_table(library, ("seconds",), device, [library.member(m) for m in measured])
+        costs = pipeline.measured_costs(library, measured)
         alone = costs.alone("seconds").values()
         say(f"   {len(alone)} costs between {min(alone):.3g} and {max(alone):.3g} s")
         budgets = budgets_of(alone)

@@ -107,14 +107,16 @@ def measure(
     busy = sum(not p.idle for p in profiles.values())
     if busy:
         console.warn(f"the machine was busy during {busy} measurements: repeat with --again on an idle machine")
-    costs = {member: p.cost for member, p in profiles.items()}
+    table = pipeline.measured_costs(pipeline.open_run(run), profiles)
+    costs = table.alone("seconds")
     ordered = sorted(costs.values())
     budget = f"{round_budget(4 * ordered[len(ordered) // 2]):g}"
     console.print_result(
         f"{run}/profiles",
         command("select", run, budget=budget),
-        f"{len(profiles)} members",
+        f"{len(costs)} members",
         costs=costs,
+        backbones={backbone: cost["seconds"] for backbone, cost in table.shared.items()},
         counts=counts,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -216,9 +216,24 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> CostTab
 
 def cannot_count(library: Library, members: Iterable[Member], kinds: Collection[str]) -> bool:
     """Return whether `members` have models, but FLOPs, one of `kinds`, cannot be counted in any of them."""
-    return "flops" in kinds and all(
-        library.onnx_path(m.id).exists() and own_cost(library, m, None, "flops") is None for m in members
-    )
+
+    def uncountable(member: Member) -> bool:
+        if not library.onnx_path(member.id).exists():
+            return False
+        known = [own_cost(library, member, None, "flops")]
+        known += [backbone_cost(library, member.backbone, None, "flops")] if member.backbone else []
+        return None in known
+
+    return "flops" in kinds and all(map(uncountable, members))
+
+
+def measured_costs(library: Library, profiles: Mapping[str, Profile]) -> CostTable:
+    """Return the seconds of the members with `profiles`, as `measure` returns them, and of their backbones."""
+    members = [m for m in library.members() if m.id in profiles]
+    backbones = {m.id: m.backbone for m in members if m.backbone in profiles}
+    seconds = {name: {"seconds": profile.cost} for name, profile in profiles.items()}
+    shared = {backbone: seconds[backbone] for backbone in backbones.values()}
+    return CostTable({m.id: seconds[m.id] for m in members}, backbones, shared)
 
 
 def static_costs(library: Library, names: Iterable[str]) -> dict[str, dict[str, float]]:

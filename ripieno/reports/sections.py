@@ -150,12 +150,13 @@ def _library(
     ensembles = [s.ensemble for s in explored.spots] if explored else []
     if reading.costs:
         on = f" on {reading.device}" if reading.device else ""
+        once = " An ensemble pays a backbone that its networks share once." if reading.table.shared else ""
         made.append(
             folder.plot(
                 "library", "Loss against cost",
                 plots.library(reading.members, reading.costs, ensembles, reading.kind, reading.unit, reading.loss),
                 f"{len(reading.costs)} networks by cost and loss, and the line of the best ensembles.",
-                "members", f"{len(reading.costs)} of {len(reading.members)} networks have a cost{on}.",
+                "members", f"{len(reading.costs)} of {len(reading.members)} networks have a cost{on}.{once}",
             )
         )  # fmt: skip
     if len(differ) > 1:
