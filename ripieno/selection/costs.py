@@ -76,6 +76,12 @@ class Costs:
                 raise SelectionError(f"budget {bound!r} {kind} is invalid: expected a number above 0")
         return np.array(bounds, dtype=np.float64)
 
+    @cached_property
+    def nothing(self) -> CostSum:
+        """Cost of no member, to extend."""
+        paid = None if self.groups is None else np.zeros(len(self.groups), dtype=np.bool_)
+        return CostSum(np.zeros(len(self.kinds)), paid)
+
     def take(self, members: Ints) -> Costs:
         """Return the costs of `members` alone, in their order."""
         groups = None if self.groups is None else self.groups[members]

@@ -28,7 +28,7 @@ def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
     A repeated member costs once. Every prefix is an ensemble; the caller keeps the best.
     """
     candidates = problem.candidates(limits)
-    node, used = problem.tree.root, problem.costs.sum_of(())
+    node, used = problem.tree.root, problem.costs.nothing
     chosen = np.zeros(len(problem.names), dtype=bool)
     nothing = np.zeros(len(problem.names))
     prefixes = []
@@ -49,7 +49,7 @@ def top_k(problem: SelectionProblem, limits: Floats) -> list[Members]:
     order = problem.order(limits)
     taken: Members = ()
     prefixes = []
-    used = problem.costs.sum_of(())
+    used = problem.costs.nothing
     if problem.size is None:
         for member in order:
             if fits(problem.costs.with_each(used), limits)[member]:

@@ -64,7 +64,7 @@ def exact(problem: SelectionProblem, limits: Floats) -> list[Members]:
         )
     objective, costs = problem.tree.objective, problem.costs.take(candidates)
     best: tuple[float, Floats, Members] = (np.inf, np.zeros(len(limits)), ())
-    stack: list[tuple[Members, Any, CostSum, int]] = [((), objective.state(()), costs.sum_of(()), 0)]
+    stack: list[tuple[Members, Any, CostSum, int]] = [((), objective.state(()), costs.nothing, 0)]
     while stack:
         members, state, used, start = stack.pop()
         rest, totals = candidates[start:], costs.with_each(used, slice(start, None))

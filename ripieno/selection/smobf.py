@@ -26,7 +26,7 @@ def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float
     most = min(problem.size or len(candidates), len(candidates))
     if to_size:
         most = max(1, problem.costs.affordable(limits, candidates, most))
-    node, score, used = problem.tree.root, np.inf, problem.costs.sum_of(())
+    node, score, used = problem.tree.root, np.inf, problem.costs.nothing
     free = np.ones(len(problem.names), dtype=bool)
     while len(node.members) < most:
         left = candidates[free[candidates]]

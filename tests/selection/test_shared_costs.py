@@ -86,7 +86,7 @@ def test_a_member_costs_what_it_adds_to_the_cost_of_those_chosen(seed: int, two:
     if not some.shared_costs:
         return
     costs, order = some.checked(), np.random.default_rng(seed).permutation(MEMBERS)
-    used = costs.sum_of(())
+    used = costs.nothing
     for count in range(MEMBERS):
         chosen = [int(m) for m in order[:count]]
         for left in range(MEMBERS):
