@@ -17,7 +17,7 @@ Those of pretrained networks and their fine-tuning (Szegedy et al. 2015, as in t
                  is black, contrast is that to the mean brightness of the image; not clipped; saturation is changed
                  where there are three channels
 
-Everything that moves pixels is one map with one bilinear resampling: the crop first, then the changes of table 5.
+A crop and the changes of table 5, in this order, are one map with one bilinear resampling; a flip moves whole pixels.
 Pixels from outside the image repeat its border.
 """
 
@@ -134,13 +134,12 @@ def crop_windows(draws: Tensor, least: float) -> Tensor:
     `draws` (samples, 4) in 0..1 give the area, uniform from `least` to 1; the logarithm of the ratio of the sides,
     uniform in the range in which the window fits into the image; and the place, uniform from left and from top.
     """
-    # float64, so that vectorised and scalar functions round to the same float32
-    area, ratio, across, down = draws.double().unbind(1)
+    area, ratio, across, down = draws.unbind(1)
     area = least + (1 - least) * area
     widest = area.log().neg().clamp(max=math.log(ASPECT))
     ratio = (widest * (2 * ratio - 1)).exp()
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    return torch.stack([across * (1 - width), down * (1 - height), width, height], 1).float()
+    return torch.stack([across * (1 - width), down * (1 - height), width, height], 1)
 
 
 def recolour(images: Tensor, factors: Tensor) -> Tensor:

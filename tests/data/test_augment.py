@@ -246,6 +246,12 @@ def test_crops_keep_at_least_their_share_lie_within_the_image_and_are_no_longer_
     assert 1.32 < (width / height).max() < 4 / 3 + 1e-6
 
 
+def test_a_crop_has_the_area_that_is_drawn_whatever_its_sides():
+    draws = torch.rand(500, 4, generator=seeded())
+    _, _, width, height = crop_windows(draws, 0.3).unbind(1)
+    assert torch.allclose(width * height, 0.3 + 0.7 * draws[:, 0], atol=1e-5)
+
+
 def test_a_crop_of_everything_is_the_image(images):
     window = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(5, 4)
     assert torch.allclose(warp(images, **still(5), window=window), images, atol=1e-2)
