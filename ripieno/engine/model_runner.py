@@ -32,6 +32,8 @@ Load = Callable[..., Backend]
 passed only where they are needed."""
 MemberOutput = tuple[int, NDArray[np.float32]]
 """Index of a member, and its predictions (samples, *task.output) of a batch."""
+Infer = Callable[[NDArray[np.generic]], list[MemberOutput]]
+"""Function from samples to the outputs of the members of a unit."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,22 @@ def _check_unchanged(spec: ModelSpec) -> None:
         raise EngineError(f"{spec.path} has changed since the engine was opened. Open the engine again.")
 
 
+def _outputs_of(backend: Backend | SharedBackbone, members: Sequence[int]) -> Infer:
+    """Return the function of a loaded unit of `members`."""
+    if isinstance(backend, SharedBackbone):
+        each = backend.infer_each
+        return lambda images: list(zip(members, each(images), strict=True))
+    (member,), infer = members, backend.infer
+    return lambda images: [(member, infer(images))]
+
+
+def _calibrate(predictions: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return `predictions` at `temperature`, or as they are if they are not all finite."""
+    if temperature == 1.0 or not np.isfinite(predictions).all():
+        return predictions
+    return apply_temperature(predictions, temperature)
+
+
 class ModelRunner:
     """Loaded members of one worker. It runs in one thread, which it pins to the worker's cores."""
 
@@ -134,20 +152,25 @@ class ModelRunner:
         self._memory = memory
         self._backends: dict[int, Backend | SharedBackbone] = {}
         """by unit"""
-        self._specs: dict[int, list[ModelSpec]] = {}
+        self._infer: dict[int, Infer] = {}
+        """by unit"""
+        units: dict[int, list[ModelSpec]] = {}
         for spec in config.models:
-            self._specs.setdefault(spec.unit, []).append(spec)
+            units.setdefault(spec.unit, []).append(spec)
+        self._temperatures = {spec.index: spec.temperature for spec in config.models}
+        self._calibrated = {spec.unit for spec in config.models if spec.temperature != 1.0}
         self._largest = {spec.unit: spec.batch_size for spec in config.models if config.device.type == "cuda"}
         if config.cores:
             os.sched_setaffinity(0, config.cores)
         load = with_trusted(load, config.trusted)
         try:
-            for unit, specs in self._specs.items():
+            for unit, specs in units.items():
                 for spec in specs:
                     _check_unchanged(spec)
                 models = [(spec.path, spec.member) for spec in specs]
                 backend = specs[0].backend or config.backend
-                self._backends[unit] = load_unit(load, backend, models, config.device, config.threads)
+                loaded = load_unit(load, backend, models, config.device, config.threads)
+                self._backends[unit], self._infer[unit] = loaded, _outputs_of(loaded, [spec.index for spec in specs])
         except BaseException:
             self.close()
             raise
@@ -162,15 +185,15 @@ class ModelRunner:
         seconds = {}
         for unit in self._backends:
             if unit in self._largest:
-                self._infer(unit, np.repeat(blank, self._largest[unit], axis=0))
+                self._infer[unit](np.repeat(blank, self._largest[unit], axis=0))
             expected = (1, *self._memory.predictions.shape[2:])
-            for predictions in self._infer(unit, blank):
+            for _, predictions in self._infer[unit](blank):
                 if predictions.shape != expected:
                     raise EngineError(
                         f"The prediction for one sample has shape {predictions.shape}, expected {expected}."
                     )
             start = time.perf_counter()
-            self._infer(unit, blank)
+            self._infer[unit](blank)
             seconds[unit] = time.perf_counter() - start
         trim_heap()
         return seconds
@@ -182,20 +205,14 @@ class ModelRunner:
         """
         images = self._memory.gather(slots)
         start = time.perf_counter()
-        outputs = []
-        for spec, predictions in zip(self._specs[unit], self._infer(unit, images), strict=True):
-            if spec.temperature != 1.0 and np.isfinite(predictions).all():
-                predictions = apply_temperature(predictions, spec.temperature)
-            outputs.append((spec.index, predictions))
+        outputs = self._infer[unit](images)
+        if unit in self._calibrated:
+            outputs = [(member, _calibrate(own, self._temperatures[member])) for member, own in outputs]
         return outputs, time.perf_counter() - start
-
-    def _infer(self, unit: int, images: NDArray[np.generic]) -> Sequence[NDArray[np.float32]]:
-        """Return the predictions of each member of `unit`."""
-        backend = self._backends[unit]
-        return backend.infer_each(images) if isinstance(backend, SharedBackbone) else (backend.infer(images),)
 
     def close(self) -> None:
         """Free the members."""
         for backend in self._backends.values():
             backend.close()
         self._backends.clear()
+        self._infer.clear()

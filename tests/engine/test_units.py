@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ripieno import backends
-from ripieno.engine import Cascade, Engine, RestartPolicy, bench
+from ripieno.engine import Cascade, Engine, RestartPolicy, bench, judge_cascade, plan_cascade
 from ripieno.engine.worker_config import units_of
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_bundle
@@ -204,3 +204,26 @@ def test_a_benchmark_counts_calls_of_the_backbone_once(shared):
     result = bench(shared.folder, seconds=0.1, isolation="thread", load=load)
     assert result.throughput > 0
     assert calls.count("head") == 3 * calls.count("backbone")
+
+
+def test_a_planned_cascade_runs_units_whole():
+    """Members of a unit are adjacent, samples stop after whole units only, and the costs of a unit add up."""
+    interleaved = 0
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        targets = generator.integers(0, 3, 200)
+        logits = generator.normal(size=(3, 200, 3)) + 2 * np.eye(3)[targets] * np.array([1.5, 1.2, 0.5])[:, None, None]
+        powers = np.exp(logits)
+        given = (("a", "x", "b"), (powers / powers.sum(2, keepdims=True)).astype(np.float32), targets, (1.0, 1.5, 1.0))
+        alone = plan_cascade(*given, tolerance=0.05)
+        planned = plan_cascade(*given, tolerance=0.05, units=("s", "x", "s"))
+        interleaved += alone.order.index("x") == 1
+        assert planned.order in (("a", "b", "x"), ("x", "a", "b"))
+        effect = planned.effects["valid"]
+        first = (0, 2) if planned.order[0] == "a" else (1,)
+        mean = given[1][list(first)].mean(0).max(1)
+        stopped = (mean >= planned.threshold).mean()
+        assert effect.asked == pytest.approx(stopped * len(first) + (1 - stopped) * 3)
+        assert effect.saved == pytest.approx(stopped * (1.5 if len(first) == 2 else 2.0) / 3.5)
+        assert judge_cascade(planned, *given, units=("s", "x", "s")) == effect
+    assert interleaved, "without units, no order has a member between those of the unit"

@@ -18,7 +18,7 @@ from ripieno.data import write_dataset
 from ripieno.engine import Engine
 from ripieno.library import read_backend_report, read_bundle
 from ripieno.profiles import profiler
-from ripieno.types import Dataset, Ensemble, classification
+from ripieno.types import DISABLED, Dataset, Ensemble, classification
 from tests.onnx_networks import write_network
 from tests.shared_networks import CPU, FAMILY, INPUT, Shared, shared_networks
 
@@ -133,10 +133,13 @@ def test_an_explanation_and_a_cascade_know_units(made: Shared, tmp_path: Path) -
     shared = [m.id for m in made.members]
     places = sorted(cascade.order.index(name) for name in shared)
     assert places[-1] - places[0] == 2
-    assert cascade.effects["valid"].asked in (pytest.approx(1.0), pytest.approx(3.0))
+    assert cascade.effects["valid"].asked == pytest.approx(3.0 if cascade.order[0] in shared else 1.0)
     with Engine(served) as engine:
         depth = engine.submit(made.images).result().members_evaluated
         assert set(depth) <= {1, 3, 4}
+    one_unit = ripieno.allocate(library, "heads", devices=[CPU], max_benches=0)
+    unchanged, cascade = pipeline.cascade(library, one_unit, tolerance=10.0)
+    assert (cascade.threshold, unchanged.cascade) == (DISABLED, None), "one unit has nothing to leave out"
     assert (served.path / "backbones" / f"{made.members[0].backbone}.onnx").is_file()
 
 
