@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ripieno import backends
-from ripieno.engine import Cascade, Engine, RestartPolicy, bench, judge_cascade, plan_cascade
+from ripieno.engine import AllocationBenchmark, Cascade, Engine, RestartPolicy, bench, judge_cascade, plan_cascade
 from ripieno.engine.worker_config import units_of
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_bundle
@@ -204,6 +204,23 @@ def test_a_benchmark_counts_calls_of_the_backbone_once(shared):
     result = bench(shared.folder, seconds=0.1, isolation="thread", load=load)
     assert result.throughput > 0
     assert calls.count("head") == 3 * calls.count("backbone")
+
+
+def test_benchmarks_of_allocations_lease_a_backbone_and_its_heads_again(shared):
+    loaded = []
+
+    def load(*what, part="whole"):
+        loaded.append(part)
+        return backends.load(*what, part=part)
+
+    bundle = read_bundle(shared.folder)
+    members = {m.id: m for m in bundle.members}
+    paths = {m.id: shared.path(m) for m in bundle.members}
+    with AllocationBenchmark(bundle.ensemble, members, paths, seconds=0.05, load=load) as measure:
+        assert measure(bundle.allocation) > 0
+        assert sorted(loaded) == ["backbone"] * 2 + ["head"] * 6
+        assert measure(bundle.allocation) > 0
+    assert len(loaded) == 8
 
 
 def test_a_planned_cascade_runs_units_whole():
