@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from safetensors.torch import save_file
 
 import ripieno
-from ripieno import pipeline
+from ripieno import files, pipeline
 from ripieno.backends.onnx import open_file
-from ripieno.data import write_dataset
+from ripieno.data import open_dataset, write_dataset
 from ripieno.engine import Engine
 from ripieno.library import read_backend_report, read_bundle
 from ripieno.profiles import profiler
@@ -177,3 +180,32 @@ def test_a_plan_for_absent_devices_counts_the_backbone_once(made: Shared, tmp_pa
     assert planned.allocation.predicted <= 1 / fastest
     everything = pipeline.plan_offline(library, devices=[CPU], output=tmp_path / "plan2")
     assert {p.member for p in everything.allocation.placements} == {ALONE, *(m.id for m in made.members)}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+def test_heads_of_a_search_are_served_as_they_were_judged(tmp_path: Path) -> None:
+    """Heads trained on kept features give, in a bundle on a backbone exported once, their validation predictions."""
+    from ripieno.models.torchvision_import import import_timm
+
+    name = "test_efficientnet"
+    save_file(import_timm().create_model(name).state_dict(), tmp_path / f"{name}.safetensors")
+    ranges = {"learning_rate": {"kind": "continuous", "low": 1e-3, "high": 1e-2, "log": True}}
+    space = {"family": f"timm:{name}", "ranges": ranges, "fixed": {"frozen": "all", "resolution": 32}}
+    files.write_json(tmp_path / "space.json", space)
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 120)
+    images = (generator.integers(0, 100, (120, 40, 40, 3)) + 50 * labels[:, None, None, None]).astype(np.uint8)
+    options = {"space": str(tmp_path / "space.json"), "weights": tmp_path / f"{name}.safetensors", "free": "off"}
+    library = ripieno.tune((images, labels), tmp_path / "run", trials=2, epochs=1, pool="inline", **options)
+    members = tuple(m.id for m in library.members())
+    (shared,) = {m.backbone for m in library.members()}
+    assert shared.startswith(f"{name}-")
+    ensemble = Ensemble("heads", members, (0.5, 0.5), "hand", {"seconds": 1.0}, {}, {})
+    cpu = dataclasses.replace(CPU, cores=(min(os.sched_getaffinity(0)),))
+    bundle = ripieno.allocate(library, ensemble, devices=[cpu], max_benches=0, bundle=tmp_path / "bundle")
+    dataset = open_dataset(library.dataset_path)
+    with Engine(bundle) as engine:
+        each = engine.submit(np.asarray(dataset.inputs[dataset.rows("valid")]), each=True).result().member_predictions
+    assert each is not None
+    for member, predictions in zip(members, each, strict=True):
+        np.testing.assert_allclose(predictions, library.predictions(member), atol=1e-3)
