@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from ripieno.errors import ModelError, SearchError
-from ripieno.models.timm_config import NAMES, PREFIX, backbone_config
+from ripieno.models.timm_config import FAMILY, NAMES, PREFIX, backbone_config
 from ripieno.models.timm_network import backbone_megaflops, check_name, has_fixed_resolution, native_resolution
+from ripieno.models.torchvision_import import import_timm
 from ripieno.search.space import Categorical, Space, backbone_names, is_built_in_space
 from ripieno.train.network_trainer import check_hyperparameters
 from ripieno.types import Configuration
+
+
+def family_of_weights(weights: str | Path) -> str:
+    """Return the family that pretrained `weights` are for: `timm:NAME` of one file NAME.safetensors, else `timm`.
+
+    `weights` are a file, a folder of files, or `hub`. NAME is of a network of timm.
+    """
+    path = Path(weights)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    is_one = len(files) == 1 and import_timm().is_model(files[0].stem.partition(".")[0])
+    return PREFIX + files[0].stem if is_one else FAMILY
 
 
 def fit_resolution(space: Space) -> Space:
@@ -32,6 +45,8 @@ def check_backbones(space: Space) -> None:
     resolutions.
     """
     names = backbone_names(space)
+    if not names:
+        raise SearchError(f"space {space.name} names no backbone: add it as a categorical range or a fixed value")
     try:
         check_hyperparameters(space.family, dict.fromkeys((*space.ranges, *space.fixed), 0))
         for name in names:

@@ -39,8 +39,8 @@ class SearchOptions:
     """bound of the number of trials"""
     epochs: int | None = None
     space: str = "auto"
-    """name or JSON file; `auto`: that of the run, else `resnet` on a GPU, `resnet-small` on a CPU; of a family `timm`
-    `timm` and `timm-small`"""
+    """name or JSON file; `auto`: that of the run, else `resnet` on a GPU, `resnet-small` on a CPU; of networks
+    of timm, which a family or `weights` name, `timm` or `timm-small`"""
     algorithm: str | None = None
     eta: int | None = None
     seed: int | None = None
@@ -98,7 +98,7 @@ def tune(
     (`ripieno.search.settings`) or of `ripieno.data.load_dataset`.
 
     Bounded by trials alone, the result of a search depends on the seed only. The space is by default `resnet` on a GPU,
-    `resnet-small` on a CPU; of networks of timm to fine-tune, `family` `timm:NAME`, it is `timm` or `timm-small`.
+    `resnet-small` on a CPU; of networks of timm, which `family` (`timm:NAME`) or `weights` names, `timm`, `timm-small`.
     Another `family` (`module:function`) is your own code, which is run; such a family named only by a space's file or
     by the run is refused. So is `trainer` (`module:Class`), a class with the methods of
     `ripieno.train.trainer.Trainer`; built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and
@@ -139,7 +139,7 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
-    from ripieno.pipeline.timm_space import check_backbones, fit_resolution
+    from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import keep_backbones, prepare_weights
@@ -162,6 +162,8 @@ def search_library(
     if search.free not in get_args(FreeMembers):
         raise SearchError(f"free is {search.free!r}: it must be {' or '.join(get_args(FreeMembers))}")
     trainer = search.trainer
+    if search.weights is not None and (family, trainer, space, before) == (None, None, "auto", None):
+        family = family_of_weights(search.weights)
     if space == "auto" and before is not None:
         space, found = f"of {library.path}", before.space
     elif space == "auto":

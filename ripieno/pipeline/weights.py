@@ -16,9 +16,8 @@ from ripieno import files
 from ripieno.errors import LibraryError, SearchError, error_summary, require
 from ripieno.library.backbones import BackboneRecord, read_backbones, weights_file
 from ripieno.models.backbone_id import BACKBONES
-from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.pipeline.runs import ProgressFunction, no_progress
-from ripieno.search.space import Categorical, Space
+from ripieno.search.space import Categorical, Space, backbone_names
 
 HUB = "hub"
 """Word that allows the download of weights."""
@@ -41,17 +40,6 @@ class WeightsSource:
     path: Path
     source: str
     licence: str
-
-
-def space_backbones(space: Space) -> tuple[str, ...]:
-    """Return the networks of timm that a space chooses from; empty for a space of other networks."""
-    if not is_timm(space.family):
-        return ()
-    if space.family != FAMILY:
-        return (space.family.removeprefix(PREFIX),)
-    choice = space.ranges.get("backbone")
-    names = choice.choices if isinstance(choice, Categorical) else (space.fixed.get("backbone", ""),)
-    return tuple(str(name) for name in names if name)
 
 
 def keep_backbones(space: Space, weights: Iterable[str]) -> Space:
@@ -79,7 +67,7 @@ def prepare_weights(
     gets a line on backbones without weights. Raises SearchError for weights that cannot be used, in one line;
     RipienoError when they cannot be copied.
     """
-    names, remarks = space_backbones(space), [] if notes is None else notes
+    names, remarks = backbone_names(space), [] if notes is None else notes
     if not names:
         if given is not None:
             raise SearchError(

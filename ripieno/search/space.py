@@ -140,14 +140,12 @@ def fix_backbone(space: Space, family: str) -> Space:
 
 
 def backbone_names(space: Space) -> tuple[str, ...]:
-    """Return the names in timm of the backbones of `space`; none where its family is not of timm."""
+    """Return the names of the networks of timm that `space` chooses from; empty where it has none."""
     if not is_timm(space.family):
         return ()
-    choice = space.ranges.get("backbone")
-    if isinstance(choice, Categorical):
-        return tuple(str(name) for name in choice.choices)
-    own = space.family.removeprefix(PREFIX) if space.family != FAMILY else ""
-    return (str(space.fixed.get("backbone", own)),)
+    own = space.family.removeprefix(PREFIX) if space.family != FAMILY else space.fixed.get("backbone", "")
+    choice = space.ranges.get("backbone", Categorical((own,)))
+    return tuple(str(name) for name in getattr(choice, "choices", ()) if name)
 
 
 def space_to_plain(space: Space) -> dict[str, Any]:

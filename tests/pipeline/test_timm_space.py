@@ -13,7 +13,7 @@ import pytest
 import ripieno
 from ripieno.errors import ModelError, RipienoError, SearchError
 from ripieno.models.timm_network import check_name
-from ripieno.pipeline.timm_space import check_backbones, fit_resolution
+from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
 from ripieno.pipeline.tuning import default_space, estimate_epoch_cost
 from ripieno.search.space import SPACES, Categorical, backbone_names, find_space, fix_backbone
 from ripieno.types import Input
@@ -72,6 +72,7 @@ def test_a_named_backbone_is_fixed_in_the_space(tmp_path: Path) -> None:
         ({"backbone": "test_vit", "resolution": 64}, None, "test_vit takes images of 160 pixels only, not of 64"),
         ({"resolution": {"kind": "integer", "low": 8, "high": 64}}, None, "at least 32 pixels, not of 8"),
         ({"resolution": {"kind": "categorical", "choices": [64, 2.5]}}, None, "resolution is 2.5: it must be"),
+        ({"backbone": ""}, None, "space small names no backbone: add it as a categorical range or a fixed value"),
         ({"ema": 2}, None, "ema is 2: it must be a number of at least 0 and below 1"),
         ({"width": 8}, None, "'width' is not a hyperparameter of timm: it must be one of"),
     ],
@@ -125,6 +126,17 @@ def test_a_family_of_timm_has_a_space_of_its_own() -> None:
     with pytest.raises(SearchError, match="space resnet is of family resnet, not of timm:test_vit: use timm-small or"):
         fix_backbone(SPACES["resnet"], "timm:test_vit")
     assert isinstance(fix_backbone(SPACES["timm"], "timm").ranges["backbone"], Categorical)
+
+
+def test_weights_alone_name_the_family(tmp_path: Path) -> None:
+    file = tmp_path / "test_vit.safetensors"
+    file.touch()
+    assert family_of_weights("hub") == "timm"
+    assert family_of_weights(file) == family_of_weights(str(tmp_path)) == "timm:test_vit"
+    (tmp_path / "test_resnet.r160_in1k.safetensors").touch()
+    assert family_of_weights(tmp_path) == "timm"
+    assert family_of_weights(tmp_path / "test_resnet.r160_in1k.safetensors") == "timm:test_resnet.r160_in1k"
+    assert family_of_weights(tmp_path / "mine.safetensors") == "timm"
 
 
 def test_an_epoch_costs_what_is_trained_at_its_resolution() -> None:

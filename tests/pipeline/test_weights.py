@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from ripieno.errors import RipienoError, SearchError
 from ripieno.library.backbones import read_backbones, weights_file
-from ripieno.pipeline.weights import keep_backbones, prepare_weights, space_backbones
-from ripieno.search.space import Categorical, Continuous, Space
+from ripieno.pipeline.weights import keep_backbones, prepare_weights
+from ripieno.search.space import Categorical, Continuous, Space, backbone_names
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
@@ -60,10 +60,10 @@ def error_of(weights: str | Path, run: Path, space: Space = ONE, before: tuple[s
 
 
 def test_the_backbones_of_a_space() -> None:
-    assert space_backbones(ONE) == (NAME,)
-    assert space_backbones(TWO) == (NAME, OTHER)
-    assert space_backbones(Space("fixed", "timm", RATES, {"backbone": OTHER})) == (OTHER,)
-    assert space_backbones(Space("others", "resnet", RATES)) == ()
+    assert backbone_names(ONE) == (NAME,)
+    assert backbone_names(TWO) == (NAME, OTHER)
+    assert backbone_names(Space("fixed", "timm", RATES, {"backbone": OTHER})) == (OTHER,)
+    assert backbone_names(Space("others", "resnet", RATES)) == ()
 
 
 def test_the_run_keeps_the_backbone_and_its_origin(made: Path, run: Path) -> None:
@@ -101,7 +101,7 @@ def test_backbones_without_weights_are_left_out_of_the_space(made: Path, run: Pa
     notes: list[str] = []
     stems = prepare_weights(folder, TWO, run, notes=notes)
     assert notes == [f"{NAME} has no weights in {folder}: left out of the space"]
-    assert space_backbones(keep_backbones(TWO, stems)) == (OTHER,)
+    assert backbone_names(keep_backbones(TWO, stems)) == (OTHER,)
 
 
 def test_without_weights_networks_start_random_which_is_said(run: Path) -> None:
