@@ -60,6 +60,8 @@ class TimmBody(nn.Module):
         super().__init__()
         height, width, channels = input.shape
         self.side = side = config.resolution or native_resolution(config.backbone)
+        self.keeps_statistics = False
+        """whether batch norms use the statistics of pretrained weights in training too"""
         self.resize = nn.Identity() if (height, width) == (side, side) else ImageResize(height, width, side)
         self.backbone = make_backbone(config.backbone, channels, config.drop_path)
         features = int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
@@ -79,11 +81,15 @@ class TimmBody(nn.Module):
         return outputs
 
     def train(self, mode: bool = True) -> TimmBody:
-        """Set the mode of training, where the frozen parts stay as in evaluation: their statistics do not change."""
+        """Set the mode of training, in which frozen parts and the batch norms with kept statistics do not change.
+
+        Batches of a few images have other statistics than those that pretrained weights belong to.
+        """
         super().train(mode)
         for module in self.backbone.modules():
             parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
+            is_frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+            if is_frozen or (self.keeps_statistics and isinstance(module, nn.modules.batchnorm._BatchNorm)):
                 module.eval()
         return self
 

@@ -350,7 +350,7 @@ _TIMM_SMALL = Space(
         "backbone": Categorical(_FAST_BACKBONES),
         "resolution": Categorical((96, 128, 160)),
         "frozen": Categorical(("all", "most", "none")),
-        "learning_rate": Continuous(1e-4, 3e-3, log=True),
+        "learning_rate": Continuous(3e-5, 1e-3, log=True),
         "layer_decay": Continuous(0.7, 0.98),
         "batch_size": Integer(16, 64, log=True),
         "weight_decay": Continuous(1e-4, 0.1, log=True),

@@ -67,4 +67,5 @@ def load_pretrained(
     resolution = chosen.resolution or native_resolution(chosen.backbone)
     found = BackboneId(chosen.backbone, digests[chosen.backbone], resolution)
     load_backbone(network.body.backbone, weights_file(library.path, found.stem))
+    network.body.keeps_statistics = True
     return FrozenBackbone(found, chosen, library.features_path(str(found)), dataset)

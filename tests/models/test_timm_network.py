@@ -90,6 +90,16 @@ def test_frozen_parts_have_no_gradient_and_keep_their_statistics() -> None:
     assert stages == {"4", "weight", "bias"}  # blocks.4, conv_head and bn2
 
 
+def test_batch_norms_that_keep_their_statistics_are_trained_all_the_same() -> None:
+    network = made()
+    network.body.keeps_statistics = True
+    network.train()
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network(torch.rand(4, 28, 28, 1) * 255).sum().backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+    assert all(p.grad is not None for p in network.parameters())
+
+
 def test_drop_path_and_dropout_act_in_training_only() -> None:
     network = made(dropout=0.5, drop_path=0.5, resolution=64)
     images = torch.rand(4, 28, 28, 1) * 255

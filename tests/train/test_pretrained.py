@@ -107,6 +107,14 @@ def test_fine_tuning_begins_with_the_head_and_ends_the_sharing(pretrained: Train
     assert np.abs(found - Library(pretrained.run).predictions(member.id)).max() < 1e-5
 
 
+def test_fine_tuning_keeps_the_statistics_of_the_pretrained_weights(pretrained: TrainingConfig) -> None:
+    member = train(pretrained, TUNED, 0, 2)
+    found = load_file(Library(pretrained.run).weights_path(member.id))
+    before = load_file(weights_file(pretrained.run, pretrained.weights[0]))
+    same = {name for name, tensor in before.items() if torch.equal(found[f"body.backbone.{name}"], tensor)}
+    assert same == {name for name in before if "running_" in name or "num_batches" in name}
+
+
 def test_a_frozen_backbone_is_shared_in_every_epoch_and_not_changed(
     pretrained: TrainingConfig, digits: Dataset
 ) -> None:
