@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ripieno.profiles import local_devices
 from ripieno.reports.explorer import load_front
 from ripieno.reports.figures import figures
 from ripieno.reports.run_data import load_run
+from tests.shared_networks import FAMILY, shared_networks
 from tests.shared_run import BACKBONES, LARGE, NETWORK, PARAMETERS, SMALL, expected_cost, make_shared_run
 
 
@@ -99,3 +101,25 @@ def test_the_best_heads_of_a_run_are_listed_with_their_backbone(library: ripieno
         f"3 members share the backbone {SMALL}: an ensemble pays its 4 seconds once",
         f"2 members share the backbone {LARGE}: an ensemble pays its 9 seconds once",
     ]
+
+
+def test_missing_costs_of_heads_and_of_their_backbone_are_measured_and_counted(tmp_path: Path) -> None:
+    with shared_networks(tmp_path / "run", 2, home="library", export=False) as shared:
+        library, targets = ripieno.Library(tmp_path / "run", trusted=[FAMILY]), np.arange(30) % 4
+        for member, predictions in zip(shared.members, shared.predictions, strict=True):
+            weights = shared.path(member, "weights.safetensors").read_bytes()
+            member = dataclasses.replace(member, losses={"valid_cross_entropy": 1.0})
+            library.add(member, predictions, targets, weights)
+        ids, backbone = library.ids(), shared.members[0].backbone
+        for kind in ("seconds", "parameters", "flops"):
+            (ensemble,) = ripieno.select(library, {kind: 1e12}, method="top-k", size=2, test=False)
+            assert sorted(ensemble.members) == ids
+            table = read_cost_table(library, (kind,), local_devices("cpu")[0].kind)
+            assert ensemble.cost == pytest.approx(table.total(ids))
+            assert table.own[ids[0]][kind] > 0
+            assert table.shared[backbone][kind] > 0
+        assert library.profiles(local_devices("cpu")[0].kind).keys() == {*ids, backbone}
+        counts = static_costs(library, [ids[0], backbone])
+    head, convolution, norm = 6 * 4 + 4, 6 * 3 * 9 + 6, 2 * 6
+    assert [count["parameters"] for count in counts.values()] == [head, convolution + norm]
+    assert [count["flops"] for count in counts.values()] == [2 * 6 * 4, 2 * (4 * 3) * 6 * 3 * 9]
