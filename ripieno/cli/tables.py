@@ -46,7 +46,19 @@ def members(
 
 def member_dict(member: Member) -> dict[str, object]:
     """Return a member for `--json`: the fields of `member.json` without the learning curve and the classes."""
-    names = ("id", "trial", "epoch", "family", "configuration", "losses", "parameters", "seconds", "format", "costs")
+    names = (
+        "id",
+        "trial",
+        "epoch",
+        "family",
+        "configuration",
+        "losses",
+        "parameters",
+        "seconds",
+        "format",
+        "costs",
+        "backbone",
+    )
     return {name: getattr(member, name) for name in names}
 
 
