@@ -64,10 +64,11 @@ def make_shared_run(path: Path) -> Library:
 def expected_cost(library: Library, members: Iterable[str], kind: str) -> float:
     """Return the cost of an ensemble by the definition: every member and every backbone once."""
     parts = {*members, *(BACKBONES[m] for m in members if m in BACKBONES)}
-    flops = {b: onnx_flops(library.path / "backbones" / f"{b}.onnx") for b in (SMALL, LARGE)}
-    flops |= {m: onnx_flops(library.onnx_path(m)) for m in (*BACKBONES, NETWORK)}
+    if kind == "flops":
+        folder = library.path / "backbones"
+        return sum(onnx_flops(folder / f"{p}.onnx" if p in (SMALL, LARGE) else library.onnx_path(p)) for p in parts)
     latency = dict.fromkeys(SECONDS, LATENCY)
-    own = {"seconds": SECONDS, "memory": MEMORY, "latency": latency, "parameters": PARAMETERS, "flops": flops}[kind]
+    own = {"seconds": SECONDS, "memory": MEMORY, "latency": latency, "parameters": PARAMETERS}[kind]
     return float(sum(own[part] for part in parts))
 
 
