@@ -29,6 +29,7 @@ require("torch")  # a serving machine has none: report it in one line, not as a 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from ripieno.models.build import Network  # noqa: E402
 from ripieno.models.parts import FeatureExtractor, count_features, take_head  # noqa: E402
 
 TOLERANCE = 1e-4
@@ -84,12 +85,21 @@ def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection
         features = part_input(member, "head", count_features(network))
         shared = backbone_file(target, member)
         if not shared.exists():
-            backbone = FeatureExtractor(network)
-            _export(_ExportGraph(backbone, member.input, (IMAGES, FEATURES), "identity", True), member.backbone, shared)
+            export_backbone(network, member.input, member.backbone, shared)
         head = _Predictions(take_head(network))
         return _export(_ExportGraph(head, features, (FEATURES, output), activation), member.id, target)
     finally:
         torch.set_num_threads(threads)
+
+
+def export_backbone(network: Network, input: Input, backbone: str, target: Path) -> float:
+    """Write the backbone of `network`, of id `backbone`, to `target` as ONNX; return the largest difference, relative.
+
+    The file takes `images` (batch, *input.shape) and gives `features` (batch, features) float32. Raises EngineError
+    when that fails.
+    """
+    graph = _ExportGraph(FeatureExtractor(network), input, (IMAGES, FEATURES), "identity", True)
+    return _export(graph, backbone, target)
 
 
 def _export(graph: _ExportGraph, name: str, target: Path) -> float:

@@ -68,7 +68,10 @@ def find_origins(folder: Path, members: Iterable[Member]) -> dict[str, BackboneR
     """
     known, members = read_backbones(folder), list(members)
     used = _searched(folder / "run.json", known)
-    stems = {parse_backbone_id(m.backbone).stem for m in members if m.backbone}
+    # trees name the backbone of their features in their configuration
+    trees = [m.configuration.get("features") for m in members if m.family.startswith("trees:")]
+    ids = [*(m.backbone for m in members), *(str(feature or "") for feature in trees)]
+    stems = {parse_backbone_id(backbone).stem for backbone in ids if backbone}
     stems |= {stem for stem in used if f"{PREFIX}{known[stem].name}" in {m.family for m in members}}
     return {stem: record for stem, record in known.items() if stem in stems}
 

@@ -1,5 +1,7 @@
 """Free members: trees on the flattened inputs, with which a search begins; they take seconds.
 
+Of larger images, trees are trained on features by a pretrained backbone of the search, if it has one.
+
 A library wants members that differ, and trees differ from networks. They are ordinary members of the library, of no
 trial: the search does not know them, and its trials are the same with and without them.
 """
@@ -7,24 +9,34 @@ trial: the search does not know them, and its trials are the same with and witho
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from math import prod
 
 import numpy as np
+import torch
 
 from ripieno import clock, files
 from ripieno.data.dataset import spread_rows
 from ripieno.data_kinds import DATA_KINDS
-from ripieno.errors import MissingExtraError, ModelError, require
+from ripieno.errors import EngineError, LibraryError, MissingExtraError, ModelError, require
 from ripieno.library import Library
 from ripieno.library.import_predictions import NO_TRIAL
+from ripieno.models.build import Network, build
+from ripieno.models.parts import count_features
+from ripieno.models.timm_config import FAMILY
+from ripieno.models.timm_network import timm_megaflops
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.train import TrainingConfig
 from ripieno.train.evaluate import predict_rows
+from ripieno.train.feature_trees import FeatureTreeTrainer
+from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
 from ripieno.train.job import trial_seed
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
+from ripieno.train.trainer import Trainer
+from ripieno.train.trees import TreeTrainer
 from ripieno.types import SPLITS, Configuration, Dataset, Job, Member
 
 MODELS: Mapping[str, tuple[str, Configuration]] = {
@@ -45,6 +57,8 @@ NUMBERS = 4_000_000
 """Numbers of the training samples that are used, at most: those of 5,100 images of 28 x 28."""
 TREES = 600
 """Most trees of a boosted model: with many classes or labels it gets fewer rounds."""
+RATE = 5000.0
+"""Millions of multiply-adds of a backbone that a core does in a second, about."""
 SHARE = 0.05
 """Share of a search's time after which no other free member is begun."""
 _MODULES = ("sklearn", "skl2onnx", "lightgbm", "onnxmltools", "onnxruntime")
@@ -59,14 +73,21 @@ def add_free_members(
     seconds: float | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
+    backbone: Configuration | None = None,
 ) -> None:
     """Train the free members that the library lacks, unless its search has begun or the inputs are large.
 
+    Trees on large images take the features by `backbone`, the configuration of a pretrained network, if there is one.
     `seconds` is the time of the search, which bounds theirs. `notes` gets a remark where the extra `trees` is absent.
     """
-    if library.journal_path.exists() or not _is_small(dataset):
+    if library.journal_path.exists() or not (_is_small(dataset) or backbone):
         return
-    missing = [name for name in MODELS if name not in library]
+    backbone = None if _is_small(dataset) else backbone
+    missing = [name for name in MODELS if _member_id(name, backbone) not in library]
+    if missing and backbone and (took := _feature_seconds(backbone, dataset)) > SHARE * (seconds or math.inf):
+        if notes is not None:
+            notes.append(f"the search begins without free members: their features would take about {took:.0f} s")
+        return
     try:
         for module in _MODULES if missing else ():
             require(module)
@@ -74,39 +95,81 @@ def add_free_members(
         if notes is not None:
             notes.append(f"the search begins without free members (trees): {error}")
         return
-    # one thread: the same trees on every machine, and no threads of OpenMP that slow down trials of this process
-    config = dataclasses.replace(config, threads=1)
-    few, started = _bounded(dataset), time.monotonic()
+    started = time.monotonic()
     with files.locked(library.path / "lock", "another search"):
+        features = _features(config, dataset, backbone, progress) if missing and backbone else None
+        few = _bounded(dataset, prod(dataset.input.shape) if features is None else count_features(features[0]))
+        # one thread: the same trees on every machine, and no threads of OpenMP that slow down trials of this process
+        config = dataclasses.replace(config, threads=1)
         for done, name in enumerate(missing):
             if seconds is not None and time.monotonic() - started > SHARE * seconds:
                 break
             progress("training free members", done, len(missing))
             try:
-                _add(library, config, few, dataset, name)
-            except ModelError as error:  # a free member must not end a search
+                _add(library, config, few, dataset, name, features)
+            except (ModelError, EngineError, LibraryError) as error:  # a free member must not end a search
                 if notes is not None:
                     notes.append(f"free member {name} was left out: {error}")
         progress("training free members", len(missing), len(missing))
 
 
-def _add(library: Library, config: TrainingConfig, few: Dataset, dataset: Dataset, name: str) -> None:
+def _member_id(name: str, backbone: Configuration | None) -> str:
+    return f"features-{name.removeprefix('trees-')}" if backbone else name
+
+
+def _feature_seconds(backbone: Configuration, dataset: Dataset) -> float:
+    """Estimate the seconds that a core takes to compute the features."""
+    samples = len(dataset.rows("train")) + len(dataset.rows("valid"))
+    return samples * timm_megaflops(FAMILY, backbone) / RATE
+
+
+def _features(
+    config: TrainingConfig, dataset: Dataset, backbone: Configuration, progress: ProgressFunction
+) -> tuple[Network, FrozenBackbone]:
+    """Compute the features of the data set by a pretrained backbone, unless the run has them."""
+    config = dataclasses.replace(config, family=FAMILY)
+    network = build(FAMILY, backbone, dataset.input, dataset.task, dataset.mean, dataset.std)
+    frozen = load_pretrained(network, config, backbone, dataset)
+    assert frozen is not None, "the backbone has no weights"
+    frozen.progress = progress
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        frozen.cached(network.to(config.device).eval())
+    finally:
+        torch.set_num_threads(threads)
+    return network.cpu(), frozen
+
+
+def _add(
+    library: Library,
+    config: TrainingConfig,
+    few: Dataset,
+    dataset: Dataset,
+    name: str,
+    features: tuple[Network, FrozenBackbone] | None,
+) -> None:
     trainer_name, configuration = MODELS[name]
     if "rounds" in configuration:
         rounds = max(5, min(int(configuration["rounds"]), TREES // prod(dataset.task.output)))
         configuration = {**configuration, "rounds": rounds}
     started = time.perf_counter()
-    trainer = make_trainer(dataclasses.replace(config, family=trainer_name, trainer=trainer_name))
+    trainer: Trainer = make_trainer(dataclasses.replace(config, family=trainer_name, trainer=trainer_name))
+    named = dict(configuration)
+    if features is not None:
+        assert isinstance(trainer, TreeTrainer)
+        trainer = FeatureTreeTrainer(trainer, *features, library.path)
+        named["features"] = str(features[1].id)
     seed = trial_seed(config.seed, _FIRST_SEED + list(MODELS).index(name))
     trainer.start(Job(0, configuration, 0, 1, seed), few)
     trainer.epoch()
     predictions = predict_rows(trainer, dataset, dataset.rows("valid"))
     member = Member(
-        id=name,
+        id=_member_id(name, {} if features is None else {"features": True}),
         trial=NO_TRIAL,
         epoch=0,
         family=trainer_name,
-        configuration=configuration,
+        configuration=named,
         input=dataset.input,
         task=dataset.task,
         losses={},
@@ -122,9 +185,9 @@ def _is_small(dataset: Dataset) -> bool:
     return prod(shape) <= FEATURES and (not DATA_KINDS[dataset.kind].is_picture or max(shape[:2]) <= SIDE)
 
 
-def _bounded(dataset: Dataset) -> Dataset:
-    """Return the data set with as many training samples as `NUMBERS` allows; each class keeps one at least."""
-    train, most = dataset.rows("train"), max(1, NUMBERS // prod(dataset.input.shape))
+def _bounded(dataset: Dataset, width: int) -> Dataset:
+    """Return the data set with as many training samples as `NUMBERS` allows, of `width` each; one a class at least."""
+    train, most = dataset.rows("train"), max(1, NUMBERS // width)
     if len(train) <= most:
         return dataset
     chosen = spread_rows(train, most)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from ripieno.errors import ModelError, SearchError
@@ -58,6 +60,24 @@ def check_backbones(space: Space) -> None:
                     backbone_megaflops(name, side)
     except ModelError as error:
         raise SearchError(f"space {space.name}: {error}") from error
+
+
+def cheapest_backbone(space: Space, weights: Collection[str]) -> Configuration | None:
+    """Return the backbone of `space` with fewest operations of those with `weights` (`NAME-DIGEST`), and a resolution.
+
+    The resolution is the middle one of the space. None where no backbone with weights takes it.
+    """
+    sides = sorted(set(_resolutions(space)))
+    costs: dict[tuple[str, int], float] = {}
+    for name in sorted(stem.rpartition("-")[0] for stem in weights):
+        fixed = int(space.fixed.get("resolution", 0)) or native_resolution(name)
+        side = sides[(len(sides) - 1) // 2] if sides else fixed
+        with suppress(ModelError):  # a backbone of another fixed resolution
+            costs[name, side] = backbone_megaflops(name, side)
+    if not costs:
+        return None
+    name, side = min(costs, key=lambda found: costs[found])
+    return {"backbone": name, "resolution": side, "frozen": "all"}
 
 
 def _resolutions(space: Space) -> list[int]:

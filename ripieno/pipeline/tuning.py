@@ -139,7 +139,7 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
-    from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
+    from ripieno.pipeline.timm_space import cheapest_backbone, check_backbones, family_of_weights, fit_resolution
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import keep_backbones, prepare_weights
@@ -242,9 +242,10 @@ def search_library(
         if pack := find_packing(task, found, weight, execution.gpus(), seconds, progress):
             execution = dataclasses.replace(execution, pack=pack[0])
             notes.append(pack[1])
-    if search.free == "on":
-        add_free_members(library, task, dataset, None if hours is None else 3600 * hours, progress, notes)
     task = dataclasses.replace(task, threads=execution.threads(), spare=execution.spare())
+    if search.free == "on":
+        backbone = cheapest_backbone(found, weights) if weights else None
+        add_free_members(library, task, dataset, None if hours is None else 3600 * hours, progress, notes, backbone)
     work = functools.partial(train_job, task)
     with execution.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)

@@ -15,11 +15,12 @@ from ripieno.library.backbones import weights_file
 from ripieno.models.backbone_id import BackboneId
 from ripieno.models.backbone_weights import load_backbone
 from ripieno.models.build import Network
+from ripieno.models.parts import count_features
 from ripieno.models.timm_config import BackboneConfig, backbone_config
 from ripieno.models.timm_network import TimmBody, native_resolution
 from ripieno.train.features import cached_features
 from ripieno.train.training_config import TrainingConfig
-from ripieno.types import Configuration, Dataset, Float32s
+from ripieno.types import Configuration, Dataset, Float32s, ProgressFunction
 
 
 class FrozenBackbone:
@@ -29,11 +30,20 @@ class FrozenBackbone:
         self.id, self.config = key, config
         self._path, self._dataset = path, dataset
         self._cached: Float32s | None = None
+        self.progress: ProgressFunction | None = None
+        """callback of the computation; None: the log"""
 
     def features(self, network: Network, rows: NDArray[np.int64]) -> Tensor:
         """Return the features (rows, features), on the CPU, of samples of the train or validation split.
 
-        The first call in a run computes those of all samples, while `network` has the backbone as it is kept.
+        See `cached`, which the first call in a run computes.
+        """
+        return torch.from_numpy(np.ascontiguousarray(self.cached(network)[rows]))
+
+    def cached(self, network: Network) -> Float32s:
+        """Return the features (samples, features) of the whole data set, memory-mapped; see `ripieno.train.features`.
+
+        `network` must have the backbone as it is kept when they are computed, at the first call in a run.
         """
         if self._cached is None:
             device = network.mean.device
@@ -45,10 +55,9 @@ class FrozenBackbone:
 
             was_training = network.training
             network.eval()
-            width = network.body.head[-1].in_features  # type: ignore[index, union-attr]
-            self._cached = cached_features(self._path, self._dataset, int(width), compute)
+            self._cached = cached_features(self._path, self._dataset, count_features(network), compute, self.progress)
             network.train(was_training)
-        return torch.from_numpy(np.ascontiguousarray(self._cached[rows]))
+        return self._cached
 
 
 def load_pretrained(
