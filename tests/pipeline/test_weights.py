@@ -13,11 +13,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
 
+from ripieno import files
+from ripieno.data import load_dataset, write_dataset
 from ripieno.errors import RipienoError, SearchError
+from ripieno.library import Library
 from ripieno.library.backbones import read_backbones, weights_file
 from ripieno.pipeline.weights import keep_backbones, prepare_weights
 from ripieno.search.space import Categorical, Continuous, Space, backbone_names
+from ripieno.train import TrainingConfig, train_job
+from ripieno.types import Job
+from tests.pretrained_weights import convert, find_weights
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
@@ -218,3 +225,29 @@ def test_a_broken_record_is_as_good_as_none(made: Path, run: Path) -> None:
         assert prepare_weights(made, ONE, run, (stem,)) == (stem,)
     assert read_backbones(run)[stem].name == NAME
     assert np.isfinite(load_file(weights_file(run, stem))["conv_stem.weight"].numpy()).all()
+
+
+@pytest.mark.skipif(find_weights("tf_efficientnet_lite0") is None, reason="real weights are not installed")
+def test_real_weights_give_the_features_that_timm_gives_and_a_good_head(run: Path, tmp_path: Path) -> None:
+    from ripieno.models.torchvision_import import import_timm
+
+    name = "tf_efficientnet_lite0"
+    path = convert(name, tmp_path)
+    stems = prepare_weights(path, Space("real", f"timm:{name}", RATES), run)
+    digits = load_digits()
+    images = np.kron(digits.images[:300], np.ones((1, 4, 4)))[..., None].repeat(3, -1) * 15
+    data = write_dataset(load_dataset((images.astype(np.uint8), digits.target[:300])), tmp_path / "data")
+    assert data.path is not None
+    config = TrainingConfig(run=run, dataset=data.path, family=f"timm:{name}", weights=stems)
+    member = train_job(config, Job(0, {"resolution": 32, "frozen": "all"}, 0, 1)).member
+    assert member is not None
+    assert member.losses["valid_accuracy"] > 0.6  # of ten classes
+    overlay = {"file": str(path)}
+    model = import_timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0).eval()
+    row = int(data.rows("valid")[0])
+    pixels = torch.from_numpy(np.asarray(data.inputs[row : row + 1])).permute(0, 3, 1, 2).float()
+    mean, std = (torch.tensor(model.pretrained_cfg[key])[:, None, None] * 255 for key in ("mean", "std"))
+    with torch.inference_mode():
+        expected = model((pixels - mean) / std).numpy()[0]
+    found = files.read_array(Library(run).features_path(member.backbone))[row]
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
