@@ -124,7 +124,7 @@ def test_large_images_and_a_missing_extra_leave_them_out(
 
 def test_large_training_splits_are_sampled_with_every_class(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(free_members, "NUMBERS", 64 * 20)
-    rows = free_members._bounded(digits).rows("train")
+    rows = free_members._bounded(digits, 64).rows("train")
     assert 20 <= len(rows) <= 30
     assert set(digits.targets[rows]) == set(range(10))
 
