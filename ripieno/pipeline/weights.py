@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -165,10 +167,11 @@ def _download(names: tuple[str, ...], progress: ProgressFunction) -> dict[str, W
         file = config.hf_hub_filename or f"model{SUFFIX}"
         try:
             if not file.endswith(SUFFIX):
-                raise SearchError(f"the hub has {file}, which is no {SUFFIX} file")
-            path = hub.hf_hub_download(config.hf_hub_id, file, etag_timeout=_TIMEOUT)
+                raise SearchError(f"it has {file}, which is no {SUFFIX} file")
+            with _quiet(hub):
+                path = hub.hf_hub_download(config.hf_hub_id, file, etag_timeout=_TIMEOUT)
         except Exception as error:  # of the hub's client and of the network below it
-            reason = error_summary(error)[:200]
+            reason = error_summary(error).partition(". ")[0][:200]
             raise SearchError(
                 f"cannot get the weights of {name} from the hub ({reason}): try again later, or pass a file or folder "
                 "with --weights"
@@ -176,6 +179,20 @@ def _download(names: tuple[str, ...], progress: ProgressFunction) -> dict[str, W
         found[name] = WeightsSource(Path(path), HUB_ADDRESS + config.hf_hub_id, config.license or "")
     progress("downloading weights", len(configs), len(configs))
     return found
+
+
+@contextmanager
+def _quiet(hub: Any) -> Iterator[None]:
+    """Keep the client of the hub from writing its retries and its progress, since ours is shown."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    hub.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.utils.enable_progress_bars()
+        logger.setLevel(before)
 
 
 def _pretrained_config(name: str) -> Any:

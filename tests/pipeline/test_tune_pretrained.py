@@ -111,5 +111,5 @@ def test_bad_weights_leave_no_run(digits: tuple[np.ndarray, np.ndarray], tmp_pat
     with pytest.raises(SearchError, match="do not exist"):
         ripieno.tune(digits, tmp_path / "run", space=str(space), weights=tmp_path / "absent", **SEARCH)
     with pytest.raises(SearchError, match="weights are for networks of timm"):
-        ripieno.tune(digits, tmp_path / "run", weights=tmp_path, **SEARCH)
+        ripieno.tune(digits, tmp_path / "run", space="resnet-tiny", weights=tmp_path, **SEARCH)
     assert not (tmp_path / "run").exists()
