@@ -187,20 +187,28 @@ def backbone_megaflops(name: str, side: int) -> float:
 
 
 def frozen_names(backbone: Any, frozen: Frozen) -> frozenset[str]:
-    """Return the names of a backbone's parameters that are not trained."""
+    """Return the names of a backbone's parameters that are not trained.
+
+    The last stage, which `most` trains, is what follows the last feature map but one of timm's list of them.
+    """
     names = [name for name, _ in backbone.named_parameters()]
     if frozen == "none":
         return frozenset()
     if frozen == "all":
         return frozenset(names)
     stages = parameter_stages(backbone)
-    module = dict(backbone.feature_info[-1])["module"]
-    last = min((stages[n] for n in names if n.startswith(f"{module}.")), default=max(stages.values()))
-    return frozenset(name for name in names if stages[name] < last)
+    before = f"{dict(backbone.feature_info[-2])['module']}." if len(backbone.feature_info) > 1 else ""
+    last = max((stages[name] for name in names if before and name.startswith(before)), default=-1)
+    return frozenset(name for name in names if stages[name] <= last)
 
 
 def parameter_stages(backbone: Any) -> dict[str, int]:
-    """Return the number of the stage, from the images on, of each parameter of a backbone."""
+    """Return the number of the stage, from the images on, of each parameter of a backbone.
+
+    It is the parameter's own position where timm knows no stages of the network.
+    """
+    if not hasattr(backbone, "group_matcher"):
+        return {name: position for position, (name, _) in enumerate(backbone.named_parameters())}
     models = import_timm("timm.models")
     stages: dict[str, int] = models.group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
     return stages

@@ -7,7 +7,7 @@ import torch
 
 from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
-from ripieno.models.timm_network import ImageResize, TimmBody, timm_megaflops
+from ripieno.models.timm_network import ImageResize, TimmBody, frozen_names, make_backbone, timm_megaflops
 from ripieno.types import Configuration, Input, Task, classification
 
 if importlib.util.find_spec("timm") is None:
@@ -88,6 +88,24 @@ def test_frozen_parts_have_no_gradient_and_keep_their_statistics() -> None:
     assert trained["all"] == {"body.head.1.weight", "body.head.1.bias"}
     stages = {name.removeprefix("body.backbone.").split(".")[0:2][-1] for name in trained["most"] - trained["all"]}
     assert stages == {"4", "weight", "bias"}  # blocks.4, conv_head and bn2
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("mobilenetv2_100", ("blocks.5", "blocks.6", "conv_head", "bn2")),
+        ("resnet10t", ("layer4",)),
+        ("test_convnext", ("stages.3", "norm", "head")),
+        ("test_vit", ("blocks.5", "norm")),
+        ("caformer_s18", ("stages.3", "head")),  # timm knows no stages of it
+    ],
+)
+def test_most_trains_what_follows_the_last_feature_map_but_one(name: str, last: tuple[str, ...]) -> None:
+    with torch.device("meta"):
+        backbone = make_backbone(name, 3)
+    names = [n for n, _ in backbone.named_parameters()]
+    trained = set(names) - frozen_names(backbone, "most")
+    assert trained == {n for n in names if n.startswith(tuple(f"{part}." for part in last))}
 
 
 def test_batch_norms_that_keep_their_statistics_are_trained_all_the_same() -> None:
