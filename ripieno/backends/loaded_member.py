@@ -21,7 +21,7 @@ class LoadedMember(ABC):
 
     def _describe(self, member: Member, part: NetworkPart, features: int = 0) -> None:
         """Set what it takes and gives; `features` is the number between backbone and head, for parts only."""
-        self.member, self.part = member, part
+        self.member = member
         self.input, self.output = part_input(member, part, features), part_output(member, part, features)
         self._shape, self._dtype = tuple(self.input.shape), np.dtype(self.input.dtype)
 
