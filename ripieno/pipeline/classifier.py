@@ -29,7 +29,7 @@ class EnsembleClassifier(ClassifierMixin, EnsembleEstimator):  # type: ignore[mi
       bounds, see `ripieno.select`. None: eight times the cost of the best network.
     - `hours`, `trials`: length of the search; five minutes when both are None. With `trials` alone, and a budget that
       is counted (`{"parameters": 1e6}`) and not measured, the same data and `random_state` give the same estimator.
-    - `epochs`, `space`, `family`, `algorithm`, `free`, `metric`, `size`, `slots`, `pool`, `device`: those of
+    - `epochs`, `space`, `family`, `algorithm`, `free`, `weights`, `metric`, `size`, `slots`, `pool`, `device`: those of
       `ripieno.tune`; `space` is by default `resnet-table` for tables.
     - `split`: shares of the samples for training, validation (choice of members) and test;
       each class needs a sample in each of the three.

@@ -61,6 +61,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         family: str | None = None,
         algorithm: str = "hyperband",
         free: FreeMembers = SearchOptions.free,
+        weights: str | Path | None = None,
         metric: str | None = None,
         size: int | None = None,
         split: tuple[float, float, float] = (0.80, 0.15, 0.05),
@@ -79,6 +80,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         self.family = family
         self.algorithm = algorithm
         self.free = free
+        self.weights = weights
         self.metric = metric
         self.size = size
         self.split = split
@@ -146,6 +148,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
             family=self.family,
             algorithm=self.algorithm,
             free=self.free,
+            weights=self.weights,
             seed=seed,
             slots=self.slots,
             pool=self.pool,

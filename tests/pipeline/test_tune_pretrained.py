@@ -113,3 +113,14 @@ def test_bad_weights_leave_no_run(digits: tuple[np.ndarray, np.ndarray], tmp_pat
     with pytest.raises(SearchError, match="weights are for networks of timm"):
         ripieno.tune(digits, tmp_path / "run", space="resnet-tiny", weights=tmp_path, **SEARCH)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_estimator_takes_weights(
+    searched: tuple[Library, list[str], Path], digits: tuple[np.ndarray, np.ndarray], space: Path
+) -> None:
+    own = {"budget": {"parameters": 1e9}, "random_state": 1, "trials": 2, "epochs": 1}
+    model = ripieno.EnsembleClassifier(
+        **own, space=str(space), weights=str(searched[2]), pool="inline", free="off", split=(0.7, 0.2, 0.1)
+    )
+    images, labels = digits
+    assert model.fit(images, labels).score(images, labels) > 0.5
