@@ -32,9 +32,11 @@ from ripieno.library import Library
 from ripieno.tasks.metrics import METRICS
 from ripieno.types import Ensemble, loss_key
 
-TRIALS, EPOCHS, SPACE = 24, 27, "resnet-tiny"
+TRIALS, EPOCHS, SPACE = 24, 9, "resnet-tiny"
 BUDGETS = (1, 2, 4)
 """Budgets, in costs of the median network."""
+PRUNE = 0.2
+"""Share of the library that is measured and selected from, at least 20 members: the default of `select`."""
 TREES = "trees"
 """First letters of the ids of free members."""
 
@@ -59,7 +61,7 @@ def without_trees(library: Library) -> Library:
 
 def ensembles(library: Library, budgets: list[float], costs: dict[str, float]) -> dict[str, Ensemble]:
     """Return the best single member, the mean of the five best, and the selected ensemble of each budget."""
-    selected = ripieno.select(library, budgets, prune=1.0)
+    selected = ripieno.select(library, budgets, prune=PRUNE)
     single, top = demo.baselines(library, costs)
     return {"best single": single, "mean of five": top} | {
         f"SMOBF {k} x": e for k, e in zip(BUDGETS, selected, strict=True)
@@ -69,7 +71,7 @@ def ensembles(library: Library, budgets: list[float], costs: dict[str, float]) -
 def rows(name: str, seed: int, data: Path) -> list[dict[str, Any]]:
     """Return a row for each library and ensemble."""
     library = search(name, seed, data)
-    ripieno.measure(library)
+    ripieno.measure(library, prune=PRUNE)
     held = ripieno.show(library)
     networks = {m: c for m, c in held.costs.items() if not m.startswith(TREES)}
     budgets = [float(np.median(list(networks.values())) * k) for k in BUDGETS]
