@@ -33,7 +33,7 @@ class LoadedMember(ABC):
         if images.shape[1:] != self._shape or images.dtype != self._dtype:
             wanted = f"(batch, {', '.join(map(str, self._shape))}) {self.input.dtype}"
             got = f"{images.shape} {images.dtype}"
-            raise EngineError(f"{self.member.id} got images {got}, expected {wanted}; resize or convert them")
+            raise EngineError(f"{self.member.id} got inputs {got}, expected {wanted}; resize or convert them")
         if self._network is None:
             raise EngineError(f"{self.member.id} is closed; load it again")
         if not len(images):

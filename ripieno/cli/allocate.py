@@ -59,7 +59,7 @@ def allocate(
         bool, typer.Option(help="Allow a member on several devices; --no-replicas is as in the paper")
     ] = True,
     rate: Annotated[
-        float | None, typer.Option(help="Minimise p99 latency at this many images/s instead of throughput")
+        float | None, typer.Option(help="Minimise p99 latency at this many samples/s instead of throughput")
     ] = None,
     explain_it: Annotated[
         bool, typer.Option("--explain", help="Show memory, time and the throughput bottleneck")
@@ -156,7 +156,7 @@ def _print_offline(plan: OfflinePlan) -> None:
     allocation_view.show(plan.explanation, plan.allocation, plan.errors, offline=True)
     if plan.scaling is not None:
         columns = "worst-fit", "one device each", "with replicas", "bound"
-        table = console.table("images/s predicted, not measured", plan.scaling.gpu, *columns)
+        table = console.table("samples/s predicted, not measured", plan.scaling.gpu, *columns)
         for row in plan.scaling.table():
             cells = ("does not fit" if v is None else f"{v:,.4g}" if v < 1000 else f"{v:,.0f}" for v in row.values())
             table.add_row(*cells)

@@ -39,7 +39,8 @@ def show(explanation: Explanation, allocation: Allocation, errors: Sequence[floa
 
 def placements(explanation: Explanation, letters: dict[str, str]) -> Table:
     """Return the table of placements, a row each."""
-    columns = "member", "device", "worker", "batch", "memory", "ms/batch", "images/s", "time predicted", "time measured"
+    times = "ms/batch", "samples/s", "time predicted", "time measured"
+    columns = "member", "device", "worker", "batch", "memory", *times
     view = table(f"allocation {explanation.name}", "", *columns)
     for s in explanation.placements:
         view.add_row(
@@ -91,7 +92,7 @@ def bar(parts: Sequence[tuple[str, str, float]], width: int = WIDTH) -> Text:
 
 def throughput(explanation: Explanation, offline: bool = False) -> str:
     """Return one line: images per second predicted and measured, and the gap to the bound."""
-    parts = [f"{explanation.throughput:,.0f} images/s predicted"]
+    parts = [f"{explanation.throughput:,.0f} samples/s predicted"]
     if offline:
         parts[0] += ", not measured: this machine does not have these devices"
     if explanation.measured:
@@ -153,4 +154,4 @@ def latency(allocation: Allocation) -> str:
     """Return one line: the p99 latency at the requested rate."""
     source = "measured" if allocation.benches else "predicted"
     value = number(1000 * allocation.latency if allocation.latency else None, ".3g")
-    return f"p99 {value} ms at {allocation.rate:g} images/s, {source}"
+    return f"p99 {value} ms at {allocation.rate:g} samples/s, {source}"

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 def bench(
     bundle: BundleArg,
     seconds: Annotated[float, typer.Option(help="Seconds to measure")] = 3.0,
-    batch: Annotated[int, typer.Option(help="Images per request")] = 64,
+    batch: Annotated[int, typer.Option(help="Samples per request")] = 64,
     isolation: IsolationOpt = "auto",
     images: Annotated[
-        Path | None, typer.Option(help="Images to send: a folder or a .npy array", show_default="random images")
+        Path | None, typer.Option(help="Samples to send: images or a .npy array", show_default="random samples")
     ] = None,
     cascade: Annotated[
         bool, typer.Option(help="Use the cascade of the bundle; --no-cascade evaluates all members")
@@ -51,16 +51,16 @@ def bench(
     array = None if images is None else read_inputs(images, deployment.input, Notes(console.warn))[1]
     known = parsing.parse_choice(Isolation, "--isolation", isolation)
     with (
-        console.status(f"running requests of {batch} images for {seconds:g} s"),
+        console.status(f"running requests of {batch} samples for {seconds:g} s"),
         Engine(deployment, isolation=known, cascade=cascade, trusted=family or ()) as engine,
     ):
         interference = CpuInterference()
         result = run_bench(deployment, seconds=seconds, batch=batch, images=array, engine=engine)
         # CPU time of worker processes cannot be separated from that of other programs
         others = interference.share() if engine.isolation == "thread" else None
-    table = console.table(f"{bundle}", "request size", "images/s", "spread", "p50 (ms)", "p99 (ms)")
+    table = console.table(f"{bundle}", "request size", "samples/s", "spread", "p50 (ms)", "p99 (ms)")
     table.add_row(
-        f"{batch} images",
+        f"{batch} samples",
         f"{result.throughput:.0f}",
         console.percent(result.spread),
         f"{1000 * result.p50:.2f}",
@@ -75,7 +75,7 @@ def bench(
             f"each sample was evaluated by {result.asked:.2f} of {len(result.members)} members on average"
         )
         if array is None:
-            console.warn("random images end the cascade at other members than real ones: pass yours with --images")
+            console.warn("random samples end the cascade at other members than real ones: pass yours with --images")
     record = _store_bench(deployment, engine.isolation, result)
     console.print_result(record, command("serve", bundle), bench=result)
 
@@ -121,7 +121,7 @@ def cascade(
     bundle: BundleArg,
     tolerance: Annotated[float, typer.Option(help="Allowed increase of the validation loss, in nats")] = TOLERANCE,
     output: Annotated[Path | None, typer.Option(help="Folder of the new bundle", show_default="BUNDLE-cascade")] = None,
-    off: Annotated[bool, typer.Option("--off", help="Remove the cascade: evaluate all members on every image")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove the cascade: run all members on every sample")] = False,
     family: FamilyOpt = None,
 ) -> None:
     """Write a bundle with early exit and report the compute saved.
@@ -150,7 +150,7 @@ def cascade(
         console.out.print(tables.cascade(plan, written.task))
         console.out.print(f"order: {', '.join(plan.order)}", soft_wrap=True)
     elif not off:
-        console.warn(f"no cascade saves compute within the tolerance {tolerance:g}: all members evaluate every image")
+        console.warn(f"no cascade saves compute within the tolerance {tolerance:g}: all members evaluate every sample")
     wrote = "" if written.cascade is None and not off else written.path
     console.print_result(wrote, command("bench", written.path), cascade=plan)
 

@@ -129,6 +129,7 @@ def show(
 ) -> None:
     """List the members and ensembles of a run."""
     from ripieno import pipeline
+    from ripieno.library.import_predictions import NO_TRIAL
     from ripieno.pipeline.budgets import same_ensembles
 
     parsing.at_least("--top", top)
@@ -142,7 +143,7 @@ def show(
         "diversity": lambda m: -summary.diversity[m.id],
     }
     ranked = sorted(summary.members, key=lambda m: (keys[order](m), m.id))
-    trials = len({m.trial for m in summary.members})
+    trials = len({m.trial for m in summary.members} - {NO_TRIAL})
     console.out.print(f"{run}: {len(summary.members)} members of {trials} trials")
     if stalls := tables.stall_line(summary.members):
         console.out.print(stalls)

@@ -28,7 +28,7 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(help="File for all predictions: a .csv or .parquet table, or a .npy array")
     ] = None,
-    top: Annotated[int, typer.Option(help="Number of images to list")] = 20,
+    top: Annotated[int, typer.Option(help="Number of samples to list")] = 20,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and name images that cannot be used")] = False,
     family: FamilyOpt = None,
 ) -> None:
@@ -60,7 +60,7 @@ def predict(
                 append(batch)
             if kept is None or len(records) < kept:
                 records += form.records(batch, deployment)
-    console.out.print(_table(f"{count} images", records[:top]))
+    console.out.print(_table(f"{count} samples", records[:top]))
     console.print_result(output or "", command("serve", bundle), predictions=records[:kept], samples=count)
 
 

@@ -17,7 +17,7 @@ MethodOpt = Annotated[
     str | None,
     typer.Option("--method", help="Method: smobf-r (default), smobf, swap, forward, replacement, top-k, best, exact"),
 ]
-StartsOpt = Annotated[int, typer.Option("--starts", help="Number of best single networks that smobf-r starts from")]
+StartsOpt = Annotated[int, typer.Option("--starts", help="Number of best single members that smobf-r starts from")]
 CalibrateOpt = Annotated[
     str | None,
     typer.Option("--calibrate", help="Calibration: members (default), joint or none (default with --method)"),
@@ -38,7 +38,7 @@ def select(
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     budget: Annotated[
         list[str] | None,
-        typer.Option(help="Budgets in seconds per 2,000 images, or one budget of COST=BOUND pairs", metavar="B..."),
+        typer.Option(help="Budgets in seconds per 2,000 samples, or one budget of COST=BOUND pairs", metavar="B..."),
     ] = None,
     method: MethodOpt = None,
     prune: PruneOpt = 0.2,

@@ -82,7 +82,8 @@ def deploy(
     def deployed(deployments: list[Any]) -> None:
         bar.close()
         nodes.extend(deployments)
-        table = console.table(f"{bundle} on {len(deployments)} nodes", "node", "devices", "workers", "images/s planned")
+        columns = "node", "devices", "workers", "samples/s planned"
+        table = console.table(f"{bundle} on {len(deployments)} nodes", *columns)
         for deployment in deployments:
             allocation = deployment.allocation
             if allocation is None:

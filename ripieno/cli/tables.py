@@ -39,7 +39,8 @@ def members(
         valid = format_metric(key, m.losses.get(f"valid_{key}"))
         cells = [str(m.epoch), number(m.loss, ".4f"), valid, f"{m.parameters:,}"]
         cells += [number(costs.get(m.id))] if costs else []
-        cells += [percent(diversity.get(m.id))] if diversity else []
+        differ = percent if kind_of(m.task).diversity_is_share else number
+        cells += [differ(diversity.get(m.id))] if diversity else []
         view.add_row(m.id, *cells)
     return view
 
@@ -73,14 +74,14 @@ def backbone_lines(rows: Sequence[Member], costs: Mapping[str, float], kind: str
 
 
 def stall_line(rows: Sequence[Member]) -> str:
-    """Return one line on the time that training waited for data; empty if it is unknown."""
+    """Return one line on the time of training and the share it waited for data; empty if it is unknown."""
     last = {m.trial: m for m in sorted(rows, key=lambda m: m.epoch)}.values()
     curves = [e for m in last for e in m.curve]
     seconds = sum(e.seconds for e in curves)
     if not seconds:
         return ""
-    share = sum(e.waited for e in curves) / seconds
-    return f"training took {seconds:,.0f} s in total, {percent(share)} of it waiting for data (goal: under 3 %)"
+    line, waited = f"training took {seconds:,.0f} s in total", sum(e.waited for e in curves)
+    return f"{line}, {percent(waited / seconds)} of it waiting for data (goal: under 3 %)" if waited else line
 
 
 def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
@@ -125,7 +126,7 @@ def speed(allocation: Allocation) -> str:
     """Return one line: images per second measured and predicted, the gain over the start and the gap to the bound."""
     parts = []
     if allocation.throughput:
-        parts.append(f"{allocation.throughput:.0f} images/s measured in {allocation.benches} benchmarks")
+        parts.append(f"{allocation.throughput:.0f} samples/s measured in {allocation.benches} benchmarks")
         if allocation.start_throughput:
             parts.append(f"{allocation.throughput / allocation.start_throughput:.2f} x the start")
     if allocation.predicted:
@@ -212,7 +213,7 @@ def backend_table(report: BackendReport, task: Task) -> Table:
     loss, score = METRICS[kind.metrics[0]], METRICS[kind.default_metric]
     figures = f"{loss.title} {loss.format(report.reference_loss)} in fp32, {loss.format(report.loss)} now"
     figures += f"; {score.title} {score.format(report.reference_score)}, {score.format(report.score)} now"
-    title = f"backends (the ensemble on {report.samples} validation images: {figures})"
+    title = f"backends (the ensemble on {report.samples} validation samples: {figures})"
     columns = "device", "backend", "speed-up", "max change", "loss", "loss in fp32", "rejected"
     view = table(title, "member", *columns)
     for fit in report.choices:

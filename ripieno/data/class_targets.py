@@ -66,6 +66,10 @@ def _flat_labels(part: RawTargets, columns: Sequence[str]) -> NDArray[Any]:
         return texts if named else texts.astype(np.int64)
     if labels.dtype.kind == "f" and (labels == np.floor(labels)).all() and np.isfinite(labels).all():
         return labels.astype(np.int64)
+    if labels.dtype.kind == "f":
+        row = int(np.argmax(~np.isfinite(labels) | (labels != np.floor(labels))))
+        held = f"{labels[row]:g}, {part.row(row)}"
+        raise DataError(f"labels of {where} hold {held}; expected whole numbers or names, or --task regression")
     if labels.dtype.kind not in "biu":
         raise DataError(f"labels of {where} hold {labels.dtype}; expected whole numbers or names; convert them")
     return labels.astype(np.int64)

@@ -157,7 +157,10 @@ def _is_gap(value: Any) -> bool:
 
 
 def _paths(table: Path, names: Sequence[Any], skip_bad: bool, notes: list[str]) -> tuple[list[Path], NDArray[np.int64]]:
-    """Return all paths, and the rows whose file exists. Raises DataError for missing files unless `skip_bad`."""
+    """Return all paths, and the rows whose file exists.
+
+    Raises DataError for files that are named twice, and for missing ones unless `skip_bad`.
+    """
     empty = next((row for row, name in enumerate(names) if _is_gap(name)), None)
     if empty is not None:
         raise DataError(f"{shown(table)} row {empty + 2} names no file; fill it or remove the row")
@@ -170,6 +173,11 @@ def _paths(table: Path, names: Sequence[Any], skip_bad: bool, notes: list[str]) 
         if not skip_bad or not present.any():
             raise DataError(f"{line}; paths are relative to {shown(table.parent)}; skip these rows with --skip-bad")
         notes.append(f"{line}; skipped")
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if (before := rows.setdefault(str(name), row)) != row:
+            twice = f"{shown(table)} row {row + 2} names {shown(Path(str(name)))}, as row {before + 2} does"
+            raise DataError(f"{twice}; give each file one row, with several labels joined by {SEPARATOR}")
     return paths, np.flatnonzero(present)
 
 

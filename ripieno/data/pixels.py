@@ -95,7 +95,7 @@ def check_finite(extremes: NDArray[np.float64], where: str = "") -> None:
     finite = np.isfinite(extremes).all(axis=1)
     if not finite.all():
         bad = int(np.argmin(finite))
-        raise DataError(f"image {bad}{where} holds NaN or infinity; pixels must be finite numbers; replace them")
+        raise DataError(f"sample {bad}{where} holds NaN or infinity; inputs must be finite numbers; replace them")
 
 
 def training_range(

@@ -81,8 +81,8 @@ def join(
     read = [RawTargets(as_array(part.targets, part.where), part.where) for part in parts]
     for array, part in zip(inputs, read, strict=True):
         if len(part.values) != len(array):
-            counts = f"{len(array):,} images but {len(part.values):,} labels"
-            raise DataError(f"{part.where}: {counts}; expected one label per image")
+            counts = f"{len(array):,} inputs but {len(part.values):,} targets"
+            raise DataError(f"{part.where}: {counts}; expected one target for each input")
     targets, made = read_targets(read, names, notes, task=task, positions=positions, columns=columns)
     given = [given_of(part.split, len(array)) for part, array in zip(parts, inputs, strict=True)]
     if len(parts) == 1:
@@ -142,13 +142,13 @@ def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[
     first = parts[0].where
     for array, part in zip(arrays, parts, strict=True):
         if array.dtype.kind not in "biuf":
-            raise DataError(f"images of {part.where} hold {array.dtype}; expected numbers; convert them")
+            raise DataError(f"inputs of {part.where} hold {array.dtype}; expected numbers; convert them")
         if array.shape[1:] != arrays[0].shape[1:]:
             shapes = f"{arrays[0].shape[1:]} and {array.shape[1:]}"
-            raise DataError(f"images of {first} and {part.where} have shapes {shapes}; expected one shape")
+            raise DataError(f"inputs of {first} and {part.where} have shapes {shapes}; expected one shape")
         if (array.dtype.kind == "f") != (arrays[0].dtype.kind == "f"):
             types = f"{arrays[0].dtype} and {array.dtype}"
-            raise DataError(f"images of {first} and {part.where} hold {types}; expected one type and one unit")
+            raise DataError(f"inputs of {first} and {part.where} hold {types}; expected one type and one unit")
     if all(a.dtype == np.uint8 for a in arrays):
         return arrays
     if arrays[0].dtype.kind == "f":

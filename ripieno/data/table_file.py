@@ -43,7 +43,9 @@ def _read_csv(path: Path, error: type[RipienoError]) -> FileColumns:
             mark = max(",;\t", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
             stream.seek(0)
             lines = [line for line in csv.reader(stream, delimiter=mark) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+    except UnicodeDecodeError as fault:
+        raise error(f"{path} is no text in UTF-8 ({fault.reason} at byte {fault.start}); save it as UTF-8") from fault
+    except (OSError, csv.Error) as fault:
         raise error(f"{path} is not readable as CSV: {fault}") from fault
     if len(lines) < 2:
         raise error(f"{path} has no rows; expected a line of column names and at least one more")

@@ -244,7 +244,7 @@ def _make_requests(
         images = random_images(engine.bundle.input, max(batch, 8), seed)
     images = check_images(images, engine.bundle.input)
     if not len(images):
-        raise EngineError("No images to send. Pass at least one.")
+        raise EngineError("No samples to send. Pass at least one.")
     if len(images) < batch:
         images = np.concatenate([images] * -(-batch // len(images)))
     return [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]

@@ -45,7 +45,7 @@ def evaluate(
             return backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)
         path = library.weights_path(member)
         if not path.exists():
-            raise EngineError("it has neither a network to predict the test split nor predictions of it")
+            raise EngineError("it has neither a model to predict the test split nor predictions of it")
         return backends.load("torch", path, library.member(member), device, threads, library.trusted)
 
     def predict(member: str) -> None:
@@ -60,7 +60,7 @@ def evaluate(
         values = read_predictions(member, np.concatenate(parts), targets, dataset.task)
         library.write_predictions(member, "test", values, targets)
         if progress is not None:
-            progress("predicting the test images", next(done), len(missing))
+            progress("predicting the test samples", next(done), len(missing))
 
     read_sound(f"the members of {library.path}", missing, predict)
     if reasons and notes is not None:

@@ -54,7 +54,7 @@ def render_card(
     outputs = ", ".join(map(str, task.output))
     sections = [
         _head(task, data, licence),
-        f"# {_text(ensemble.name)}: an ensemble of {len(members)} networks",
+        f"# {_text(ensemble.name)}: an ensemble of {len(members)} members",
         f"It takes `images` (batch, {shape}) of {bundle.input.dtype}{_range(bundle.input)}, not normalised: "
         f"normalisation is included. It gives `{kind.outputs[0]}` (batch, {outputs}) of float32, the "
         f"{combiner_name(ensemble.combiner)} of its members' {kind.outputs[0]}.",
@@ -76,7 +76,7 @@ def render_card(
         f"{licence}."
         if licence != UNKNOWN
         else "Not stated. To publish this, state it in the head of this file, and respect the licences of the data, of "
-        "pretrained weights and of imported networks.",
+        "pretrained weights and of imported members.",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -211,15 +211,13 @@ def _cascade(bundle: Bundle) -> list[str]:
 
 def _data(data: Dataset | None) -> str:
     if data is None:
-        return "Not known: these networks were imported, or the bundle was made without its run."
+        return "Not known: these members were imported, or the bundle was made without its run."
     counts = {split: len(data.rows(split)) for split in ("train", "valid", "test")}
     shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     names = kind_of(data.task).names_title
     outputs = f"{len(data.classes)} {names}" if len(data.classes) != 1 else f"1 {names.removesuffix('s')}"
-    return (
-        f"{_text(data.name)}: {len(data.targets):,} images of {' × '.join(map(str, data.inputs.shape[1:]))} "
-        f"({data.inputs.dtype}) in {outputs}; {shares}."
-    )
+    noun, shape = DATA_KINDS[data.kind].noun, " × ".join(map(str, data.inputs.shape[1:]))
+    return f"{_text(data.name)}: {len(data.targets):,} {noun} of {shape} ({data.inputs.dtype}) in {outputs}; {shares}."
 
 
 def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, Any] | None, task: Task) -> str:
@@ -231,7 +229,7 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
         space = space.get("name", "") if isinstance(space, Mapping) else ""
         bound = f", {search['trials']} trials" if search.get("trials") else ""
         lines.append(
-            f"Networks: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
+            f"Members: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
             f"most {search.get('epochs')} {search.get('unit', 'epochs')} per trial, seed {search.get('seed')}{bound}."
         )
     spent = sum({m.trial: m.seconds for m in sorted(members, key=lambda m: m.epoch)}.values())

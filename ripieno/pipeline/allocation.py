@@ -78,7 +78,7 @@ def allocate(
     members = {m: library.member(m) for m in chosen.members}
     bare = [m for m in chosen.members if members[m].format == "predictions"]
     if bare:
-        raise AllocationError(f"{bare[0]} has predictions only and no network to place: import its ONNX file")
+        raise AllocationError(f"{bare[0]} has predictions only and no model to place: import its ONNX file")
     for member in map(library.member, chosen.members if backend != "auto" else ()):
         check_support(backend, member, library.onnx_path(member.id))
     if isinstance(devices, str) and is_offline_spec(devices):
@@ -92,7 +92,7 @@ def allocate(
     kinds = {d.kind: d for d in (*targets, *pieces)}
 
     def report(benches: int, limit: int, best: float) -> None:
-        value = f"{best:.0f} images/s" if rate is None else f"p99 {1000 / best:.3g} ms"
+        value = f"{best:.0f} samples/s" if rate is None else f"p99 {1000 / best:.3g} ms"
         progress(f"refining the allocation: {value}", benches, limit)
 
     # the backend where no measurement chose one

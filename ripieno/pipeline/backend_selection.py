@@ -82,7 +82,7 @@ class BackendSelector:
     ) -> None:
         """Load validation images. `backend` and `precision` are the user's options; either may be `auto`.
 
-        Raises LibraryError when the library has no validation images to compare predictions on.
+        Raises LibraryError when the library has no validation samples to compare predictions on.
         """
         self._library, self._ensemble, self._requested = library, ensemble, (backend, precision)
         self._terms = terms or Tolerances()
@@ -263,7 +263,7 @@ def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDAr
     rows = dataset.rows("valid") if dataset is not None else np.empty(0, np.int64)
     if dataset is None or len(rows) < 2:
         advice = "leave out --backend auto and --precision"
-        raise LibraryError(f"{library.path} has no validation images to compare backends on: {advice}")
+        raise LibraryError(f"{library.path} has no validation samples to compare backends on: {advice}")
     count = max(1, min(terms.calibration, len(rows) // 4))
     calibration = spread_rows(rows, count)
     evaluated = spread_rows(np.setdiff1d(rows, calibration), terms.samples)

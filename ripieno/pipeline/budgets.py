@@ -33,7 +33,7 @@ def kinds_of(budgets: Sequence[Budget] | None, plain: str) -> tuple[str, ...]:
             f"budgets {budgets!r} cannot be read: each must be a number, or a number for each kind of cost"
         ) from error
     if not bounds:
-        raise SelectionError("budgets is empty: give at least one, or None for a few around the best network's cost")
+        raise SelectionError("budgets is empty: give at least one, or None for a few around the best member's cost")
     for one in bounds:
         wrong = [f"{bound:g} {kind}" for kind, bound in one.items() if not 0 < bound < math.inf]
         if wrong or not one:

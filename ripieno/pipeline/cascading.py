@@ -173,9 +173,9 @@ def _answers(
     parts = []
     with Engine(bundle, cascade=False) as engine:
         for number, batch in enumerate(batches(dataset.inputs, rows, BATCH)):
-            progress(f"running all members on the {split} images", number * BATCH, len(rows))
+            progress(f"running all members on the {split} samples", number * BATCH, len(rows))
             each = engine.submit(batch, each=True).result().member_predictions
             assert each is not None
             parts.append(each)
-        progress(f"running all members on the {split} images", len(rows), len(rows))
+        progress(f"running all members on the {split} samples", len(rows), len(rows))
     return list(np.concatenate(parts, axis=1)) if parts else [], np.asarray(dataset.targets[rows])

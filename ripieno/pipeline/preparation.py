@@ -99,7 +99,7 @@ def prepare(
         raise DataError(f"{library.path} holds both the data and the run: give another folder for the run with --run")
     options = DEFAULTS | requested
     with _dataset_lock(library):
-        report = functools.partial(progress, "reading images")
+        report = functools.partial(progress, "reading the data")
         dataset = load_dataset(
             data,
             **options,

@@ -62,7 +62,7 @@ class Scaling:
             known = [r for r in rows if r.planned is not None]
             if known:
                 end = f"flat from {flat} x {self.gpu}" if flat is not None else f"still rising at {most} x {self.gpu}"
-                lines.append(f"{policy}: {end}, {known[-1].planned:,.0f} images/s {LABEL}")
+                lines.append(f"{policy}: {end}, {known[-1].planned:,.0f} samples/s {LABEL}")
             elif rows:
                 lines.append(f"{policy}: the members do not fit even on {most} x {self.gpu}")
         return lines
@@ -122,7 +122,7 @@ def draw(scaling: Scaling, kind: str) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
-    axes = figure.add_subplot(xlabel=f"{scaling.gpu} GPUs", ylabel="images per second")
+    axes = figure.add_subplot(xlabel=f"{scaling.gpu} GPUs", ylabel="samples per second")
     series = (
         ("worst-fit", INK, scaling.each, "worst_fit"),
         ("one device each", BLUE, scaling.each, "planned"),

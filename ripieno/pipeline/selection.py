@@ -269,7 +269,7 @@ def _skipped_note(
     library: Library, lacking: Sequence[Member], candidates: int, kinds: Sequence[str], device: str
 ) -> str:
     """Return the note that members of the best were skipped for a missing cost, with the command that measures it."""
-    note = f"{len(lacking)} of the {candidates} best networks have no cost in {' and '.join(kinds)} and were skipped"
+    note = f"{len(lacking)} of the {candidates} best members have no cost in {' and '.join(kinds)} and were skipped"
     if cannot_count(library, lacking, kinds):
         return f"{note}: {UNCOUNTABLE}"
     measure = command("measure", library.path, prune=1, device=None if device == "cpu" else device)

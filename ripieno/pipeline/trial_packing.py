@@ -130,4 +130,4 @@ def describe(
     if rival is not None and turns:
         by_turn = sorted(predicted(rival, turn) / max(1e-9, predicted(packs[0], turn)) for turn in turns)
         ratios += f"; {rival} in {len(turns)} turns: {by_turn[0]:.2f} to {by_turn[-1]:.2f}"
-    return f"packing: {pack} at a time (images/s relative to the equal split: {ratios})"
+    return f"packing: {pack} at a time (samples/s relative to the equal split: {ratios})"

@@ -252,9 +252,9 @@ def search_library(
     trained = any(member.trial >= 0 for member in library.members())
     if not trained and last.ended == "trials":  # with the same seed they would all fail again
         remedy = f"See {library.logs_path}, fix the cause and use another folder with --run."
-        raise SearchError(f"no network was trained, all {last.jobs} jobs failed. {remedy}")
+        raise SearchError(f"no member was trained, all {last.jobs} jobs failed. {remedy}")
     if not trained:
-        raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
+        raise SearchError(f"no member was trained in the time given: see {library.logs_path}, or give more --hours")
     return library
 
 

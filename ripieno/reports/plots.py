@@ -147,7 +147,7 @@ def library(
     measured = _some([m for m in members if m.id in costs], DOTS * 3, None)
     xs = [costs[m.id] for m in measured]
     ys = [m.loss for m in measured]
-    axes.plot(xs, ys, "o", markersize=3.5, color=BLUE, alpha=0.55, label="networks")
+    axes.plot(xs, ys, "o", markersize=3.5, color=BLUE, alpha=0.55, label="members")
     points = [(e.cost[kind], value) for e in ensembles if (value := ranking_loss(e.losses)) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), color=ORANGE, marker="o", markersize=4, linewidth=1.4, label="ensembles")
@@ -319,7 +319,7 @@ def workers(source: Explanation | Allocation) -> Figure:
 
 def throughput(allocations: Sequence[Allocation]) -> Figure:
     """Plot samples/s of each allocation: at the start, measured, predicted, and the upper bound."""
-    axes = figure_style.axes("images/s", "", (figure_style.WIDE[0], 1.1 + 0.6 * len(allocations)))
+    axes = figure_style.axes("samples/s", "", (figure_style.WIDE[0], 1.1 + 0.6 * len(allocations)))
     kinds = (
         ("start", INK, [a.start_throughput for a in allocations]),
         ("measured", ORANGE, [a.throughput for a in allocations]),

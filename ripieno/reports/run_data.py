@@ -19,10 +19,10 @@ from ripieno.tasks.metrics import METRICS
 from ripieno.types import RANKING_METRICS, Allocation, Dataset, Ensemble, Front, Ints, Member, Split, Task
 
 UNITS = {
-    "seconds": "seconds for 2,000 images",
+    "seconds": "seconds for 2,000 samples",
     "memory": "bytes",
-    "latency": "seconds for one image",
-    "flops": "operations for one image",
+    "latency": "seconds for one sample",
+    "flops": "operations for one sample",
 }
 
 

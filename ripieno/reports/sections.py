@@ -155,8 +155,8 @@ def _library(
             folder.plot(
                 "library", "Loss against cost",
                 plots.library(reading.members, reading.costs, ensembles, reading.kind, reading.unit, reading.loss),
-                f"{len(reading.costs)} networks by cost and loss, and the line of the best ensembles.",
-                "members", f"{len(reading.costs)} of {len(reading.members)} networks have a cost{on}.{once}",
+                f"{len(reading.costs)} members by cost and loss, and the line of the best ensembles.",
+                "members", f"{len(reading.costs)} of {len(reading.members)} members have a cost{on}.{once}",
             )
         )  # fmt: skip
     if len(differ) > 1:
@@ -282,8 +282,8 @@ def _speed(folder: PlotWriter, allocations: Sequence[Allocation]) -> PlotFile:
             for a in allocations
         ],
     )
-    label = "; ".join(f"{a.name}: {a.throughput:.0f} images/s measured" for a in allocations if a.throughput)
-    return folder.plot("serving", "Images per second", plots.throughput(allocations), label, "serving")
+    label = "; ".join(f"{a.name}: {a.throughput:.0f} samples/s measured" for a in allocations if a.throughput)
+    return folder.plot("serving", "Samples per second", plots.throughput(allocations), label, "serving")
 
 
 def _file(name: str) -> str:

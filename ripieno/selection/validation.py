@@ -241,7 +241,7 @@ def check_numbers(
     weights: Sequence[float] | None, prune: float, size: int | None, starts: int = 0, cv: int | None = None
 ) -> None:
     """Raise SelectionError unless the options of the methods are in their ranges."""
-    for name, value, what in (("starts", starts, "networks"), ("cv", cv, "folds")):
+    for name, value, what in (("starts", starts, "members"), ("cv", cv, "folds")):
         if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 0):
             raise SelectionError(f"{name} {value!r} is invalid: expected a whole number of {what}, at least 0")
     if cv == 1:

@@ -40,6 +40,7 @@ class Regression(TaskKind):
     calibrates: ClassVar[bool] = False
     likelihood_per_sample: ClassVar[bool] = False
     diversity_title: ClassVar[str] = "mean difference in standard deviations of the target"
+    diversity_is_share: ClassVar[bool] = False
 
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless there is a target, and all are different."""

@@ -47,6 +47,8 @@ class TaskKind(ABC):
     """whether a threshold is fitted for each label"""
     diversity_title: ClassVar[str]
     """name of `disagreement`"""
+    diversity_is_share: ClassVar[bool] = True
+    """whether `disagreement` is shown in percent"""
 
     @abstractmethod
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:

@@ -32,9 +32,10 @@ def test_a_cluster_is_planned_from_a_file_and_profiles(folder: Path) -> None:
     done = ripieno("allocate", *words, cwd=folder)
     assert done.returncode == 0, done.stderr
     for text in (
-        "400 images/s predicted, not measured: this machine does not have these devices, 0.00 % below the bound of 400",
+        "400 samples/s predicted, not measured: this machine does not have these devices",
+        "0.00 % below the bound of 400",
         "model error: unknown, this machine does not have the devices",
-        "each member on one device: still rising at 2 x t4-16gb, 400 images/s predicted, not measured",
+        "each member on one device: still rising at 2 x t4-16gb, 400 samples/s predicted, not measured",
         "the throughput (always busy)",
     ):
         assert text in done.stdout, done.stdout

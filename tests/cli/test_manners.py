@@ -186,7 +186,7 @@ def test_select_notes_the_networks_without_a_cost(run_command: Run) -> None:
     for words in (["select", "partly", "--budget", "3"], ["front", "partly"]):
         code, _, err = run_command(*words)
         assert code == 0, err
-        assert "note: 1 of the 2 best networks have no cost in cost and were skipped" in err
+        assert "note: 1 of the 2 best members have no cost in cost and were skipped" in err
 
 
 def test_without_a_terminal_no_line_is_cut_and_nothing_is_coloured(folder: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_file_of_the_wrong_length_is_named(folder, make, grey):
 def test_more_labels_than_images_are_told(folder, make, grey):
     make.write_idx(folder / "other", "train", grey[0], grey[1])
     (folder / "other" / "train-labels-idx1-ubyte.gz").replace(folder / "train-labels-idx1-ubyte.gz")
-    assert "80 images but 100 labels" in refused(folder)
+    assert "80 inputs but 100 targets" in refused(folder)
 
 
 def test_two_sets_for_one_split_are_refused(folder, make, grey):

@@ -179,9 +179,11 @@ def test_parquet_is_read(table: Table, tmp_path: Path) -> None:
         ({}, {}, "has no column of targets"),
         ({"label": NAMES}, {"kind": "table"}, "holds images, not table"),
         ({"label": NAMES, "file": ["gone.png", *["all/000.png"] * 29]}, {}, "1 file that does not exist, the first:"),
+        ({"label": NAMES, "file": ["all/001.png", *(f"all/{i:03d}.png" for i in range(1, 30))]}, {}, "row 3 names"),
+        ({"age": AGES}, {"task": "classification"}, "hold 20.5, row 3; expected whole numbers or names"),
         ({"label": NAMES, "file": ["", *["all/000.png"] * 29]}, {}, "row 2 names no file"),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_bad_tables_are_told_in_a_line_before_an_image_is_read(
     table: Table, columns: Any, options: Any, message: str, monkeypatch: pytest.MonkeyPatch
@@ -196,6 +198,12 @@ def test_a_table_without_files_is_told(tmp_path: Path) -> None:
     assert "has the columns name, age; expected one of image paths; name it file" in error_of(tmp_path / "x.csv")
     (tmp_path / "y.csv").touch()
     assert "has no rows" in error_of(tmp_path / "y.csv")
+    (tmp_path / "y.csv").write_text("file,label\n")
+    assert "has no rows" in error_of(tmp_path / "y.csv")
+    (tmp_path / "y.csv").write_bytes("file,label\na.png,é\n".encode("latin-1"))
+    assert "is no text in UTF-8 (invalid continuation byte at byte 17); save it as UTF-8" in error_of(
+        tmp_path / "y.csv"
+    )
 
 
 def test_missing_and_broken_images_are_skipped_when_asked(table: Table) -> None:

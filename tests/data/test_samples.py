@@ -62,11 +62,11 @@ def test_values_that_are_no_finite_float32_name_the_image(arrays, value, monkeyp
     monkeypatch.setattr("ripieno.data.samples.BLOCK_BYTES", 4 * 6 * 5 * 3 * 4)  # blocks of four images
     images = arrays[0] / 255
     images[17, 0, 0, 0] = value
-    assert "image 17 of the arrays holds NaN or infinity" in refused(images, arrays[1])
+    assert "sample 17 of the arrays holds NaN or infinity" in refused(images, arrays[1])
 
 
 def test_text_is_no_image(arrays):
-    assert "images of the arrays hold <U" in refused(arrays[0].astype(str), arrays[1])
+    assert "inputs of the arrays hold <U" in refused(arrays[0].astype(str), arrays[1])
 
 
 @pytest.mark.parametrize("shape", [(60,), (60, 6, 5, 3, 1), (0, 6, 5, 3), (60, 0, 5, 3)])
@@ -79,7 +79,7 @@ def test_ragged_lists_are_told():
 
 
 def test_fewer_labels_than_images_are_told(arrays):
-    assert "60 images but 59 labels" in refused(arrays[0], arrays[1][:59])
+    assert "60 inputs but 59 targets" in refused(arrays[0], arrays[1][:59])
 
 
 def test_labels_of_many_columns_are_told(arrays):

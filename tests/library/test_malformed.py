@@ -93,7 +93,7 @@ FILES: list[tuple[str, dict[str, str | bytes]]] = [
     ("bob.csv row 3 has 2 values, but the first row has 3", {"bob.csv": "cat,dog,eel\n0,0,1\n0,1\n"}),
     ("two columns of .*bob.csv are named 'cat'", {"bob.csv": "cat,cat,eel\n0,0,1\n"}),
     ("bob.csv column 'dog' holds 'x'", {"bob.csv": "cat,dog,eel\n0,x,1\n"}),
-    ("bob.csv is not readable as CSV", {"bob.csv": b"\xff\xfe\x00"}),
+    ("bob.csv is no text in UTF-8", {"bob.csv": b"\xff\xfe\x00"}),
     ("bob.csv has no columns of classes", {"bob.csv": "label\n0\n"}),
     ("the names of the classes differ", {"bob.csv": "cat,eel,dog\n0,0,1\n0,0,1\n0,0,1\n0,0,1\n"}),
 ]

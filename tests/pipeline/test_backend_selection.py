@@ -206,7 +206,7 @@ def test_fp32_by_name_measures_nothing_and_proves_nothing(run: ripieno.Library, 
 def test_without_validation_images_nothing_can_be_chosen(run: ripieno.Library, pair: Ensemble, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "dataset")
-    with pytest.raises(LibraryError, match="no validation images"):
+    with pytest.raises(LibraryError, match="no validation samples"):
         ripieno.allocate(tmp_path / "run", pair, devices="cpu", backend="auto", max_benches=0)
 
 

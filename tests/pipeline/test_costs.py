@@ -39,7 +39,7 @@ def test_a_budget_of_flops_skips_uncountable_networks_with_a_note(library: ripie
     notes: list[str] = []
     found = ripieno.front(library, cost="flops", notes=notes)
     assert [e.members for e in found.ensembles] == [("00000-e001",)]
-    assert notes[0].startswith("1 of the 2 best networks have no cost in flops and were skipped")
+    assert notes[0].startswith("1 of the 2 best members have no cost in flops and were skipped")
 
 
 def test_members_whose_files_cannot_be_run_are_left_out_and_the_others_measured(

@@ -273,7 +273,7 @@ def test_networks_without_a_cost_are_skipped_with_a_note(tmp_path: Path) -> None
     notes: list[str] = []
     (ensemble,) = ripieno.select(unpriced(tmp_path / "run", 2, 5), 3.0, notes=notes)
     assert set(ensemble.members) <= {"m00", "m01"}
-    assert [n.partition(":")[0] for n in notes] == ["3 of the 5 best networks have no cost in seconds and were skipped"]
+    assert [n.partition(":")[0] for n in notes] == ["3 of the 5 best members have no cost in seconds and were skipped"]
     ripieno.front(tmp_path / "run", notes=notes)
     assert len(notes) == 2
 

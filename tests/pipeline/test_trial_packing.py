@@ -136,7 +136,7 @@ def test_the_decision_is_one_line() -> None:
     line = describe(OTHER, (EQUAL, OTHER), rates, turns)
     assert line == (
         "packing: 1 trial of 2 threads at a time "
-        "(images/s relative to the equal split: 2 trials of 1 thread: 1.00, 1 trial of 2 threads: 1.20; "
+        "(samples/s relative to the equal split: 2 trials of 1 thread: 1.00, 1 trial of 2 threads: 1.20; "
         "1 trial of 2 threads in 3 turns: 1.10 to 1.12)"
     )
 

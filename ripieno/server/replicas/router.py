@@ -70,7 +70,7 @@ class ReplicaRouter:
         if block:  # the caller may change it once this returns
             array = np.array(array)
         if not len(array):
-            raise EngineError("No images to send. Pass at least one.")
+            raise EngineError("No samples to send. Pass at least one.")
         unknown = [m for m in members or () if m not in self.bundle.ensemble.members]
         if unknown:
             raise EngineError(
