@@ -201,7 +201,7 @@ def test_a_table_without_files_is_told(tmp_path: Path) -> None:
     (tmp_path / "y.csv").write_text("file,label\n")
     assert "has no rows" in error_of(tmp_path / "y.csv")
     (tmp_path / "y.csv").write_bytes("file,label\na.png,é\n".encode("latin-1"))
-    assert "is no text in UTF-8 (invalid continuation byte at byte 17); save it as UTF-8" in error_of(
+    assert "is no text in UTF-8 (invalid continuation byte at byte 17)" in error_of(tmp_path / "y.csv")
         tmp_path / "y.csv"
     )
 
