@@ -202,8 +202,6 @@ def test_a_table_without_files_is_told(tmp_path: Path) -> None:
     assert "has no rows" in error_of(tmp_path / "y.csv")
     (tmp_path / "y.csv").write_bytes("file,label\na.png,é\n".encode("latin-1"))
     assert "is no text in UTF-8 (invalid continuation byte at byte 17)" in error_of(tmp_path / "y.csv")
-        tmp_path / "y.csv"
-    )
 
 
 def test_missing_and_broken_images_are_skipped_when_asked(table: Table) -> None:
