@@ -66,7 +66,7 @@ def test_a_name_in_a_card_is_no_markup(finished_bundle: Path) -> None:
     assert "\n<img" not in text
     assert "\\<img src=x\\>" in text
     assert "a\\|b c" in text
-    assert "Not known: these networks were imported" in text
+    assert "Not known: these members were imported" in text
 
 
 def test_pretrained_weights_are_named_with_their_licence(finished_bundle: Path) -> None:
