@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 import ripieno
 from ripieno.errors import ModelError, RipienoError, SearchError
-from ripieno.models.timm_network import check_name
+from ripieno.models.timm_network import check_name, make_backbone
 from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
 from ripieno.pipeline.tuning import default_space, estimate_epoch_cost
+from ripieno.search.settings import kept_settings
 from ripieno.search.space import SPACES, Categorical, backbone_names, find_space, fix_backbone
 from ripieno.types import Input
 
@@ -51,7 +53,6 @@ def test_a_search_makes_members_of_the_family_of_their_backbones_and_resumes(tmp
     assert all(m.family == f"timm:{m.configuration['backbone']}" for m in members)
     resumed = ripieno.tune(run=tmp_path / "run", **{**QUICK, "trials": 3})
     assert len(resumed.members()) == 3
-    assert ripieno.select(tmp_path / "run", {"parameters": 1e9})
 
 
 def test_a_named_backbone_is_fixed_in_the_space(tmp_path: Path) -> None:
@@ -137,6 +138,16 @@ def test_weights_alone_name_the_family(tmp_path: Path) -> None:
     assert family_of_weights(tmp_path) == "timm"
     assert family_of_weights(tmp_path / "test_resnet.r160_in1k.safetensors") == "timm:test_resnet.r160_in1k"
     assert family_of_weights(tmp_path / "mine.safetensors") == "timm"
+
+
+def test_a_search_of_weights_alone_trains_their_network(tmp_path: Path) -> None:
+    file = tmp_path / "test_byobnet.safetensors"
+    save_file(make_backbone("test_byobnet", 3).state_dict(), file)
+    library = ripieno.tune((IMAGES, LABELS), tmp_path / "run", weights=file, **{**QUICK, "trials": 1})
+    (member,) = library.members()
+    assert member.family == "timm:test_byobnet"
+    assert member.backbone.startswith("test_byobnet-")
+    assert kept_settings(tmp_path / "run" / "run.json").space.name == "timm-small"
 
 
 def test_an_epoch_costs_what_is_trained_at_its_resolution() -> None:
