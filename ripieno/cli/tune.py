@@ -68,7 +68,7 @@ def tune(
     ] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="Networks: timm:NAME to fine-tune one of timm, or your own factory (module:function)"),
+        typer.Option(help="Networks: timm:NAME of timm, or your own factory (module:function)"),
     ] = None,
     trainer: Annotated[
         str | None,

@@ -37,7 +37,7 @@ def test_a_member_alone_and_its_unit_predict_what_the_whole_network_predicts(sha
         alone = backends.load(backend, path, member, CPU, 1, [FAMILY])
         np.testing.assert_allclose(alone.infer(shared.images), expected, atol=1e-5)
         assert alone.infer(shared.images[:0]).shape == (0, 4)
-        with pytest.raises(EngineError, match="got images"):
+        with pytest.raises(EngineError, match="got inputs"):
             alone.infer(shared.images[:, 1:])
         alone.close()
 

@@ -130,7 +130,7 @@ def test_that_test_figures_are_lacking_is_noted_with_the_reason(run: ripieno.Lib
     notes: list[str] = []
     (chosen,) = ripieno.select(run, {"parameters": 1e12}, notes=notes)
     assert "test_accuracy" not in chosen.losses
-    assert [note for note in notes if "no test scores for the ensembles with" in note and "neither a network" in note]
+    assert [note for note in notes if "no test scores for the ensembles with" in note and "neither a model" in note]
 
 
 def test_an_unknown_cost_lists_the_known_ones(run: ripieno.Library) -> None:
