@@ -30,8 +30,8 @@ BUDGETS = tuple(f"{k} x median" for k in demo.BUDGETS)
 def table(seed: int) -> list[dict[str, Any]]:
     """Return a row for each baseline and each budget."""
     library = demo.search(RUNS / str(seed), seed=seed)
-    costs = {m: p.cost for m, p in pipeline.measure(library, prune=demo.PRUNE).items()}
-    ensembles = pipeline.select(library, demo.budgets_of(costs.values()), prune=demo.PRUNE)
+    costs = pipeline.measured_costs(library, pipeline.measure(library, prune=demo.PRUNE))
+    ensembles = pipeline.select(library, demo.budgets_of(costs.alone("seconds").values()), prune=demo.PRUNE)
     baselines = demo.baselines(library, costs)
     samples = len(library.targets("test"))
     names = (*(e.name for e in baselines), *BUDGETS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import shutil
 import sys
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
 import numpy as np
 from libraries import one_thread, versions
-from record import record
+from record import RESULTS, record
 from scipy.stats import t as student
 from sets import ROOT, RUNS, SETS, prepared
 
@@ -31,6 +32,7 @@ import ripieno
 from ripieno import pipeline
 from ripieno.cli import demo
 from ripieno.library import Library
+from ripieno.library.cost_table import CostTable
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.metrics import METRICS
 from ripieno.tasks.registry import kind_of
@@ -63,8 +65,14 @@ def without_trees(library: Library) -> Library:
     return Library(copy)
 
 
-def ensembles(library: Library, budgets: list[float], costs: dict[str, float]) -> dict[str, Ensemble]:
+def measured(library: Library) -> CostTable:
+    """Return the costs of the best members, which are measured where they are not known."""
+    return pipeline.measured_costs(library, ripieno.measure(library, prune=PRUNE))
+
+
+def ensembles(library: Library, budgets: list[float]) -> dict[str, Ensemble]:
     """Return the best single member, the mean of the five best, and the selected ensemble of each budget."""
+    costs = measured(library)
     selected = ripieno.select(library, budgets, prune=PRUNE)
     single, top = (fitted(library, e) for e in demo.baselines(library, costs))
     return {"best single": single, "mean of five": top} | {
@@ -86,13 +94,11 @@ def fitted(library: Library, ensemble: Ensemble) -> Ensemble:
 def rows(name: str, seed: int, data: Path) -> list[dict[str, Any]]:
     """Return a row for each library and ensemble."""
     library = search(name, seed, data)
-    ripieno.measure(library, prune=PRUNE)
-    held = ripieno.show(library)
-    networks = {m: c for m, c in held.costs.items() if not m.startswith(TREES)}
-    budgets = [float(np.median(list(networks.values())) * k) for k in BUDGETS]
+    costs = measured(library).alone("seconds")
+    budgets = [float(np.median([c for m, c in costs.items() if not m.startswith(TREES)]) * k) for k in BUDGETS]
     found, loss = [], loss_key(library.members()[0].task, "test")
-    for label, lib, costs in (("with", library, held.costs), ("without", without_trees(library), networks)):
-        for ensemble, e in ensembles(lib, budgets, costs).items():
+    for label, held in (("with", library), ("without", without_trees(library))):
+        for ensemble, e in ensembles(held, budgets).items():
             trees = sum(m.startswith(TREES) for m in e.members)
             scores = {k.removeprefix("test_"): v for k, v in e.losses.items() if k.startswith("test_")}
             found.append(
@@ -168,7 +174,9 @@ def main() -> None:
         return
     found = [row for name, seed in runs for row in rows(name, seed, options.data)]
     settings = {"trials": TRIALS, "epochs": EPOCHS, "space": SPACE, **versions()}
-    record("tasks-ensembles", settings | {"by_seed": found}, summary(found), "budgets: in costs of the median network")
+    record("tasks-ensembles", settings, summary(found), "budgets: in costs of the median network")
+    path = RESULTS / "tasks-ensembles.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"by_seed": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
