@@ -17,7 +17,7 @@ from safetensors.torch import save
 from ripieno import files
 from ripieno.backends.export import export_onnx
 from ripieno.library.backbones import BackboneRecord
-from ripieno.models.backbone_weights import PREFIX
+from ripieno.models.backbone_weights import BACKBONE_TENSORS
 from ripieno.models.build import Network, build
 from ripieno.types import (
     Allocation,
@@ -115,7 +115,9 @@ def shared_networks(
 
 def head_bytes(network: Network) -> bytes:
     """Return what `weights.safetensors` holds of a member that shares its backbone."""
-    return save({name: t.contiguous() for name, t in network.state_dict().items() if not name.startswith(PREFIX)})
+    return save(
+        {name: t.contiguous() for name, t in network.state_dict().items() if not name.startswith(BACKBONE_TENSORS)}
+    )
 
 
 def shared_bundle(shared: Shared, lanes: int = 1, backend: str = "onnx", batch_size: int = 4) -> Bundle:

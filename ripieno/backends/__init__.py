@@ -6,28 +6,13 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ripieno.backends.backend import Backend as Backend
 from ripieno.backends.backend_id import module_of, split
 from ripieno.backends.network_part import NetworkPart
 from ripieno.backends.shared_backbone import SharedBackbone
 from ripieno.errors import require
 from ripieno.types import Device, Member
-
-
-class Backend(Protocol):
-    """A loaded member. Not thread-safe: one worker owns it."""
-
-    def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return predictions (batch, *member.task.output) of `images` (batch, *member.input.shape), of its dtype."""
-        ...
-
-    def close(self) -> None:
-        """Free its resources."""
-        ...
 
 
 def runtime(backend: str) -> ModuleType:

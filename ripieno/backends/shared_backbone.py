@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class LoadedPart(Protocol):
-    """A loaded part of a network, as `ripieno.backends.Backend`."""
-
-    def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the outputs of the part for its inputs."""
-        ...
-
-    def close(self) -> None:
-        """Free its resources."""
-        ...
+from ripieno.backends.backend import Backend
 
 
 class SharedBackbone:
     """A loaded backbone with the heads of some members. Not thread-safe: one worker owns it."""
 
-    def __init__(self, backbone: LoadedPart, heads: Sequence[LoadedPart]) -> None:
+    def __init__(self, backbone: Backend, heads: Sequence[Backend]) -> None:
         self._backbone, self._heads = backbone, heads
 
     def infer_each(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:

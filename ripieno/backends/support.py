@@ -22,7 +22,7 @@ def check_support(backend: str, member: Member, path: Path) -> None:
     if member.format != "onnx":
         return
     if file_of(backend) == WEIGHTS:
-        raise EngineError(f"{member.id} is an ONNX file without weights, which torch cannot run; use another backend")
+        raise EngineError(no_weights(member))
     if split(backend)[0] == "openvino" and path.exists():
         model = require("onnx").load(str(path), load_external_data=False)
         if operators := ml_operators(model):
@@ -30,6 +30,11 @@ def check_support(backend: str, member: Member, path: Path) -> None:
                 f"{member.id} has {operators[0]}, which OpenVINO cannot run: use --backend onnx, or auto, which "
                 "chooses for each member"
             )
+
+
+def no_weights(member: Member) -> str:
+    """Return the message that PyTorch cannot run a member."""
+    return f"{member.id} is an ONNX file without weights, which torch cannot run; use another backend"
 
 
 def ml_operators(model: Any) -> list[str]:

@@ -16,6 +16,7 @@ from ripieno.backends.backend_id import Precision
 from ripieno.backends.loaded_member import LoadedMember
 from ripieno.backends.network_part import NetworkPart
 from ripieno.backends.openvino import without_telemetry
+from ripieno.backends.support import no_weights
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.models.backbone_id import backbone_path
 from ripieno.resources import sleep_while_waiting
@@ -161,11 +162,11 @@ def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> A
     from safetensors.torch import load_file
     from torch.nn import Module
 
-    from ripieno.models.backbone_weights import PREFIX, load_backbone
+    from ripieno.models.backbone_weights import BACKBONE_TENSORS, load_backbone
     from ripieno.models.build import build
 
     if member.format == "onnx":
-        raise LibraryError(f"{member.id} is an ONNX file without weights, which torch cannot run; use another backend")
+        raise LibraryError(no_weights(member))
     network = build(member.family, member.configuration, member.input, member.task, trusted=trusted)
     try:
         tensors = load_file(path)
@@ -174,7 +175,7 @@ def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> A
             if not isinstance(backbone, Module):
                 raise LibraryError(f"{member.id} names a backbone, which {member.family} has not; train it again")
             load_backbone(backbone, backbone_path(member.backbone, path))
-            tensors |= {name: t for name, t in network.state_dict().items() if name.startswith(PREFIX)}
+            tensors |= {name: t for name, t in network.state_dict().items() if name.startswith(BACKBONE_TENSORS)}
         network.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist; {member.id} has no weights") from error

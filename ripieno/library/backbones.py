@@ -83,16 +83,3 @@ def _searched(path: Path, known: Collection[str]) -> list[str]:
     except LibraryError:
         record = {}
     return [stem for stem in record.get("weights", ()) if stem in known]
-
-
-def copy_backbones(source: Path, target: Path, backbones: Iterable[str]) -> None:
-    """Copy the files of `backbones`, ids as of `Member.backbone`, from the run or bundle `source` to `target`.
-
-    Raises LibraryError for a text that is no id, RipienoError when a file cannot be copied.
-    """
-    for stem in sorted({parse_backbone_id(backbone).stem for backbone in backbones if backbone}):
-        for name in (f"{stem}.safetensors", f"{stem}.json"):
-            try:
-                files.copy_file(source / BACKBONES / name, target / BACKBONES / name)
-            except FileNotFoundError as error:
-                raise LibraryError(f"{source / BACKBONES / name} does not exist; restore it from a copy") from error

@@ -49,6 +49,12 @@ def parse_backbone_id(text: str) -> BackboneId:
 _EXAMPLE = "mobilenetv2_100-1f2e3d4c-128"
 
 
+def split_stem(stem: str) -> tuple[str, str]:
+    """Return name and digest of a `NAME-DIGEST`."""
+    name, _, digest = stem.rpartition("-")
+    return name, digest
+
+
 def backbone_path(backbone: str, weights: Path) -> Path:
     """Return the path of the weights of a member's `backbone`, present or not.
 

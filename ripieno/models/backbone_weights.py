@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ripieno.errors import LibraryError, require
 
-PREFIX = "body.backbone."
+BACKBONE_TENSORS = "body.backbone."
 """Start of the names of a backbone's tensors in a `Network`."""
 
 
@@ -29,8 +29,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Load the weights at `path`, of three channels, into a timm model without its classifier.
 
-    A model of other channels gets the first convolution adapted by timm, and one of another resolution its position
-    embedding. Raises LibraryError when the file is absent, broken or of another network.
+    A model of other channels gets the first convolution adapted by timm. Raises LibraryError when the file is absent,
+    broken or of another network.
     """
     tensors = read_tensors(path)
     current = backbone.state_dict()
@@ -43,15 +43,10 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
 
 
 def _adapt(backbone: Any, name: str, tensor: Tensor, current: Tensor) -> Tensor:
-    """Return a tensor adapted to the channels or the resolution of `backbone`, or as it is where that is not known."""
+    """Return a tensor adapted to the channels of `backbone`, or as it is where it is of no first convolution."""
     convolutions = backbone.pretrained_cfg.get("first_conv") or ()
     convolutions = (convolutions,) if isinstance(convolutions, str) else convolutions
     if name.removesuffix(".weight") in convolutions and tensor.ndim == current.ndim == 4:
         adapted: Tensor = require("timm.models").adapt_input_conv(current.shape[1], tensor)
         return adapted
-    if name == "pos_embed" and hasattr(backbone, "patch_embed"):
-        resampled: Tensor = require("timm.layers").resample_abs_pos_embed(
-            tensor, backbone.patch_embed.grid_size, num_prefix_tokens=backbone.num_prefix_tokens
-        )
-        return resampled
     return tensor

@@ -83,7 +83,7 @@ def add_free_members(
     if library.journal_path.exists() or not (_is_small(dataset) or backbone):
         return
     backbone = None if _is_small(dataset) else backbone
-    missing = [name for name in MODELS if _member_id(name, backbone) not in library]
+    missing = [name for name in MODELS if _member_id(name, backbone is not None) not in library]
     if missing and backbone and (took := _feature_seconds(backbone, dataset)) > SHARE * (seconds or math.inf):
         if notes is not None:
             notes.append(f"the search begins without free members: their features would take about {took:.0f} s")
@@ -113,8 +113,8 @@ def add_free_members(
         progress("training free members", len(missing), len(missing))
 
 
-def _member_id(name: str, backbone: Configuration | None) -> str:
-    return f"features-{name.removeprefix('trees-')}" if backbone else name
+def _member_id(name: str, on_features: bool) -> str:
+    return f"features-{name.removeprefix('trees-')}" if on_features else name
 
 
 def _feature_seconds(backbone: Configuration, dataset: Dataset) -> float:
@@ -165,7 +165,7 @@ def _add(
     trainer.epoch()
     predictions = predict_rows(trainer, dataset, dataset.rows("valid"))
     member = Member(
-        id=_member_id(name, {} if features is None else {"features": True}),
+        id=_member_id(name, features is not None),
         trial=NO_TRIAL,
         epoch=0,
         family=trainer_name,

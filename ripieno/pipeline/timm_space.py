@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ripieno.errors import ModelError, SearchError
+from ripieno.models.backbone_id import split_stem
 from ripieno.models.timm_config import FAMILY, NAMES, PREFIX, backbone_config
 from ripieno.models.timm_network import backbone_megaflops, check_name, has_fixed_resolution, native_resolution
 from ripieno.models.torchvision_import import import_timm
@@ -69,7 +70,7 @@ def cheapest_backbone(space: Space, weights: Collection[str]) -> Configuration |
     """
     sides = sorted(set(_resolutions(space)))
     costs: dict[tuple[str, int], float] = {}
-    for name in sorted(stem.rpartition("-")[0] for stem in weights):
+    for name in sorted(split_stem(stem)[0] for stem in weights):
         fixed = int(space.fixed.get("resolution", 0)) or native_resolution(name)
         side = sides[(len(sides) - 1) // 2] if sides else fixed
         with suppress(ModelError):  # a backbone of another fixed resolution
@@ -86,5 +87,4 @@ def _resolutions(space: Space) -> list[int]:
     if choice is None:
         return []
     values = choice.choices if isinstance(choice, Categorical) else (choice.low, choice.high)
-    checked: Configuration = {}
-    return [backbone_config(PREFIX + "any", {**checked, "resolution": value}).resolution for value in values]
+    return [backbone_config(PREFIX + "any", {"resolution": value}).resolution for value in values]

@@ -17,7 +17,7 @@ from typing import Any
 from ripieno import files
 from ripieno.errors import LibraryError, SearchError, error_summary, require
 from ripieno.library.backbones import BackboneRecord, read_backbones, weights_file
-from ripieno.models.backbone_id import BACKBONES
+from ripieno.models.backbone_id import BACKBONES, split_stem
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.search.space import Categorical, Space, backbone_names
 
@@ -46,7 +46,7 @@ class WeightsSource:
 
 def keep_backbones(space: Space, weights: Iterable[str]) -> Space:
     """Return `space` without the backbones that have none of the `weights` (`NAME-DIGEST`); all stay without any."""
-    names = {stem.rpartition("-")[0] for stem in weights}
+    names = {split_stem(stem)[0] for stem in weights}
     choice = space.ranges.get("backbone")
     if not names or not isinstance(choice, Categorical):
         return space

@@ -14,7 +14,7 @@ from ripieno.tasks.metrics import true_class
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
+from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
 
 
 @final
@@ -98,12 +98,7 @@ class Classification(TaskKind):
         if counts.max() >= 3 * counts.min():
             advice = "consider select --loss macro-f1, which weights all classes equally"
             notes.append(f"classes hold {counts.min():,} to {counts.max():,} samples; {advice}")
-        for i, name in enumerate(SPLITS[1:], start=1):
-            absent = self.absent(targets[split == i], task)
-            if absent:
-                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-                notes.append(f"the {name} split has no sample of class {absent[0]!r}{more}")
-        return notes
+        return notes + self.absent_notes(targets, split, task, "class")
 
     def match_targets(
         self, targets: NDArray[Any], names: Sequence[str], task: Task, error: type[RipienoError]

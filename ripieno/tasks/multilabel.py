@@ -15,7 +15,7 @@ from ripieno.tasks.numbers import check_form, match_columns, read_numbers
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Task
 
 RARE = 10
 """Samples of a label below which a note reports it."""
@@ -82,12 +82,7 @@ class Multilabel(TaskKind):
             notes.append(
                 f"label {task.names[rare[0]]!r} has {counts[rare[0]]:,} samples{more}; scores of it say little"
             )
-        for i, name in enumerate(SPLITS[1:], start=1):
-            absent = self.absent(targets[split == i], task)
-            if absent:
-                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-                notes.append(f"the {name} split has no sample of label {absent[0]!r}{more}")
-        return notes
+        return notes + self.absent_notes(targets, split, task, "label")
 
     def match_targets(
         self, targets: NDArray[Any], names: Sequence[str], task: Task, error: type[RipienoError]

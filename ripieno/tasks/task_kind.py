@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError, SelectionError
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import METRICS, metric_key
-from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
+from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
 
 TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
 """Hyperparameters of training that fit some kinds of tasks only."""
@@ -66,13 +66,10 @@ class TaskKind(ABC):
     def check_targets(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error`, naming `where`, unless `targets` have type, shape and values of the task."""
 
-    def check_sizes(
+    def check_sizes(  # noqa: B027  only classes need samples in every split
         self, targets: NDArray[Any], task: Task, splits: Sequence[Split], error: type[RipienoError]
     ) -> None:
-        """Raise `error` unless there are enough samples with these targets for one in each of `splits`."""
-        if len(targets) < len(splits):
-            names = ", ".join(splits)
-            raise error(f"there are {len(targets)} samples for {names}; expected at least {len(splits)}; add some")
+        """Raise `error` unless there are enough samples of each class for one in each of `splits`; others need none."""
 
     @abstractmethod
     def check_training(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
@@ -81,6 +78,15 @@ class TaskKind(ABC):
     def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
         """Return the names of the classes or labels that no sample has."""
         return []
+
+    def absent_notes(self, targets: NDArray[Any], split: NDArray[np.uint8], task: Task, noun: str) -> list[str]:
+        """Return notes on the names, each that of a `noun`, that the validation or test split has no sample of."""
+        notes = []
+        for i, name in enumerate(SPLITS[1:], start=1):
+            if absent := self.absent(targets[split == i], task):
+                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+                notes.append(f"the {name} split has no sample of {noun} {absent[0]!r}{more}")
+        return notes
 
     @abstractmethod
     def balance_notes(self, targets: NDArray[Any], split: NDArray[np.uint8], task: Task) -> list[str]:

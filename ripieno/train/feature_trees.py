@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,6 @@ class FeatureTreeTrainer:
     It predicts by the graph that it exports, so that what is scored is what is served. A tree may decide otherwise for
     a feature that another runtime rounds otherwise.
     """
-
-    unit: ClassVar[str] = "rounds"
 
     def __init__(self, trees: TreeTrainer, network: Network, backbone: FrozenBackbone, run: Path) -> None:
         self.trees, self.network, self.backbone = trees, network, backbone

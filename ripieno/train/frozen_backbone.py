@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ripieno.library import Library
 from ripieno.library.backbones import weights_file
-from ripieno.models.backbone_id import BackboneId
+from ripieno.models.backbone_id import BackboneId, split_stem
 from ripieno.models.backbone_weights import load_backbone
 from ripieno.models.build import Network
 from ripieno.models.parts import count_features
@@ -70,7 +70,7 @@ def load_pretrained(
     if not isinstance(network.body, TimmBody) or not config.weights:
         return None
     chosen, library = backbone_config(config.family, configuration), Library(config.run)
-    digests = dict(stem.rsplit("-", 1) for stem in config.weights)
+    digests = dict(map(split_stem, config.weights))
     if chosen.backbone not in digests:
         return None
     resolution = chosen.resolution or native_resolution(chosen.backbone)

@@ -19,7 +19,7 @@ from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models import resnet_config, timm_config
-from ripieno.models.backbone_weights import PREFIX
+from ripieno.models.backbone_weights import BACKBONE_TENSORS
 from ripieno.models.build import Network, build, built_in_family
 from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
@@ -241,7 +241,7 @@ class NetworkTrainer:
 
         The weights of a shared backbone are left out: they are in the run.
         """
-        shared = PREFIX if self.backbone else ""
+        shared = BACKBONE_TENSORS if self.backbone else ""
         tensors = {_WEIGHTS + name: tensor for name, tensor in own_weights(self.network, shared).items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{_STATE}{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
@@ -258,8 +258,8 @@ class NetworkTrainer:
         current = self.network.state_dict()
         shapes = {n: t.shape for n, t in current.items()}
         for found in (weights,) if self.average is None else (weights, average):
-            if self.pretrained is not None and not any(name.startswith(PREFIX) for name in found):
-                found |= {name: t for name, t in current.items() if name.startswith(PREFIX)}
+            if self.pretrained is not None and not any(name.startswith(BACKBONE_TENSORS) for name in found):
+                found |= {name: t for name, t in current.items() if name.startswith(BACKBONE_TENSORS)}
             if {n: t.shape for n, t in found.items()} != shapes:
                 raise ModelError("the checkpoint holds the weights of another network")
         self.network.load_state_dict(weights)
@@ -283,7 +283,7 @@ class NetworkTrainer:
 
     def weights(self) -> bytes:
         """Return the weights and buffers of the network, but for a shared backbone, as a safetensors file."""
-        return weights_bytes(self.kept, PREFIX if self.backbone else "")
+        return weights_bytes(self.kept, BACKBONE_TENSORS if self.backbone else "")
 
     @property
     def parameters(self) -> int:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from ripieno import files
-from ripieno.errors import LibraryError
-from ripieno.library.backbones import BackboneRecord, copy_backbones, find_origins, read_backbones, weights_file
+from ripieno.library.backbones import BackboneRecord, find_origins, read_backbones, weights_file
 from ripieno.types import Input, Member, classification
 
 
@@ -23,19 +22,6 @@ def keep(folder: Path, name: str, content: bytes = b"weights") -> str:
 def member(family: str, backbone: str = "") -> Member:
     task = classification(("a", "b"))
     return Member("00001-e001", 1, 1, family, {}, Input((8, 8, 3)), task, {}, 0, 0.0, backbone=backbone)
-
-
-def test_backbones_are_copied_once_each(tmp_path: Path) -> None:
-    first, second = keep(tmp_path / "run", "resnet18"), keep(tmp_path / "run", "resnet34", b"others")
-    copy_backbones(tmp_path / "run", tmp_path / "bundle", [f"{first}-64", f"{first}-96", ""])
-    assert list(read_backbones(tmp_path / "bundle")) == [first]
-    assert weights_file(tmp_path / "bundle", first).read_bytes() == b"weights"
-    assert second in read_backbones(tmp_path / "run")
-
-
-def test_a_backbone_that_is_gone_cannot_be_copied(tmp_path: Path) -> None:
-    with pytest.raises(LibraryError, match="does not exist"):
-        copy_backbones(tmp_path / "run", tmp_path / "bundle", ["resnet18-1f2e3d4c-64"])
 
 
 def test_a_record_under_another_name_is_left_out(tmp_path: Path) -> None:
