@@ -255,7 +255,7 @@ def sized_configurations(space: str, input: Input = SMALL) -> Mapping[str, Confi
     from ripieno.models.resnet_config import megaflops
     from ripieno.pipeline.trial_packing import representative_configurations
     from ripieno.pipeline.trial_packing_benchmark import sample_configurations
-    from ripieno.search.space import find_space
+    from ripieno.search.built_in_spaces import find_space
 
     drawn = sample_configurations(find_space(space), 0)
     return representative_configurations(drawn, lambda one: megaflops(one, input))

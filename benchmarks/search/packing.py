@@ -36,7 +36,7 @@ from ripieno.pipeline.trial_packing import (
 )
 from ripieno.pipeline.trial_packing_benchmark import measure_alternately, measure_and_choose, sample_configurations
 from ripieno.pipeline.tuning import estimate_epoch_cost
-from ripieno.search.space import find_space
+from ripieno.search.built_in_spaces import find_space
 from ripieno.train import TrainingConfig
 
 

@@ -12,7 +12,8 @@ from ripieno.models.backbone_id import split_stem
 from ripieno.models.timm_config import FAMILY, NAMES, PREFIX, backbone_config
 from ripieno.models.timm_network import backbone_megaflops, check_name, has_fixed_resolution, native_resolution
 from ripieno.models.torchvision_import import import_timm
-from ripieno.search.space import Categorical, Space, backbone_names, is_built_in_space
+from ripieno.search.built_in_spaces import is_built_in_space
+from ripieno.search.space import Categorical, Space, backbone_names
 from ripieno.train.network_trainer import check_hyperparameters
 from ripieno.types import Configuration
 

@@ -145,8 +145,9 @@ def search_library(
     from ripieno.pipeline.weights import keep_backbones, prepare_weights
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
+    from ripieno.search.built_in_spaces import find_space, fit_space
     from ripieno.search.settings import Settings, check_same, kept_settings
-    from ripieno.search.space import find_space, fit_space, fix_backbone
+    from ripieno.search.space import fix_backbone
     from ripieno.train import TrainingConfig, train_job
 
     require("torch")
@@ -261,7 +262,7 @@ def search_library(
 def default_space(trainer: str | None, on_gpu: bool, family: str | None = None) -> Space:
     """Return the built-in space of a built-in trainer and family. Raises SearchError for a trainer of the user's."""
     from ripieno.models.timm_config import is_timm
-    from ripieno.search.space import SPACES, find_space
+    from ripieno.search.built_in_spaces import SPACES, find_space
 
     if family and is_timm(family):
         return find_space("timm" if on_gpu else "timm-small")

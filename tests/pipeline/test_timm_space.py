@@ -16,8 +16,9 @@ from ripieno.errors import ModelError, RipienoError, SearchError
 from ripieno.models.timm_network import check_name, make_backbone
 from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
 from ripieno.pipeline.tuning import default_space, estimate_epoch_cost
+from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
-from ripieno.search.space import SPACES, Categorical, backbone_names, find_space, fix_backbone
+from ripieno.search.space import Categorical, backbone_names, fix_backbone
 from ripieno.types import Input
 
 if importlib.util.find_spec("timm") is None:

@@ -38,7 +38,7 @@ from ripieno.pipeline.trial_packing_benchmark import (
     profile,
     sample_configurations,
 )
-from ripieno.search.space import find_space
+from ripieno.search.built_in_spaces import find_space
 from ripieno.train import TrainingConfig
 
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 1, "batch_size": 24}

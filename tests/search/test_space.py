@@ -9,10 +9,10 @@ import pytest
 
 from ripieno.errors import SearchError
 from ripieno.search import SPACES, Categorical, Continuous, Integer, Space, find_space, space_from_json
+from ripieno.search.built_in_spaces import fit_space
 from ripieno.search.space import (
     backbone_names,
     distributions,
-    fit_space,
     fix_backbone,
     space_from_plain,
     space_to_plain,

@@ -1,0 +1,248 @@
+"""The built-in search spaces, found by name, and made to fit data and task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ripieno.data_kinds import DATA_KINDS
+from ripieno.errors import SearchError
+from ripieno.models.timm_config import FAMILY
+from ripieno.search.space import Categorical, Continuous, Integer, Range, Space, space_from_json
+from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TRAINING_OPTIONS
+from ripieno.types import DataKind, Task
+
+_BLOCKS = ("blocks_1", "blocks_2", "blocks_3", "blocks_4")
+
+_PAPER = Space(
+    "resnet-paper",
+    "resnet",
+    {  # table 5, row by row
+        "learning_rate": Continuous(0.001, 0.01),
+        "batch_size": Integer(8, 48),
+        "weight_decay": Continuous(0.0, 0.1),
+        "convolution": Categorical(("v1", "v2", "next")),
+        "activation": Categorical(("tanh", "relu", "elu")),
+        "stem_filters": Integer(32, 128),
+        "width": Integer(32, 128),
+        **dict.fromkeys(_BLOCKS, Integer(1, 11)),
+        "max_zoom": Continuous(0.0, 0.6),
+        "max_translation": Continuous(0.0, 0.6),
+        "max_shear": Continuous(0.0, 0.3),
+        "max_channel_shift": Continuous(0.0, 0.3),
+        "max_rotation": Integer(0, 90),
+    },
+    {"optimizer": "adam", "schedule": "constant", "flip": False, "label_smoothing": 0.0},
+)
+"""Section A.2: "we use Adam"; the learning rate is constant, as the paper states no schedule."""
+
+_RESNET = Space(
+    "resnet",
+    "resnet",
+    {
+        "learning_rate": Continuous(0.001, 0.03, log=True),
+        "batch_size": Integer(32, 128, log=True),
+        "weight_decay": Continuous(1e-5, 0.03, log=True),
+        "optimizer": Categorical(("adamw", "sgd")),
+        "label_smoothing": Continuous(0.0, 0.1),
+        "convolution": Categorical(("v1", "v2", "next")),
+        "activation": Categorical(("relu", "elu")),
+        "stem_filters": Integer(16, 64, log=True),
+        "width": Integer(16, 64, log=True),
+        **dict.fromkeys(_BLOCKS, Integer(1, 3)),
+        "max_zoom": Continuous(0.0, 0.2),
+        "max_translation": Continuous(0.0, 0.15),
+        "max_shear": Continuous(0.0, 0.1),
+        "max_channel_shift": Continuous(0.0, 0.1),
+        "max_rotation": Integer(0, 15),
+        "flip": Categorical((False, True)),
+    },
+    {"schedule": "rung"},
+)
+"""Log-uniform rates, annealed jobs, moderate augmentation, networks about thirty times cheaper than the paper's."""
+
+_SMALL = Space(
+    "resnet-small",
+    "resnet",
+    {
+        **_RESNET.ranges,
+        "stem_filters": Integer(8, 24, log=True),
+        "width": Integer(6, 16, log=True),
+        **dict.fromkeys(_BLOCKS, Integer(1, 2)),
+    },
+    _RESNET.fixed,
+)
+"""`resnet` for CPUs: 1 to 16 million multiply-adds for 28 x 28 pixels; an epoch takes seconds, not minutes."""
+
+_TINY = Space(
+    "resnet-tiny",
+    "resnet",
+    {
+        "learning_rate": Continuous(0.002, 0.03, log=True),
+        "batch_size": Integer(32, 128, log=True),
+        "weight_decay": Continuous(1e-5, 0.03, log=True),
+        "convolution": Categorical(("v1", "v2", "next")),
+        "activation": Categorical(("relu", "elu")),
+        "stem_filters": Integer(8, 16),
+        "width": Integer(4, 16),
+        **dict.fromkeys(_BLOCKS, Integer(1, 2)),
+        "max_zoom": Continuous(0.0, 0.15),
+        "max_translation": Continuous(0.0, 0.12),
+        "max_shear": Continuous(0.0, 0.1),
+        "max_rotation": Integer(0, 15),
+    },
+    {"optimizer": "adamw", "schedule": "rung", "flip": False, "label_smoothing": 0.0, "max_channel_shift": 0.0},
+)
+"""For images of 8 x 8 pixels on CPUs."""
+
+_TABLE = Space(
+    "resnet-table",
+    "resnet",
+    {
+        **{name: _TINY.ranges[name] for name in ("learning_rate", "batch_size", "weight_decay", "activation")},
+        "convolution": Categorical(("v1", "v2")),
+        "label_smoothing": Continuous(0.0, 0.1),
+        "stem_filters": Integer(16, 64, log=True),
+        "width": Integer(8, 32, log=True),
+        **dict.fromkeys(_BLOCKS, Integer(1, 2)),
+    },
+    {"optimizer": "adamw", "schedule": "rung"},
+)
+"""For tables: images of one pixel with one channel per feature, without augmentation."""
+
+_FAST_BACKBONES = (
+    "resnet10t",
+    "lcnet_100",
+    "mobilenetv1_125",
+    "mobilenetv2_100",
+    "mobilenetv3_large_100",
+    "hgnetv2_b0",
+    "hgnetv2_b2",
+    "edgenext_small",
+    "convnext_pico",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite1",
+    "tf_efficientnet_lite2",
+)
+"""The most accurate on ImageNet among the fastest on a CPU, by timm's tables, with some variety of design.
+
+Their inputs may have any size from 32 pixels. MobileNetV2 and EfficientNet-Lite have no operation that a quantised or
+embedded backend lacks.
+"""
+_LARGER_BACKBONES = (
+    "resnet50",
+    "efficientnet_b0",
+    "regnety_032",
+    "rexnetr_200",
+    "mobilenetv4_conv_large",
+    "fastvit_sa12",
+    "hgnetv2_b4",
+    "edgenext_base",
+    "convnext_nano",
+    "convnext_tiny",
+    "convnextv2_tiny",
+    "caformer_s18",
+    "nextvit_small",
+    "hgnet_small",
+)
+_TIMM_SMALL = Space(
+    "timm-small",
+    FAMILY,
+    {
+        "backbone": Categorical(_FAST_BACKBONES),
+        "resolution": Categorical((96, 128, 160)),
+        "frozen": Categorical(("all", "most", "none")),
+        "learning_rate": Continuous(3e-5, 1e-3, log=True),
+        "layer_decay": Continuous(0.7, 0.98),
+        "batch_size": Integer(16, 64, log=True),
+        "weight_decay": Continuous(1e-3, 0.3, log=True),
+        "label_smoothing": Continuous(0.0, 0.2),
+        "dropout": Continuous(0.0, 0.3),
+        "drop_path": Continuous(0.0, 0.2),
+        "ema": Categorical((0.0, 0.99)),
+        "min_crop": Continuous(0.3, 1.0),
+        "flip": Categorical((False, True)),
+        "colour": Continuous(0.0, 0.4),
+        "mixup": Categorical((0.0, 0.2)),
+        "cutmix": Categorical((0.0, 1.0)),
+    },
+    {"optimizer": "adamw", "schedule": "rung", "warm_up": 0.1},
+)
+"""Fine-tuning on a CPU. The backbone's rate is lower than the head's by `layer_decay`, about 10 times in its middle."""
+_TIMM = Space(
+    "timm",
+    FAMILY,
+    {
+        **_TIMM_SMALL.ranges,
+        "backbone": Categorical((*_FAST_BACKBONES, *_LARGER_BACKBONES)),
+        "resolution": Categorical((160, 192, 224)),
+        "batch_size": Integer(32, 128, log=True),
+    },
+    _TIMM_SMALL.fixed,
+)
+"""`timm-small` for GPUs, with larger backbones."""
+
+_LIGHTGBM = Space(
+    "lightgbm",
+    "trees:lightgbm",
+    {
+        "learning_rate": Continuous(0.02, 0.3, log=True),
+        "num_leaves": Integer(4, 63, log=True),
+        "min_child_samples": Integer(5, 50, log=True),
+        "feature_fraction": Continuous(0.3, 1.0),
+        "bagging_fraction": Continuous(0.5, 1.0),
+        "lambda_l2": Continuous(1e-3, 10.0, log=True),
+    },
+    {"rounds": 10},
+)
+"""An epoch is ten rounds: 27 epochs are 270."""
+
+_FOREST: dict[str, Range] = {
+    "max_features": Continuous(0.02, 0.6, log=True),
+    "min_samples_leaf": Integer(1, 10, log=True),
+}
+_RANDOM_FOREST = Space("random-forest", "trees:random-forest", _FOREST, {"trees": 10})
+_EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
+
+_BUILT_IN = (_TINY, _SMALL, _RESNET, _PAPER, _TABLE, _TIMM_SMALL, _TIMM, _LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES)
+SPACES: dict[str, Space] = {space.name: space for space in _BUILT_IN}
+"""The built-in spaces by name."""
+
+_AUGMENTATION = (
+    *("max_zoom", "max_translation", "max_shear", "max_channel_shift", "max_rotation"),
+    *("flip", "min_crop", "colour", "cutmix"),
+)
+"""Hyperparameters of images only."""
+
+
+def find_space(name: str | Path) -> Space:
+    """Return the space called `name` or in the JSON file `name`. Raises SearchError that lists the known names."""
+    if str(name) in SPACES:
+        return SPACES[str(name)]
+    if str(name).endswith(".json"):
+        return space_from_json(name)
+    raise SearchError(f"no space {str(name)!r}; there are: {', '.join(SPACES)}, or the path of a .json file")
+
+
+def fit_space(space: Space, kind: DataKind, task: Task) -> Space:
+    """Return `space` without the hyperparameters that do not fit inputs of `kind` or the `task`.
+
+    Built-in spaces leave them out. Raises SearchError when another space has one.
+    """
+    unfit = {name: f"task {task.kind}" for name in TRAINING_OPTIONS if name not in kind_of(task).training_options}
+    if not DATA_KINDS[kind].is_picture:
+        unfit |= dict.fromkeys(_AUGMENTATION, f"inputs of kind {kind}")
+    ranges = {name: choice for name, choice in space.ranges.items() if name not in unfit}
+    fixed = {name: value for name, value in space.fixed.items() if name not in unfit}
+    if not is_built_in_space(space):
+        if wrong := [name for name in space.ranges if name in unfit]:
+            raise SearchError(f"space {space.name}: {wrong[0]} does not fit {unfit[wrong[0]]}: leave it out")
+        return space
+    return replace(space, ranges=ranges, fixed=fixed)
+
+
+def is_built_in_space(space: Space) -> bool:
+    """Return whether all ranges of `space` are those of the built-in space of its name."""
+    built_in = SPACES.get(space.name)
+    return built_in is not None and space.ranges.items() <= built_in.ranges.items()
