@@ -20,6 +20,7 @@ from ripieno.cluster import LocalPool, cpu_slots, gpu_slots, retries
 from ripieno.errors import SearchError
 from ripieno.resources import usable_cores
 from ripieno.types import Job, JobResult
+from tests.child_processes import find_children
 
 
 def pool_of(folder: Path, slots: int = 1) -> LocalPool:
@@ -98,10 +99,9 @@ def kill_new(killed: set[int]) -> bool:
     """Kill the running workers; return True if one was new."""
     before = len(killed)
     with suppress(psutil.Error):
-        for process in psutil.Process().children():
-            if "spawn_main" in " ".join(process.cmdline()):
-                process.kill()
-                killed.add(process.pid)
+        for process in find_children("spawn_main"):
+            process.kill()
+            killed.add(process.pid)
     return len(killed) > before
 
 

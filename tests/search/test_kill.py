@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from ripieno.library import Library
+from tests.child_processes import find_children
 
 TRIALS, EPOCHS = 30, 9
 
@@ -56,11 +57,9 @@ def wait_for_members(run: Path, driver: subprocess.Popen[str], more: int) -> Non
 
 
 def kill_a_worker(driver: subprocess.Popen[str]) -> None:
-    for process in psutil.Process(driver.pid).children():
+    for process in find_children("spawn_main", driver.pid)[:1]:
         with suppress(psutil.Error):  # it may be dying by itself
-            if "spawn_main" in " ".join(process.cmdline()):
-                process.kill()
-                return
+            process.kill()
 
 
 def test_a_search_whose_driver_and_workers_are_killed_ends_as_one_left_alone(tmp_path: Path, quiet: Path) -> None:

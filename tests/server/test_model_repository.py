@@ -17,7 +17,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -27,6 +26,7 @@ from ripieno.server import Client, Limits, start_in_thread
 from ripieno.server.model_repository import BASE_BYTES, check_memory, needed_bytes
 from ripieno.server.scratch import PREFIX
 from ripieno.types import Bundle
+from tests.child_processes import find_children
 from tests.server.stand_in import CLASSES, MEMBERS, ROOT, StandIn, direct_answers, write_small_bundle
 
 
@@ -270,9 +270,8 @@ def test_a_worker_that_starts_again_loads_what_its_engine_began_with(
         shutil.copytree(two[1].path / "members", two[0].path / "members", dirs_exist_ok=True)
         (two[0].path / "bundle.json").write_text("{")
         assert not running.reload()
-        for child in psutil.Process().children(recursive=True):
-            if child.cmdline() and "python" in child.cmdline()[0]:
-                child.kill()
+        for child in find_children("python"):
+            child.kill()
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if httpx.get(running.url + "/v2/health/ready", trust_env=False).status_code == 200:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from ripieno.library import read_bundle
@@ -16,6 +15,7 @@ from ripieno.library.bundle import model_files
 from ripieno.server import Client, start_in_thread
 from ripieno.server.model_repository import BASE_BYTES, needed_bytes
 from ripieno.server.replicas import replan
+from tests.child_processes import find_children
 from tests.shared_networks import Shared, shared_bundle, shared_networks
 
 
@@ -34,7 +34,7 @@ def test_it_serves_reloads_and_restarts_from_the_files_it_began_with(shared: Sha
         assert running.reload()
         for path in (bundle / "backbones").iterdir():
             path.unlink()
-        (worker,) = (c for c in psutil.Process().children() if "worker_main" in " ".join(c.cmdline()))
+        (worker,) = find_children("worker_main")
         worker.kill()
         np.testing.assert_allclose(client.infer(shared.images), expected, atol=1e-5)
         assert not running.reload()  # the backbone is missing
