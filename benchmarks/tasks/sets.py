@@ -7,6 +7,12 @@ words: the plankton, 24 x 24 pixels; several labels an image, the words of its c
 have. A class such as "copepod_calanoid_eggs" has three.
 sizes: the plankton, padded to 24 x 24 pixels; two values an image, the base-2 logarithms of the height and width in
 pixels that it had. The aspect shows in the padding; the scale only in the sharpness and the look of what is pictured.
+
+For fine-tuning (`fine_tuning.py`), in larger images and fewer of them:
+shapes20: the 20 most frequent classes of the plankton, padded to 64 x 64 pixels; 3,000, 1,500, 4,000 images.
+shapes88: the 88 classes of at least 50 images, likewise; 6,000, 2,000, 4,000 images.
+few20: CIFAR-100 at 32 x 32 pixels, 100 classes; 20 training and 10 validation images a class, 4,000 test images.
+few100: the same with 100 training and 20 validation images a class.
 """
 
 from __future__ import annotations
@@ -55,35 +61,79 @@ def fashion14(data: Path, seed: int) -> Dataset:
     return load_dataset(parts(images, labels, (4000, 2000, 4000), seed), size=14)
 
 
-def cifar20(data: Path, seed: int) -> Dataset:
-    """Return CIFAR-100 at 16 x 16 pixels by its superclasses."""
-    folder, sheets = data / "cifar100", []
-    for number in range(5):
-        with Image.open(folder / f"train_{number}.webp") as picture:
+def _cifar(data: Path, stem: str) -> NDArray[np.uint8]:
+    """Return the images of a split of CIFAR-100, sheet by sheet."""
+    sheets = []
+    for path in sorted((data / "cifar100").glob(f"{stem}_*.webp")):
+        with Image.open(path) as picture:
             sheet = np.asarray(picture.convert("RGB"))
         sheets.append(sheet.reshape(100, LARGE, 100, LARGE, 3).swapaxes(1, 2).reshape(-1, LARGE, LARGE, 3))
-    labels = np.load(folder / "labels.npz")["train_coarse"].astype(np.int64)
-    return load_dataset(parts(np.concatenate(sheets), labels, (6000, 2000, 4000), seed), size=16)
+    return np.concatenate(sheets)
 
 
-def _plankton(rows: NDArray[np.int64], packed: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    """Return the images at `rows`, padded with white to 24 x 24 pixels."""
-    images = np.empty((len(rows), 24, 24, 1), np.uint8)
+def cifar20(data: Path, seed: int) -> Dataset:
+    """Return CIFAR-100 at 16 x 16 pixels by its superclasses."""
+    labels = np.load(data / "cifar100" / "labels.npz")["train_coarse"].astype(np.int64)
+    return load_dataset(parts(_cifar(data, "train"), labels, (6000, 2000, 4000), seed), size=16)
+
+
+def _few(data: Path, seed: int, train: int, valid: int) -> Dataset:
+    """Return CIFAR-100 with so many training and validation images a class."""
+    packed, rng = np.load(data / "cifar100" / "labels.npz"), np.random.default_rng(seed)
+    images, labels = _cifar(data, "train"), packed["train_fine"].astype(np.int64)
+    of_class = [rng.permutation(np.flatnonzero(labels == label)) for label in range(100)]
+    rows = {"train": [r[:train] for r in of_class], "valid": [r[train : train + valid] for r in of_class]}
+    pairs = {name: (images[np.concatenate(r)], labels[np.concatenate(r)]) for name, r in rows.items()}
+    test = rng.permutation(10000)[:4000]
+    pairs["test"] = _cifar(data, "test")[test], packed["test_fine"].astype(np.int64)[test]
+    return load_dataset(pairs)
+
+
+def few20(data: Path, seed: int) -> Dataset:
+    """Return CIFAR-100 with 20 training images a class."""
+    return _few(data, seed, 20, 10)
+
+
+def few100(data: Path, seed: int) -> Dataset:
+    """Return CIFAR-100 with 100 training images a class."""
+    return _few(data, seed, 100, 20)
+
+
+def _plankton(rows: NDArray[np.int64], packed: dict[str, NDArray[Any]], side: int = 24) -> NDArray[np.uint8]:
+    """Return the images at `rows`, padded with white to a square of `side` pixels."""
+    images = np.empty((len(rows), side, side, 1), np.uint8)
     jpeg, offset = packed["jpeg"], packed["offset"]
     for place, row in enumerate(rows):
         with Image.open(io.BytesIO(jpeg[offset[row] : offset[row + 1]].tobytes())) as picture:
-            images[place, ..., 0] = np.asarray(ImageOps.pad(picture, (24, 24), color=255))
+            images[place, ..., 0] = np.asarray(ImageOps.pad(picture, (side, side), color=255))
     return images
+
+
+def _classes(
+    data: Path, seed: int, side: int, classes: int, counts: tuple[int, int, int]
+) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Return pairs of the most frequent classes of the plankton, by split."""
+    packed = read_packed(data / "plankton" / "plankton.npz.xz")
+    frequent = [label for label, _ in Counter(packed["label"].tolist()).most_common(classes)]
+    rows = np.flatnonzero(np.isin(packed["label"], frequent))
+    rows = np.random.default_rng(seed).permutation(rows)[: sum(counts)]
+    labels = np.array([frequent.index(n) for n in packed["label"][rows].tolist()], np.int64)
+    return parts(_plankton(rows, packed, side), labels, counts, seed)
 
 
 def plankton20(data: Path, seed: int) -> Dataset:
     """Return the 20 most frequent classes of the plankton."""
-    packed = read_packed(data / "plankton" / "plankton.npz.xz")
-    frequent = [label for label, _ in Counter(packed["label"].tolist()).most_common(20)]
-    rows = np.flatnonzero(np.isin(packed["label"], frequent))
-    rows = np.random.default_rng(seed).permutation(rows)[:8500]
-    labels = np.array([frequent.index(n) for n in packed["label"][rows].tolist()], np.int64)
-    return load_dataset(parts(_plankton(rows, packed), labels, (3000, 1500, 4000), seed))
+    return load_dataset(_classes(data, seed, 24, 20, (3000, 1500, 4000)))
+
+
+def shapes20(data: Path, seed: int) -> Dataset:
+    """Return the 20 most frequent classes of the plankton in larger images."""
+    return load_dataset(_classes(data, seed, 64, 20, (3000, 1500, 4000)))
+
+
+def shapes88(data: Path, seed: int) -> Dataset:
+    """Return the 88 most frequent classes of the plankton in larger images."""
+    return load_dataset(_classes(data, seed, 64, 88, (6000, 2000, 4000)))
 
 
 def words(data: Path, seed: int) -> Dataset:
@@ -111,6 +161,8 @@ def sizes(data: Path, seed: int) -> Dataset:
 SETS: dict[str, Callable[[Path, int], Dataset]] = {
     f.__name__: f for f in (fashion14, cifar20, plankton20, words, sizes)
 }
+FEW: dict[str, Callable[[Path, int], Dataset]] = {f.__name__: f for f in (shapes20, shapes88, few20, few100)}
+"""Sets for fine-tuning."""
 
 
 def prepared(name: str, seed: int, data: Path) -> Path:
@@ -119,5 +171,5 @@ def prepared(name: str, seed: int, data: Path) -> Path:
     if not (folder / "dataset.json").exists():
         if not data.exists():
             raise SystemExit(f"Folder {data.name} does not exist: pass the folder of the data sets with --data.")
-        write_dataset(SETS[name](data, seed), folder)
+        write_dataset({**SETS, **FEW}[name](data, seed), folder)
     return folder

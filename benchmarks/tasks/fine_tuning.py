@@ -1,0 +1,145 @@
+"""Fine-tuning of pretrained networks against training from nothing, in the same time: single members and ensembles.
+
+    python benchmarks/tasks/fine_tuning.py [SET ...] --weights FOLDER [--seeds 0 1 2] [--minutes 10] [--search-only]
+
+A search has as much processor time as two cores give in MINUTES; it is then stopped as by Ctrl-C. So a search beside
+other work has about as much as one alone. Fine-tuning has the default space of `--weights FOLDER`
+(`tests/pretrained_weights.py` writes one); training from nothing has the default space of a CPU, and images of at
+most 32 pixels, of which it sees more in the time. Free members are left out of both. Finished searches are read.
+Costs are measured alone. Budgets are multiples of the median member's cost, of those that the measure keeps.
+Means over seeds have 95 % intervals by Student's t. Writes benchmarks/results/tasks-fine-tuning.{json,txt}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
+import numpy as np
+import psutil
+from ensembles import BUDGETS, ensembles, interval, measured
+from libraries import one_thread
+from record import RESULTS, record
+from sets import FEW, ROOT, RUNS, prepared
+
+from ripieno.library import Library
+from ripieno.types import loss_key
+
+CORES = 2
+METHODS = ("from nothing", "fine-tuned")
+SIDE = 32
+"""Longest side in pixels of the images from nothing."""
+LIMIT = "12"
+"""Hours of a search, beyond what any takes."""
+
+
+def processor_seconds(parent: psutil.Process) -> float:
+    """Return the processor time of a process and its descendants, those that ended and were collected included."""
+    total = 0.0
+    with suppress(psutil.Error):
+        for process in (parent, *parent.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
+    return total
+
+
+def search(name: str, seed: int, method: str, options: argparse.Namespace) -> Library:
+    """Return the library of a set, a seed and a method; a search that was interrupted begins anew."""
+    run = RUNS / "fine-tuning" / f"{name}-{seed}-{method.replace(' ', '-')}"
+    done = run / "searched.json"
+    if not done.exists():
+        if run.exists():
+            raise SystemExit(f"{run} holds part of a search: remove it, since its processor time is not known.")
+        command = [sys.executable, "-m", "ripieno", "tune", str(prepared(name, seed, options.data)), "--run", str(run)]
+        command += ["--seed", str(seed), "--slots", str(CORES), "--hours", LIMIT, "--free", "off"]
+        if method == "fine-tuned":
+            command += ["--weights", str(options.weights)]
+        elif name.startswith("shapes"):
+            command += ["--size", str(SIDE)]
+        started, limit = time.monotonic(), 60 * options.minutes * CORES
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            tree = psutil.Process(process.pid)
+            while process.poll() is None and (used := processor_seconds(tree)) < limit:
+                time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        done.write_text(json.dumps({"processor seconds": used, "seconds": time.monotonic() - started}) + "\n")
+    return Library(run)
+
+
+def rows(name: str, seed: int, method: str, library: Library) -> list[dict[str, Any]]:
+    """Return a row for each ensemble of a library."""
+    costs = measured(library).alone("seconds")
+    found = ensembles(library, [float(np.median(list(costs.values())) * k) for k in BUDGETS])
+    loss = loss_key(library.members()[0].task, "test")
+    return [
+        {"set": name, "seed": seed, "method": method, "ensemble": ensemble, "members": len(e.members)}
+        | {"library": len(library), "cost s": e.cost["seconds"]}
+        | {"loss": e.losses[loss], "accuracy": e.losses["test_accuracy"]}
+        for ensemble, e in found.items()
+    ]
+
+
+def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mean over seeds of each row, with the half-width of its 95 % interval, and paired differences."""
+    groups: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
+    for row in found:
+        groups.setdefault((row["set"], row["method"], row["ensemble"]), {})[row["seed"]] = row
+    lines = []
+    for (name, method, ensemble), group in groups.items():
+        line = {"set": name, "method": method, "ensemble": ensemble, "seeds": len(group)}
+        for key in ("library", "members", "cost s"):
+            line[key] = round(float(np.mean([r[key] for r in group.values()])), 3)
+        line["accuracy %"] = interval([r["accuracy"] for r in group.values()], 100)
+        line["cross-entropy"] = interval([r["loss"] for r in group.values()], 1)
+        other = groups.get((name, METHODS[0], ensemble), {})
+        single = groups.get((name, method, "best single"), {})
+        for title, base in (("above from nothing", other), ("above single", single)):
+            pairs = [r["accuracy"] - base[s]["accuracy"] for s, r in group.items() if s in base and r is not base[s]]
+            line[title] = interval(pairs, 100) if pairs else ""
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    """Search all sets, seeds and methods, seed by seed, then write the table."""
+    one_thread()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", default=list(FEW), metavar="SET")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of NAME.safetensors")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--search-only", action="store_true")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.sets) - set(FEW)):
+        parser.error(f"unknown set {unknown[0]!r}; expected {', '.join(FEW)}")
+    runs = [(name, seed, method) for seed in options.seeds for name in options.sets for method in METHODS]
+    libraries = {}
+    for name, seed, method in runs:
+        library = libraries[name, seed, method] = search(name, seed, method, options)
+        best = max(m.losses["valid_accuracy"] for m in library.members())
+        print(
+            f"{name}, seed {seed}, {method}: {len(library)} members, best on validation {100 * best:.1f} %", flush=True
+        )
+    if options.search_only:
+        return
+    found = [row for key in runs for row in rows(*key, libraries[key])]
+    weights = ", ".join(sorted(path.stem for path in options.weights.glob("*.safetensors")))
+    settings = {"minutes": options.minutes, "cores": CORES, "weights": weights}
+    record("tasks-fine-tuning", settings, summary(found), "budgets: in costs of the median member")
+    path = RESULTS / "tasks-fine-tuning.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"by_seed": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
