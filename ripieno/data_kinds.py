@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ripieno.types import DataKind
+from ripieno.types import DataKind, Input
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,11 @@ class DataKindTraits:
         return f"({', '.join(('samples', *self.axes))})"
 
 
+SERIES_FAMILIES = ("series", "lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra")
+"""Families of networks for series; `series` is that of searches whose configurations name one of the others."""
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
     "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet", "timm"), "image"),
-    "series": DataKindTraits(("length", "channels"), "series", False, (), "time-series"),
+    "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series"),
     "table": DataKindTraits(("columns",), "rows", False, (), "tabular"),
 }
 
@@ -48,3 +50,8 @@ def infer_data_kind(shape: tuple[int, ...], dtype: DTypeLike) -> DataKind:
         return "table"
     is_series = len(shape) == 2 and np.dtype(dtype) not in (np.uint8, np.bool_) and shape[0] != shape[1]
     return "series" if is_series else "image"
+
+
+def is_series(input: Input) -> bool:
+    """Return whether samples of `input` are series, (length, channels) of float32, which NaN may pad at the end."""
+    return len(input.shape) == len(DATA_KINDS["series"].axes) and input.dtype == "float32"

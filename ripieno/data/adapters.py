@@ -23,6 +23,7 @@ from ripieno.data.pictures import propose_size
 from ripieno.data.pixels import channels_first
 from ripieno.data.raw_targets import as_array
 from ripieno.data.samples import Samples, SplitArrays, join
+from ripieno.data.series import pad, unequal_series
 from ripieno.data.splits import splits_of
 from ripieno.data_kinds import DATA_KINDS, infer_data_kind
 from ripieno.errors import DataError, error_summary
@@ -60,7 +61,8 @@ def is_pair(source: object) -> bool:
         return False
     try:
         counts = [len(part) for part in source]
-        inputs, targets = np.ndim(source[0]), as_array(source[1], "a pair").ndim
+        inputs = 3 if unequal_series(source[0]) is not None else np.ndim(source[0])
+        targets = as_array(source[1], "a pair").ndim
         both_arrays = isinstance(source[0], np.ndarray) and isinstance(source[1], np.ndarray)
         return counts[0] == counts[1] and (targets == 1 or (targets == 2 and (inputs > 2 or both_arrays)))
     except (TypeError, ValueError, DataError):
@@ -68,12 +70,14 @@ def is_pair(source: object) -> bool:
 
 
 def pair_arrays(source: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the arrays of a pair (inputs, targets). Raises DataError for any other source."""
+    """Return the arrays of a pair (inputs, targets), series of unequal lengths padded. Raises DataError for others."""
     if not isinstance(source, tuple) or len(source) != 2:
         expected = "a path, a Dataset, a pair (inputs, targets), or a Hugging Face or PyTorch data set"
         raise DataError(f"data is {type(source).__name__}: it must be {expected}")
     try:
-        return np.asanyarray(source[0]), as_array(source[1], "the arrays")
+        unequal = unequal_series(source[0])
+        inputs = np.asanyarray(source[0]) if unequal is None else pad(unequal)
+        return inputs, as_array(source[1], "the arrays")
     except ValueError as error:
         raise DataError(f"inputs are no arrays: {error}") from error
 
@@ -113,7 +117,7 @@ def read_external(
     for split, part in splits.items():
         where = wheres[split]
         if is_pair(part):
-            parts.append(SplitArrays(np.asanyarray(part[0]), as_array(part[1], where), where, split))
+            parts.append(SplitArrays(part[0], as_array(part[1], where), where, split))
             continue
         read = items[split]
         names, columns = names or read.classes, columns or read.columns

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.data.samples import blocks
+from ripieno.data.blocks import blocks
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.registry import check_task, kind_of
@@ -131,6 +131,7 @@ def check_trainable(dataset: Dataset, where: str | Path) -> None:
 def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation per channel of the images at `rows`, in their unit; 1 for a constant channel.
 
+    Padding of series is left out.
     Blocks are merged by the update of Chan, Golub and LeVeque (1979): pixels are squared only after subtraction of the
     mean, and at most one block is in memory as float64.
     """
@@ -138,6 +139,8 @@ def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float,
     mean, squares = np.zeros(channels), np.zeros(channels)
     for part in blocks(images, len(rows)):
         block = images[rows[part]].reshape(-1, channels)
+        if block.dtype.kind == "f" and (padding := np.isnan(block[:, 0])).any():
+            block = block[~padding]
         for channel in range(channels):
             values = block[:, channel].astype(np.float64)
             middle = float(values.mean())

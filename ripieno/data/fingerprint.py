@@ -17,12 +17,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ripieno.data.adapters import is_external_dataset, pair_arrays, sample
+from ripieno.data.blocks import blocks
 from ripieno.data.cifar import cifar_files, is_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import idx_files, is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import listed_files, table_path
-from ripieno.data.samples import blocks
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
 from ripieno.resources import usable_cores

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.series import fit_series
+from ripieno.data_kinds import is_series
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Input, PixelRange
 
@@ -138,9 +140,12 @@ def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any
     """Convert arrays of pixels to (samples, *wanted.shape) of the dtype of `wanted`, without scaling.
 
     A single sample is a batch of one; channels may come first, and be absent where there is one. Whole numbers 0 to
-    255 of any type are bytes. Raises DataError with the actual and the expected value: for another shape or type,
-    masked, NaN or infinite pixels, and a range of another unit than that of the training images.
+    255 of any type are bytes. Series are fitted by `ripieno.data.series.fit_series`. Raises DataError with the actual
+    and the expected value: for another shape or type, masked, NaN or infinite pixels, and a range of another unit than
+    that of the training images.
     """
+    if is_series(wanted):
+        return fit_series(images, wanted, called)
     if isinstance(images, np.ma.MaskedArray) and np.ma.is_masked(images):
         raise DataError(f"{called} have masked pixels; fill them, for example with images.filled(0)")
     try:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.blocks import blocks
 from ripieno.data.pixels import channels_last, check_finite
 from ripieno.data.raw_targets import RawTargets, as_array
+from ripieno.data.series import join_series, pad, unequal_series
 from ripieno.data.targets import read_targets
 from ripieno.data_kinds import DATA_KINDS, infer_data_kind
 from ripieno.errors import DataError
@@ -22,8 +24,6 @@ from ripieno.types import SPLITS, DataKind, Split, Task
 
 UNASSIGNED = -1
 """Value of `Samples.fixed_split` for a sample without a split."""
-BLOCK_BYTES = 1 << 22
-"""Approximate bytes of a block in which whole arrays are scanned, so that a mapped array is never in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,8 @@ class SplitArrays:
     messages.
     """
 
-    inputs: NDArray[Any]
+    inputs: Any
+    """array, or a list of series of unequal lengths"""
     targets: Any
     """array (samples,) or (samples, columns), or lists of labels"""
     where: str
@@ -75,9 +76,13 @@ def join(
 
     Raises DataError (one line) for shapes, types, values or targets that cannot be used.
     """
-    raw = [np.asanyarray(part.inputs) for part in parts]
+    raw = [_array(part, kind) for part in parts]
     kind = kind or _infer_kind(raw[0], parts[0].where, notes)
-    inputs = _one_type([_laid_out(array, part, kind, notes) for array, part in zip(raw, parts, strict=True)], parts)
+    laid_out = [_laid_out(array, part, kind, notes) for array, part in zip(raw, parts, strict=True)]
+    if kind == "series":
+        inputs: list[NDArray[Any]] = [*join_series(laid_out, [part.where for part in parts], notes)]
+    else:
+        inputs = _one_type(laid_out, parts)
     read = [RawTargets(as_array(part.targets, part.where), part.where) for part in parts]
     for array, part in zip(inputs, read, strict=True):
         if len(part.values) != len(array):
@@ -95,12 +100,6 @@ def given_of(split: Split, samples: int) -> NDArray[np.int8]:
     return np.full(samples, UNASSIGNED if split == "train" else SPLITS.index(split), np.int8)
 
 
-def blocks(array: NDArray[Any], length: int | None = None) -> list[slice]:
-    """Return the blocks of an array, or of a selection of `length` of its rows: of about `BLOCK_BYTES` each."""
-    rows = max(1, BLOCK_BYTES // max(1, array.nbytes // max(1, len(array))))
-    return [slice(start, start + rows) for start in range(0, len(array) if length is None else length, rows)]
-
-
 def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
     """Return the least and the largest pixel of each image (samples, 2)."""
     found = np.empty((len(images), 2))
@@ -110,12 +109,21 @@ def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
+def _array(part: SplitArrays, kind: DataKind | None) -> NDArray[Any]:
+    """Return the inputs of a part as an array; series of unequal lengths are padded with NaN."""
+    unequal = unequal_series(part.inputs) if kind in (None, "series") else None
+    return np.asanyarray(part.inputs) if unequal is None else pad(unequal)
+
+
 def _infer_kind(inputs: NDArray[Any], where: str, notes: list[str]) -> DataKind:
     """Return the kind of data, see `infer_data_kind`; that three axes are a series is noted."""
     kind = infer_data_kind(inputs.shape[1:], inputs.dtype)
     if kind == "series":
         shape = f"inputs of {where} have shape {inputs.shape}"
         notes.append(f"{shape}: they are read as series {DATA_KINDS[kind].shape}; --kind image reads grey images")
+        if inputs.ndim == 3 and inputs.shape[1] < inputs.shape[2]:
+            turned = "if the channels come first, pass inputs.transpose(0, 2, 1)"
+            notes.append(f"series of {where} have {inputs.shape[1]} points of {inputs.shape[2]} channels; {turned}")
     return kind
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ripieno import files
-from ripieno.data.samples import blocks
+from ripieno.data.blocks import blocks
 from ripieno.errors import RipienoError
 from ripieno.models.build import channels_first
 from ripieno.train.batching import Block, EpochBatches, InputTransform, to_device

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ripieno.data_kinds import is_series
 from ripieno.errors import require
 from ripieno.types import Input
 
@@ -24,16 +25,20 @@ class TreeModel:
 def tree_graph(models: list[TreeModel], input: Input, outputs: int) -> bytes:
     """Return an ONNX file from `images` (batch, *input.shape) of `input.dtype` to the predictions of all `models`.
 
-    These are (batch, outputs) float32.
+    These are (batch, outputs) float32. Padding of series becomes 0, as in training.
     """
     onnx = require("onnx")
     compose, helper, types = require("onnx.compose"), onnx.helper, onnx.TensorProto
     dtype = types.UINT8 if input.dtype == "uint8" else types.FLOAT
+    constants, parts, opsets = [], [], {"": 13}
     nodes = [
         helper.make_node("Flatten", ["images"], ["flat"], axis=1),
-        helper.make_node("Cast", ["flat"], ["features"], to=types.FLOAT),
+        helper.make_node("Cast", ["flat"], ["padded" if is_series(input) else "features"], to=types.FLOAT),
     ]
-    constants, parts, opsets = [], [], {"": 13}
+    if is_series(input):
+        constants.append(helper.make_tensor("zero", types.FLOAT, [], [0.0]))
+        nodes.append(helper.make_node("IsNaN", ["padded"], ["is_padding"]))
+        nodes.append(helper.make_node("Where", ["is_padding", "zero", "padded"], ["features"]))
     for index, part in enumerate(models):
         graph = compose.add_prefix(part.model, f"model{index}/").graph
         nodes.append(helper.make_node("Identity", ["features"], [graph.input[0].name]))

@@ -251,8 +251,11 @@ def single_thresholds(text: str) -> str:
 
 
 def flatten(inputs: NDArray[Any]) -> Float32s:
-    """Return `inputs` (samples, *shape) as float32 (samples, features)."""
-    return inputs.reshape(len(inputs), -1).astype(np.float32)
+    """Return `inputs` (samples, *shape) as float32 (samples, features); the padding of series becomes 0."""
+    features = inputs.reshape(len(inputs), -1).astype(np.float32)
+    if inputs.ndim == 3 and inputs.dtype.kind == "f":
+        features[np.isnan(features)] = 0
+    return features
 
 
 def read_config(kind: type[Any], configuration: Configuration, name: str) -> Any:

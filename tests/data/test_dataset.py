@@ -164,7 +164,7 @@ def test_moments_do_not_depend_on_the_blocks(monkeypatch):
     images = (rng.random((50, 9, 7, 3)) + 1e4).astype(np.float32)
     rows = np.arange(0, 50, 2)
     whole = moments(images, rows)
-    monkeypatch.setattr("ripieno.data.samples.BLOCK_BYTES", 4 * 9 * 7 * 3 * 4)
+    monkeypatch.setattr("ripieno.data.blocks.BLOCK_BYTES", 4 * 9 * 7 * 3 * 4)
     assert np.allclose(whole, moments(images, rows), rtol=1e-9)
 
 

@@ -59,7 +59,7 @@ def test_booleans_become_0_and_255(arrays):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_values_that_are_no_finite_float32_name_the_image(arrays, value, monkeypatch):
-    monkeypatch.setattr("ripieno.data.samples.BLOCK_BYTES", 4 * 6 * 5 * 3 * 4)  # blocks of four images
+    monkeypatch.setattr("ripieno.data.blocks.BLOCK_BYTES", 4 * 6 * 5 * 3 * 4)  # blocks of four images
     images = arrays[0] / 255
     images[17, 0, 0, 0] = value
     assert "sample 17 of the arrays holds NaN or infinity" in refused(images, arrays[1])
@@ -75,7 +75,8 @@ def test_wrong_shapes_are_told(shape):
 
 
 def test_ragged_lists_are_told():
-    assert "are no arrays" in refused([[1, 2], [3]], [0, 1])
+    assert "are no arrays" in refused([[[1, 2], [3]], [[1]]], [0, 1])
+    assert "sample 1 of the arrays has 1 point" in refused([[1, 2], [3]], [0, 1])
 
 
 def test_fewer_labels_than_images_are_told(arrays):

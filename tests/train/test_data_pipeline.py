@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ripieno.data import samples
+from ripieno.data import blocks
 from ripieno.data.augment import Augmentation
 from ripieno.models.build import build
 from ripieno.train import TrainingConfig, batching
@@ -159,9 +159,9 @@ def test_the_first_block_is_no_part_of_a_speed(
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_a_copy_made_block_by_block_is_whole(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 700)
     images = np.random.default_rng(0).integers(0, 256, (23, 5, 4, 3)).astype(dtype)
-    assert len(samples.blocks(images)) > 2
+    assert len(blocks.blocks(images)) > 2
     copy = copy_to_device(images, CPU)
     assert np.array_equal(copy.numpy(), images)
     assert copy.numpy().dtype == images.dtype
