@@ -1,8 +1,9 @@
-"""Construction of networks by family: `resnet`, `timm:NAME`, or a user's own `module:function`.
+"""Construction of networks by family: `resnet`, those of series, `timm:NAME`, or a user's own `module:function`.
 
 A family's function takes (configuration, input, outputs) and returns a module from normalised float32 inputs, channels
-first (images NCHW), to (batch, outputs): logits of classes or labels, or standardised values. `build`
-wraps it into `Network`, which takes inputs in the data set's form and gives outputs in the task's.
+first (images NCHW, series (batch, channels, length) with NaN as padding), to (batch, outputs): logits of classes or
+labels, or standardised values. `build` wraps it into `Network`, which takes inputs in the data set's form and gives
+outputs in the task's.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ripieno.errors import ModelError, RipienoError, error_summary
+from ripieno.models import series_config
 from ripieno.models.activations import ACTIVATIONS
 from ripieno.models.resnet import resnet
+from ripieno.models.series import series_network
 from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.models.timm_network import TimmBody, timm_network
 from ripieno.models.user_code import import_named, is_user_code
@@ -25,7 +28,10 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Float32s, Input, Task
 
 Family = Callable[[Configuration, Input, int], nn.Module]
-FAMILIES: dict[str, Family] = {"resnet": resnet}
+FAMILIES: dict[str, Family] = {
+    "resnet": resnet,
+    **{name: partial(series_network, family=name) for name in (series_config.FAMILY, *series_config.NETWORKS)},
+}
 """The built-in families, besides `timm:NAME`."""
 
 
@@ -114,10 +120,10 @@ def build(
 ) -> Network:
     """Build the network of `configuration` for `task`, from inputs (batch, *input.shape) of `input.dtype`.
 
-    `family` is `resnet`, `timm:NAME` (or `timm`, with the name in the configuration) or `module:function`; the last is
-    imported only when it is in `trusted`, the names that the user allows: a name read from a file is data, and
-    importing it would run its code. `mean` and `std` are the data set's, per channel (default 0 and 1, which weights
-    loaded later replace); a network of timm has its own instead.
+    `family` is `resnet`, a network of series (or `series`, with its name in the configuration), `timm:NAME` (or `timm`,
+    likewise) or `module:function`; the last is imported only when it is in `trusted`, the names that the user allows: a
+    name read from a file is data, and importing it would run its code. `mean` and `std` are the data set's, per channel
+    (default 0 and 1, which weights loaded later replace); a network of timm has its own instead.
     Initial weights come from torch's generator.
 
     Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.

@@ -56,11 +56,6 @@ def is_timm(family: str) -> bool:
     return family == FAMILY or family.startswith(PREFIX)
 
 
-def member_family(family: str, configuration: Configuration) -> str:
-    """Return the family of a member of a search: of `timm`, `timm:NAME` with the name in `configuration`."""
-    return PREFIX + backbone_config(family, configuration).backbone if family == FAMILY else family
-
-
 def backbone_config(family: str, configuration: Configuration) -> BackboneConfig:
     """Read the backbone's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}

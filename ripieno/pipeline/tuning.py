@@ -24,7 +24,6 @@ from ripieno.types import Configuration, DataKind, Input, Job, loss_key
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
-    from ripieno.search.space import Space
 
 FreeMembers = Literal["on", "off"]
 
@@ -39,13 +38,14 @@ class SearchOptions:
     """bound of the number of trials"""
     epochs: int | None = None
     space: str = "auto"
-    """name or JSON file; `auto`: that of the run, else `resnet` on a GPU, `resnet-small` on a CPU; of networks
-    of timm, which a family or `weights` name, `timm` or `timm-small`"""
+    """name or JSON file; `auto`: that of the run, else `series` of series; of images `resnet` on a GPU, `resnet-small`
+    on a CPU; of networks of timm, which a family or `weights` name, `timm` or `timm-small`"""
     algorithm: str | None = None
     eta: int | None = None
     seed: int | None = None
     family: str | None = None
-    """`timm:NAME`, a network of timm, or the user's own model family (`module:function`), whose code is run"""
+    """`timm:NAME`, a network of timm, one of series, such as `lite`, or the user's own model family
+    (`module:function`), whose code is run"""
     trainer: str | None = None
     """`network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees`, or the user's own (`module:Class`),
     whose code is run"""
@@ -97,10 +97,11 @@ def tune(
     change; without any, those of the last start apply again. For a new run, what is None is the default of `Settings`
     (`ripieno.search.settings`) or of `ripieno.data.load_dataset`.
 
-    Bounded by trials alone, the result of a search depends on the seed only. The space is by default `resnet` on a GPU,
-    `resnet-small` on a CPU; of networks of timm, which `family` (`timm:NAME`) or `weights` names, `timm`, `timm-small`.
-    Another `family` (`module:function`) is your own code, which is run; such a family named only by a space's file or
-    by the run is refused. So is `trainer` (`module:Class`), a class with the methods of
+    Bounded by trials alone, the result of a search depends on the seed only. The space is by default `series` for
+    series, `resnet` for images on a GPU, `resnet-small` on a CPU; of networks of timm, which `family` (`timm:NAME`) or
+    `weights` names, `timm`, `timm-small`. A `family` of series (`lite`, ...) is one network of `series`. Another
+    `family` (`module:function`) is your own code, which is run; such a family named only by a space's file or by the
+    run is refused. So is `trainer` (`module:Class`), a class with the methods of
     `ripieno.train.trainer.Trainer`; built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and
     `trees:extra-trees`. A search of small inputs begins with some trees, which are members of no trial; `free` ("off")
     leaves them out. `weights` are the pretrained weights of networks of timm: a .safetensors file, a folder of
@@ -130,8 +131,8 @@ def search_library(
     watch: Callable[[Snapshot], None] | None = None,
 ) -> Library:
     """Run a search as `tune` describes it and return its library."""
-    space, family, hours, trials = search.space, search.family, search.hours, search.trials
-    library = Library(run, (family,) if family else ())
+    hours, trials = search.hours, search.trials
+    library = Library(run, (search.family,) if search.family else ())
     if (library.path / "lock").exists():
         with files.locked(library.path / "lock", "another search"):
             pass  # refused at once, not when all is loaded
@@ -139,21 +140,20 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
-    from ripieno.pipeline.timm_space import cheapest_backbone, check_backbones, family_of_weights, fit_resolution
+    from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
+    from ripieno.pipeline.timm_space import cheapest_backbone
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import keep_backbones, prepare_weights
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
-    from ripieno.search.built_in_spaces import find_space, fit_space
+    from ripieno.search.built_in_spaces import fit_space
     from ripieno.search.settings import Settings, check_same, kept_settings
-    from ripieno.search.space import fix_backbone
     from ripieno.train import TrainingConfig, train_job
 
     require("torch")
-    from ripieno.models.build import built_in_family, built_in_names, find_family
-    from ripieno.models.timm_config import is_timm
-    from ripieno.train.registry import TRAINERS, find_trainer, find_unit
+    from ripieno.models.build import built_in_family
+    from ripieno.train.registry import find_unit
 
     if execution.pool == "ray":
         require("ray")
@@ -162,37 +162,8 @@ def search_library(
     before = kept_settings(library.path / "run.json")
     if search.free not in get_args(FreeMembers):
         raise SearchError(f"free is {search.free!r}: it must be {' or '.join(get_args(FreeMembers))}")
-    trainer = search.trainer
-    if search.weights is not None and (family, trainer, space, before) == (None, None, "auto", None):
-        family = family_of_weights(search.weights)
-    if space == "auto" and before is not None:
-        space, found = f"of {library.path}", before.space
-    elif space == "auto":
-        found = default_space(trainer, on_gpu, family)
-    else:
-        found = find_space(space)
-    if family and trainer not in (None, "network"):
-        raise SearchError(f"family {family} is of networks, not of trainer {trainer}: leave one of them out")
-    if family and is_timm(family):
-        found = fit_resolution(fix_backbone(found, family))
-    elif family:
-        find_family(family, (family,))
-        found = dataclasses.replace(found, family=family)
-    elif trainer not in (None, "network"):
-        if trainer not in TRAINERS:
-            find_trainer(trainer, (trainer,))
-        found = dataclasses.replace(found, family=trainer)
-    elif found.family in TRAINERS:
-        trainer = found.family
-    elif built_in_family(found.family) is None:
-        own = found.family
-        raise SearchError(
-            f"space {space} names the family {own!r}: it must be {built_in_names()}, or your own code, which is "
-            f"run only when you name it too: --family {own} (family=), or --trainer {own} (trainer=)"
-        )
-    if is_timm(found.family):
-        check_backbones(found)
-    trainer = trainer or "network"
+    found, trainer = choose_space(search.space, search.family, search.trainer, search.weights, before, on_gpu)
+    is_default = before is None and (search.space, search.family, search.weights) == (AUTO, None, None)
     if trainer == "network" and (kept := find_dataset(library.dataset_path)) is not None:
         found = fit_space(found, kept.kind, kept.task)
     if hours is None and trials is None and before is not None:
@@ -214,10 +185,13 @@ def search_library(
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
+    if is_default and trainer == "network":
+        found = default_space(trainer, on_gpu, kind=dataset.kind)
     if (base := built_in_family(found.family)) and base not in DATA_KINDS[dataset.kind].families:
+        known = "".join(f"{name}, " for name in DATA_KINDS[dataset.kind].families)
         raise SearchError(
-            f"the data are of kind {dataset.kind}, which family {found.family} does not take: train your own with "
-            "--family (family=), or trees with --trainer, or read the data as images in another run with --kind image"
+            f"the data are of kind {dataset.kind}, which family {found.family} does not take: use {known}your own with "
+            "--family (family=), or trees with --trainer, or read the data in another run with another --kind"
         )
     if trainer == "network":
         found = fit_space(found, dataset.kind, dataset.task)
@@ -259,21 +233,6 @@ def search_library(
     return library
 
 
-def default_space(trainer: str | None, on_gpu: bool, family: str | None = None) -> Space:
-    """Return the built-in space of a built-in trainer and family. Raises SearchError for a trainer of the user's."""
-    from ripieno.models.timm_config import is_timm
-    from ripieno.search.built_in_spaces import SPACES, find_space
-
-    if family and is_timm(family):
-        return find_space("timm" if on_gpu else "timm-small")
-    if trainer in (None, "network"):
-        return find_space("resnet" if on_gpu else "resnet-small")
-    found = next((space for space in SPACES.values() if space.family == trainer), None)
-    if found is None:
-        raise SearchError(f"trainer {trainer} has no space of its own: pass its hyperparameters with --space FILE.json")
-    return found
-
-
 def trial_progress(library: Library, job: Job) -> int:
     """Return a number that changes with every finished epoch of the job's trial: its checkpoint's time."""
     path = library.checkpoint_path(job.trial)
@@ -285,9 +244,15 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
 
     Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
     """
+    from ripieno.models.family_config import training_defaults
     from ripieno.models.resnet_config import megaflops
+    from ripieno.models.series_config import has_fixed_transform, is_series, series_megaflops
     from ripieno.models.timm_config import is_timm
+    from ripieno.train.batching import count_passes
 
+    configuration = {**training_defaults(family), **configuration}
+    if not has_fixed_transform(family, configuration):
+        samples *= count_passes(samples, int(configuration.get("epoch_samples", 0)))
     steps = samples / float(configuration.get("batch_size", 64))
     passes = 3.0  # forward and backward are three times the forward
     if is_timm(family):
@@ -295,6 +260,9 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
 
         work = timm_megaflops(family, configuration)
         passes = {"all": 1.0, "most": 1.5}.get(str(configuration.get("frozen")), passes)
+    elif is_series(family):
+        work = series_megaflops(family, configuration, shape)
+        passes = 1.0 if has_fixed_transform(family, configuration) else passes
     else:
         work = megaflops(configuration, shape) if family == "resnet" else 0.0
     # a step costs some milliseconds however small the network

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
+from ripieno.models import series_config
 from ripieno.models.timm_config import FAMILY
 from ripieno.search.space import Categorical, Continuous, Integer, Range, Space, space_from_json
 from ripieno.tasks.registry import kind_of
@@ -183,6 +184,24 @@ _TIMM = Space(
 )
 """`timm-small` for GPUs, with larger backbones."""
 
+_SERIES = Space(
+    "series",
+    series_config.FAMILY,
+    {
+        "network": Categorical(series_config.NETWORKS),
+        "normalisation": Categorical(("series", "channel")),
+        "width_factor": Continuous(0.25, 1.0, log=True),
+        "kernel_factor": Continuous(0.5, 1.5),
+        "dropout": Continuous(0.0, 0.5),
+        "learning_rate": Continuous(5e-4, 1e-2, log=True),
+        "batch_size": Integer(8, 64, log=True),
+        "weight_decay": Continuous(1e-4, 0.1, log=True),
+        "label_smoothing": Continuous(0.0, 0.1),
+    },
+    {"optimizer": "adamw", "schedule": "rung", "epoch_samples": 2000},
+)
+"""All networks of series; 27 epochs of 2,000 samples are as many as 200 series have in 270 epochs."""
+
 _LIGHTGBM = Space(
     "lightgbm",
     "trees:lightgbm",
@@ -205,7 +224,10 @@ _FOREST: dict[str, Range] = {
 _RANDOM_FOREST = Space("random-forest", "trees:random-forest", _FOREST, {"trees": 10})
 _EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
 
-_BUILT_IN = (_TINY, _SMALL, _RESNET, _PAPER, _TABLE, _TIMM_SMALL, _TIMM, _LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES)
+_BUILT_IN = (
+    *(_TINY, _SMALL, _RESNET, _PAPER, _TABLE, _TIMM_SMALL, _TIMM, _SERIES),
+    *(_LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES),
+)
 SPACES: dict[str, Space] = {space.name: space for space in _BUILT_IN}
 """The built-in spaces by name."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ripieno.errors import SearchError
+from ripieno.models import series_config
 from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.types import Configuration, Value
 
@@ -106,6 +107,19 @@ def fix_backbone(space: Space, family: str) -> Space:
         return space
     ranges = {name: choice for name, choice in space.ranges.items() if name != "backbone"}
     return replace(space, family=family, ranges=ranges, fixed={**space.fixed, "backbone": family.removeprefix(PREFIX)})
+
+
+def fix_network(space: Space, family: str) -> Space:
+    """Return `space`, of networks of series, with the one network that `family` names.
+
+    The family `series` leaves the choice to the space. Raises SearchError for a space of another family.
+    """
+    if space.family not in (series_config.FAMILY, family):
+        raise SearchError(f"space {space.name} is of family {space.family}, not of {family}: use series")
+    if space.family == family:
+        return space
+    ranges = {name: choice for name, choice in space.ranges.items() if name != "network"}
+    return replace(space, family=family, ranges=ranges, fixed={**space.fixed, "network": family})
 
 
 def backbone_names(space: Space) -> tuple[str, ...]:

@@ -47,17 +47,19 @@ class EpochBatches:
         generators: Generators,
         device: str = "cpu",
         shares: NDArray[np.float64] | None = None,
+        least_samples: int = 0,
     ) -> None:
         """Define the batches; with `shares`, the probability of each training sample, they are drawn with replacement.
 
-        Without it each sample occurs once in an epoch.
+        Without it each sample occurs once in an epoch, or as often as gives nearest to `least_samples`.
         """
         self.augment, self.batch_size = augment, batch_size
         self.rows = dataset.rows("train")
         self.channels = dataset.inputs.shape[-1]
         self._generators, self._shares = generators, shares
         # drop a last batch of one sample, on which a batch norm may fail (another sample in each epoch)
-        samples = len(self.rows)
+        self.passes = count_passes(len(self.rows), least_samples)
+        samples = len(self.rows) * self.passes
         self.samples = samples - 1 if samples % batch_size == 1 and samples > 1 else samples
         bytes_a_batch = dataset.inputs[0].size * 4 * batch_size
         self.block = max(1, BLOCK_BYTES[device] // bytes_a_batch) * batch_size
@@ -71,13 +73,19 @@ class EpochBatches:
         """Yield the blocks of `epoch`, in order."""
         shuffle, draws = self._generators(epoch)
         if self._shares is None:
-            order = self.rows[shuffle.permutation(len(self.rows))[: self.samples]]
+            passes = [shuffle.permutation(len(self.rows)) for _ in range(self.passes)]
+            order = self.rows[np.concatenate(passes)[: self.samples]]
         else:
             order = shuffle.choice(self.rows, self.samples, p=self._shares)
         for start in range(0, len(order), self.block):
             rows = order[start : start + self.block]
             drawn = None if self.augment.is_identity else self.augment.draw(len(rows), self.channels, draws)
             yield Block(rows, drawn, start + self.block >= len(order))
+
+
+def count_passes(samples: int, least_samples: int) -> int:
+    """Return how often an epoch uses each of `samples`, so that they are nearest to `least_samples`; at least once."""
+    return max(1, round(least_samples / max(1, samples)))
 
 
 @dataclass(frozen=True, eq=False)

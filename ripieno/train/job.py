@@ -27,7 +27,7 @@ from ripieno import clock, files
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
-from ripieno.models.timm_config import member_family
+from ripieno.models.family_config import member_family
 from ripieno.tasks.registry import kind_of
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
 from ripieno.train.evaluate import DivergedError, losses_of, predict_rows

@@ -18,9 +18,10 @@ from ripieno.data.augment import Augmentation
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.library import Library
-from ripieno.models import resnet_config, timm_config
+from ripieno.models import resnet_config, series_config, timm_config
 from ripieno.models.backbone_weights import BACKBONE_TENSORS
 from ripieno.models.build import Network, build, built_in_family
+from ripieno.models.family_config import hyperparameter_names, training_defaults
 from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
 from ripieno.train.batching import EpochBatches
@@ -54,8 +55,7 @@ class NetworkTrainer:
         check_hyperparameters(config.family, job.configuration)
         self.job, self.dataset, self.finished = job, data, 0
         self.device = torch.device(config.device)
-        defaults = timm_config.TRAINING_DEFAULTS if timm_config.is_timm(config.family) else {}
-        self.optimizer_config = optim.optimizer_config({**defaults, **job.configuration})
+        self.optimizer_config = optim.optimizer_config({**training_defaults(config.family), **job.configuration})
         self.augment = augmentation(job.configuration, data)
         self.mixing_config = mixing.mixing_config(job.configuration, data.task, data.kind)
         self.loss_config = losses.loss_config(job.configuration, data.task)
@@ -80,7 +80,8 @@ class NetworkTrainer:
         size, shares = self.optimizer_config.batch_size, None
         if self.loss_config.sampling == "balanced":
             shares = losses.balanced_shares(trained)
-        batches = EpochBatches(data, size, self.augment, drawn, self.device.type, shares)
+        least = self.optimizer_config.epoch_samples
+        batches = EpochBatches(data, size, self.augment, drawn, self.device.type, shares, least)
         # networks of timm have moments of their own
         mean, std = (tuple(moments.tolist()) for moments in (self.network.mean, self.network.std))
         encoded = dataclasses.replace(data, targets=self.loss.encode(np.asarray(data.targets)), mean=mean, std=std)
@@ -110,6 +111,9 @@ class NetworkTrainer:
             family, work = "resnet", int(resnet_config.megaflops(configuration, self.dataset.input) * 1e6)
         elif isinstance(self.network.body, TimmBody):
             family, work = "timm", int(timm_megaflops(self.config.family, configuration) * 1e6)
+        elif series_config.is_series(self.config.family):
+            work = int(series_config.series_megaflops(self.config.family, configuration, self.dataset.input) * 1e6)
+            family = "series"
         else:
             family, work = "own", sum(p.numel() for p in self.network.parameters())
         changed = "plain" if self.augment.is_identity else "warped" if self.augment.warps else "light"
@@ -357,8 +361,7 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation
 
 def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    own = timm_config.NAMES if timm_config.is_timm(family) else resnet_config.NAMES
-    known = own | optim.NAMES | losses.NAMES | mixing.NAMES | _AUGMENTATION
+    known = hyperparameter_names(family) | optim.NAMES | losses.NAMES | mixing.NAMES | _AUGMENTATION
     unknown = sorted(set(configuration) - known)
     if built_in_family(family) and unknown:
         raise ModelError(

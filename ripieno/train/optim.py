@@ -33,6 +33,8 @@ class OptimizerConfig:
     """`rung` rises briefly and falls to zero by a cosine within each job, so that every stopped member is annealed"""
     warm_up: float = 0.1
     """share of a job in which the rate of the `rung` schedule rises"""
+    epoch_samples: int = 0
+    """samples of an epoch, at least: a smaller training split is used several times in each; 0: once"""
 
 
 NAMES = frozenset(f.name for f in fields(OptimizerConfig))
@@ -57,6 +59,7 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda value: 0 < value < math.inf, "a number above 0"),
     "batch_size": (lambda value: isinstance(value, int) and value >= 2, "a whole number of at least 2"),
     "weight_decay": (lambda value: 0 <= value < math.inf, "a number of at least 0"),
+    "epoch_samples": (lambda value: isinstance(value, int) and value >= 0, "a whole number of at least 0"),
     "warm_up": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
 }
 

@@ -1,0 +1,131 @@
+"""Hyperparameters of networks of series: names, defaults, checks, cost. Pure Python.
+
+A search may have the family `series`: the hyperparameter `network` then names the network, and the members are of the
+family of that name, such as `lite`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from ripieno.errors import ModelError
+from ripieno.types import Configuration, Input, Value
+
+FAMILY = "series"
+"""The family of a search whose configurations name the network."""
+SeriesNetwork = Literal["lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra"]
+NETWORKS: tuple[str, ...] = get_args(SeriesNetwork)
+FIXED_TRANSFORMS = ("minirocket", "hydra")
+"""Networks of fixed convolutions, of which only a linear head is trained."""
+Normalisation = Literal["series", "channel"]
+
+
+@dataclass(frozen=True)
+class SeriesConfig:
+    """Hyperparameters of a network of series and their defaults, which are those published."""
+
+    network: str
+    """one of `NETWORKS`"""
+    normalisation: Normalisation = "series"
+    """`series`: each channel of each series by its own mean and deviation; `channel`: by those of the data set"""
+    width_factor: float = 1.0
+    """factor of the published numbers of filters; of `minirocket` and `hydra`, of features"""
+    kernel_factor: float = 1.0
+    """factor of the published lengths of the trained kernels"""
+    dropout: float = 0.0
+    """share of the features that are dropped before the head in training"""
+
+    def filters(self, published: int) -> int:
+        """Return the number of filters for a `published` one."""
+        return max(1, round(published * self.width_factor))
+
+    def kernel(self, published: int, length: int) -> int:
+        """Return the odd length of a kernel for a `published` one, at most that of the series, of `length` points."""
+        longest = max(1, 2 * ((length + 1) // 2) - 1)
+        return min(longest, 2 * round((published * self.kernel_factor - 1) / 2) + 1)
+
+
+NAMES = frozenset(f.name for f in fields(SeriesConfig))
+TRAINING_DEFAULTS: Mapping[str, Value] = {
+    "optimizer": "adamw",
+    "learning_rate": 0.001,
+    "weight_decay": 0.01,
+    "epoch_samples": 2000,
+}
+"""Defaults of the optimisation of these families; see `ripieno.train.optim` for the others."""
+_FACTOR: tuple[Callable[[float], bool], str] = (lambda value: 0 < value < math.inf, "a number above 0")
+_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "width_factor": _FACTOR,
+    "kernel_factor": _FACTOR,
+    "dropout": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
+}
+
+
+def is_series(family: str) -> bool:
+    """Return whether `family` is of networks of series."""
+    return family == FAMILY or family in NETWORKS
+
+
+def has_fixed_transform(family: str, configuration: Configuration) -> bool:
+    """Return whether only a linear head is trained in the network of `configuration`."""
+    return is_series(family) and series_config(family, configuration).network in FIXED_TRANSFORMS
+
+
+def series_config(family: str, configuration: Configuration) -> SeriesConfig:
+    """Read the network's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
+    chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
+    known = f"one of {', '.join(NETWORKS)}"
+    own = "" if family == FAMILY else family
+    network = chosen.setdefault("network", own)
+    if not network:
+        raise ModelError(f"family {FAMILY} has no network: name {known}, in the space as network or as the family")
+    if network not in NETWORKS:
+        raise ModelError(f"network is {network!r}: it must be {known}")
+    if own not in ("", network):
+        raise ModelError(f"network is {network!r}, but the family is {family}: leave one of them out")
+    for key, value in chosen.items():
+        if key == "normalisation" and value not in get_args(Normalisation):
+            raise ModelError(f"normalisation is {value!r}: it must be one of {', '.join(get_args(Normalisation))}")
+        if key in _NUMBERS:
+            is_valid, expected = _NUMBERS[key]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_valid(value):
+                raise ModelError(f"{key} is {value!r}: it must be {expected}")
+    return SeriesConfig(**chosen)
+
+
+def series_shape(input: Input) -> tuple[int, int]:
+    """Return length and channels of one sample. Raises ModelError when it is no series."""
+    if len(input.shape) != 2 or min(input.shape) < 1:
+        raise ModelError(f"samples have shape {input.shape}; networks of series need (length, channels)")
+    length, channels = input.shape
+    return length, channels
+
+
+FCN_LAYERS = (128, 7), (256, 5), (128, 3)
+"""Filters and kernel of each convolution of `fcn`; published with a kernel of 8 first, which has no middle."""
+
+
+def series_megaflops(family: str, configuration: Configuration, input: Input) -> float:
+    """Count the multiply-adds of one series in millions: all convolutions. Raises ModelError for a bad configuration.
+
+    This takes a few microseconds and builds no network.
+    """
+    config = series_config(family, configuration)
+    length, channels = series_shape(input)
+    return length * _COSTS[config.network](config, length, channels) / 1e6
+
+
+def _fcn_cost(config: SeriesConfig, length: int, channels: int) -> int:
+    cost = 0
+    for published, kernel in FCN_LAYERS:
+        filters = config.filters(published)
+        cost += channels * filters * config.kernel(kernel, length)
+        channels = filters
+    return cost
+
+
+_COSTS: Mapping[str, Callable[[SeriesConfig, int, int], int]] = {"fcn": _fcn_cost}
+"""Multiply-adds of one point of a series, by network: functions of the hyperparameters, length and channels."""

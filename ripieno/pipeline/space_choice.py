@@ -1,0 +1,85 @@
+"""Choice of a search's space and trainer, from the options given, the run's own, and the kind of data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from ripieno.errors import SearchError
+from ripieno.models.build import built_in_family, built_in_names, find_family
+from ripieno.models.series_config import FAMILY as SERIES
+from ripieno.models.series_config import is_series
+from ripieno.models.timm_config import is_timm
+from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
+from ripieno.search.built_in_spaces import SPACES, find_space
+from ripieno.search.settings import Settings
+from ripieno.search.space import Space, fix_backbone, fix_network
+from ripieno.train.registry import TRAINERS, find_trainer
+from ripieno.types import DataKind
+
+AUTO = "auto"
+"""Name of the space that the run, or else the trainer, the family and the data decide."""
+
+
+def choose_space(
+    space: str,
+    family: str | None,
+    trainer: str | None,
+    weights: str | Path | None,
+    before: Settings | None,
+    on_gpu: bool,
+) -> tuple[Space, str]:
+    """Return the space of a search and its trainer; `before` are the settings of the run, if it has been searched.
+
+    Without any other option the space is that of images, before the data are known: see `default_space`. Raises
+    SearchError for options that contradict each other, and for code of the user's that was not named.
+    """
+    if weights is not None and (family, trainer, space, before) == (None, None, AUTO, None):
+        family = family_of_weights(weights)
+    if space == AUTO and before is not None:
+        found = before.space
+    elif space == AUTO:
+        found = default_space(trainer, on_gpu, family)
+    else:
+        found = find_space(space)
+    if family and trainer not in (None, "network"):
+        raise SearchError(f"family {family} is of networks, not of trainer {trainer}: leave one of them out")
+    if family and is_timm(family):
+        found = fit_resolution(fix_backbone(found, family))
+    elif family and is_series(family):
+        found = fix_network(found, family)
+    elif family:
+        find_family(family, (family,))
+        found = dataclasses.replace(found, family=family)
+    elif trainer not in (None, "network"):
+        if trainer not in TRAINERS:
+            find_trainer(trainer, (trainer,))
+        found = dataclasses.replace(found, family=trainer)
+    elif found.family in TRAINERS:
+        trainer = found.family
+    elif built_in_family(found.family) is None:
+        own, named = found.family, "of the run" if space == AUTO else space
+        raise SearchError(
+            f"space {named} names the family {own!r}: it must be {built_in_names()}, or your own code, which is "
+            f"run only when you name it too: --family {own} (family=), or --trainer {own} (trainer=)"
+        )
+    if is_timm(found.family):
+        check_backbones(found)
+    return found, trainer or "network"
+
+
+def default_space(trainer: str | None, on_gpu: bool, family: str | None = None, kind: DataKind = "image") -> Space:
+    """Return the built-in space of a built-in trainer and family, or without a family that of the `kind` of data.
+
+    Raises SearchError for a trainer of the user's.
+    """
+    if family and is_timm(family):
+        return find_space("timm" if on_gpu else "timm-small")
+    if (family and is_series(family)) or (trainer in (None, "network") and not family and kind == "series"):
+        return find_space(SERIES)
+    if trainer in (None, "network"):
+        return find_space("resnet" if on_gpu else "resnet-small")
+    found = next((space for space in SPACES.values() if space.family == trainer), None)
+    if found is None:
+        raise SearchError(f"trainer {trainer} has no space of its own: pass its hyperparameters with --space FILE.json")
+    return found
