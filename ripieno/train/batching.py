@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ripieno.data.augment import Augmentation
+from ripieno.models.build import channels_first
+from ripieno.train.augmentation import InputAugmentation
 from ripieno.types import Dataset
 
 BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
@@ -43,7 +44,7 @@ class EpochBatches:
         self,
         dataset: Dataset,
         batch_size: int,
-        augment: Augmentation,
+        augment: InputAugmentation,
         generators: Generators,
         device: str = "cpu",
         shares: NDArray[np.float64] | None = None,
@@ -90,18 +91,18 @@ def count_passes(samples: int, least_samples: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class InputTransform:
-    """Augmentation and normalisation of images before a network's body, on one device."""
+    """Augmentation and normalisation of images or series before a network's body, on one device."""
 
-    augment: Augmentation
+    augment: InputAugmentation
     mean: Tensor
     """(channels,), in the unit of the images, like `std`"""
     std: Tensor
 
     def __call__(self, images: Tensor, draws: Tensor | None) -> Tensor:
-        """Augment `images` (samples, height, width, channels) by `draws` and normalise them: float32, same shape."""
+        """Augment `images` (samples, ..., channels) by `draws` and normalise them: float32, same shape."""
         if draws is not None:
-            changed = self.augment.apply(images.permute(0, 3, 1, 2).float(), to_device(draws, images.device))
-            images = changed.permute(0, 2, 3, 1).contiguous()
+            changed = self.augment.apply(channels_first(images).float(), to_device(draws, images.device))
+            images = changed.movedim(1, -1).contiguous()
         return (images.to(torch.float32) - self.mean) / self.std
 
 

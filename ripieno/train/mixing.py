@@ -3,8 +3,9 @@
 Theory of operation. Each batch is mixed with itself in another order. One share holds for the whole batch, drawn from
 a Beta distribution: of the values with mixup, of the area with CutMix, where a box comes from the other image. The loss
 is the same mixture of the losses of both targets, so that it fits every training loss, its weights and its smoothing.
-For a squared error its gradient is that of the mixed targets. All numbers of an epoch come from one generator in the
-order of its batches, so that they depend on no preparation of batches.
+For a squared error its gradient is that of the mixed targets. A mixture of series of unequal lengths is as long as the
+shorter. All numbers of an epoch come from one generator in the order of its batches, so that they depend on no
+preparation of batches.
 """
 
 from __future__ import annotations

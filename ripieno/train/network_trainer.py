@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ripieno.data.augment import Augmentation
-from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models import resnet_config, series_config, timm_config
@@ -24,6 +22,7 @@ from ripieno.models.build import Network, build, built_in_family
 from ripieno.models.family_config import hyperparameter_names, training_defaults
 from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
+from ripieno.train.augmentation import AUGMENTATIONS, augmentation
 from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import own_weights, weights_bytes
 from ripieno.train.data_pipeline import BatchPipeline
@@ -341,27 +340,10 @@ def _check_loss(total: Tensor, epoch: int) -> float:
     return value
 
 
-_AUGMENTATION = frozenset(f.name for f in dataclasses.fields(Augmentation)) - {"value_range"}
-
-
-def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation:
-    """Return the augmentation in `configuration`; absent names add none.
-
-    Raises DataError for a value out of range, ModelError for any augmentation of inputs that are not images. Channel
-    shifts are a share of the value range, which is taken as four standard deviations for float images.
-    """
-    chosen = {name: value for name, value in configuration.items() if name in _AUGMENTATION}
-    value_range = 255.0 if dataset.inputs.dtype == np.uint8 else 4 * float(np.mean(dataset.std))
-    augment = Augmentation(**chosen, value_range=value_range)  # type: ignore[arg-type]
-    if not DATA_KINDS[dataset.kind].is_picture and not augment.is_identity:
-        name = next(n for n, value in chosen.items() if value != getattr(Augmentation, n))
-        raise ModelError(f"{name} augments images, but the inputs are of kind {dataset.kind}: leave it out")
-    return augment
-
-
 def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    known = hyperparameter_names(family) | optim.NAMES | losses.NAMES | mixing.NAMES | _AUGMENTATION
+    augmentations = AUGMENTATIONS["series" if series_config.is_series(family) else "image"]
+    known = hyperparameter_names(family) | optim.NAMES | losses.NAMES | mixing.NAMES | augmentations
     unknown = sorted(set(configuration) - known)
     if built_in_family(family) and unknown:
         raise ModelError(
