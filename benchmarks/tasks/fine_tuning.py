@@ -2,8 +2,8 @@
 
     python benchmarks/tasks/fine_tuning.py [SET ...] --weights FOLDER [--seeds 0 1 2] [--minutes 10] [--search-only]
 
-A search has as much processor time as two cores give in MINUTES; it is then stopped as by Ctrl-C. So a search beside
-other work has about as much as one alone. Fine-tuning has the default space of `--weights FOLDER`
+A search has MINUTES. Where it had less than the processor time of two cores in them, because of other work on the
+machine, it is resumed for the rest. Fine-tuning has the default space of `--weights FOLDER`
 (`tests/pretrained_weights.py` writes one); training from nothing has the default space of a CPU, and images of at
 most 32 pixels, of which it sees more in the time. Free members are left out of both. Finished searches are read.
 Costs are measured alone. Budgets are multiples of the median member's cost, of those that the measure keeps.
@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
+import resource
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
 import numpy as np
-import psutil
 from ensembles import BUDGETS, ensembles, interval, measured
 from libraries import one_thread
 from record import RESULTS, record
@@ -38,42 +35,37 @@ CORES = 2
 METHODS = ("from nothing", "fine-tuned")
 SIDE = 32
 """Longest side in pixels of the images from nothing."""
-LIMIT = "12"
-"""Hours of a search, beyond what any takes."""
-
-
-def processor_seconds(parent: psutil.Process) -> float:
-    """Return the processor time of a process and its descendants, those that ended and were collected included."""
-    total = 0.0
-    with suppress(psutil.Error):
-        for process in (parent, *parent.children(recursive=True)):
-            with suppress(psutil.Error):
-                total += sum(process.cpu_times()[:4])
-    return total
+REST = 30.0
+"""Seconds of processor time that are not worth another start."""
 
 
 def search(name: str, seed: int, method: str, options: argparse.Namespace) -> Library:
-    """Return the library of a set, a seed and a method; a search that was interrupted begins anew."""
+    """Return the library of a set, a seed and a method."""
     run = RUNS / "fine-tuning" / f"{name}-{seed}-{method.replace(' ', '-')}"
-    done = run / "searched.json"
-    if not done.exists():
-        if run.exists():
-            raise SystemExit(f"{run} holds part of a search: remove it, since its processor time is not known.")
+    spent = run / "spent.json"
+    used = json.loads(spent.read_text())["processor seconds"] if spent.exists() else 0.0
+    if run.exists() and not spent.exists():
+        raise SystemExit(f"{run} holds a search that was interrupted: remove it, since its time is not known.")
+    limit = 60 * options.minutes * CORES
+    while limit - used > REST:
         command = [sys.executable, "-m", "ripieno", "tune", str(prepared(name, seed, options.data)), "--run", str(run)]
-        command += ["--seed", str(seed), "--slots", str(CORES), "--hours", LIMIT, "--free", "off"]
+        command += ["--seed", str(seed), "--slots", str(CORES), "--free", "off"]
+        command += ["--hours", str((limit - used) / CORES / 3600)]
         if method == "fine-tuned":
             command += ["--weights", str(options.weights)]
         elif name.startswith("shapes"):
             command += ["--size", str(SIDE)]
-        started, limit = time.monotonic(), 60 * options.minutes * CORES
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            tree = psutil.Process(process.pid)
-            while process.poll() is None and (used := processor_seconds(tree)) < limit:
-                time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
-            process.wait()
-        done.write_text(json.dumps({"processor seconds": used, "seconds": time.monotonic() - started}) + "\n")
+        before = processor_seconds()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        used += processor_seconds() - before
+        spent.write_text(json.dumps({"processor seconds": used}) + "\n")
     return Library(run)
+
+
+def processor_seconds() -> float:
+    """Return the processor time of all child processes that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def rows(name: str, seed: int, method: str, library: Library) -> list[dict[str, Any]]:

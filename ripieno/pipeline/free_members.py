@@ -26,8 +26,8 @@ from ripieno.library.import_predictions import NO_TRIAL
 from ripieno.models.build import Network, build
 from ripieno.models.parts import count_features
 from ripieno.models.timm_config import FAMILY
-from ripieno.models.timm_network import timm_megaflops
 from ripieno.pipeline.runs import ProgressFunction, no_progress
+from ripieno.pipeline.timm_space import feature_seconds
 from ripieno.train import TrainingConfig
 from ripieno.train.evaluate import predict_rows
 from ripieno.train.feature_trees import FeatureTreeTrainer
@@ -57,8 +57,6 @@ NUMBERS = 4_000_000
 """Numbers of the training samples that are used, at most: those of 5,100 images of 28 x 28."""
 TREES = 600
 """Most trees of a boosted model: with many classes or labels it gets fewer rounds."""
-RATE = 5000.0
-"""Millions of multiply-adds of a backbone that a core does in a second, about."""
 SHARE = 0.05
 """Share of a search's time after which no other free member is begun."""
 _MODULES = ("sklearn", "skl2onnx", "lightgbm", "onnxmltools", "onnxruntime")
@@ -84,7 +82,7 @@ def add_free_members(
         return
     backbone = None if _is_small(dataset) else backbone
     missing = [name for name in MODELS if _member_id(name, backbone is not None) not in library]
-    if missing and backbone and (took := _feature_seconds(backbone, dataset)) > SHARE * (seconds or math.inf):
+    if missing and backbone and (took := feature_seconds(backbone, dataset)) > SHARE * (seconds or math.inf):
         if notes is not None:
             notes.append(f"the search begins without free members: their features would take about {took:.0f} s")
         return
@@ -115,12 +113,6 @@ def add_free_members(
 
 def _member_id(name: str, on_features: bool) -> str:
     return f"features-{name.removeprefix('trees-')}" if on_features else name
-
-
-def _feature_seconds(backbone: Configuration, dataset: Dataset) -> float:
-    """Estimate the seconds that a core takes to compute the features."""
-    samples = len(dataset.rows("train")) + len(dataset.rows("valid"))
-    return samples * timm_megaflops(FAMILY, backbone) / RATE
 
 
 def _features(

@@ -36,8 +36,8 @@ def choose_space(
     """
     if weights is not None and (family, trainer, space, before) == (None, None, AUTO, None):
         family = family_of_weights(weights)
-    if space == AUTO and before is not None:
-        found = before.space
+    if before is not None and (space == AUTO or (space in SPACES and space == before.space.name)):
+        found = before.space  # a built-in space may have been fitted to the data and the time
     elif space == AUTO:
         found = default_space(trainer, on_gpu, family)
     else:

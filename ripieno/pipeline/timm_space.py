@@ -10,12 +10,23 @@ from pathlib import Path
 from ripieno.errors import ModelError, SearchError
 from ripieno.models.backbone_id import split_stem
 from ripieno.models.timm_config import FAMILY, NAMES, PREFIX, backbone_config
-from ripieno.models.timm_network import backbone_megaflops, check_name, has_fixed_resolution, native_resolution
+from ripieno.models.timm_network import (
+    backbone_megaflops,
+    check_name,
+    has_fixed_resolution,
+    native_resolution,
+    timm_megaflops,
+)
 from ripieno.models.torchvision_import import import_timm
 from ripieno.search.built_in_spaces import is_built_in_space
 from ripieno.search.space import Categorical, Space, backbone_names
 from ripieno.train.network_trainer import check_hyperparameters
-from ripieno.types import Configuration
+from ripieno.types import Configuration, Dataset
+
+RATE = 5000.0
+"""Millions of multiply-adds of a backbone that a core does in a second, about."""
+SHARE = 0.25
+"""Largest share of a search's time for the features by all its backbones at all its resolutions."""
 
 
 def family_of_weights(weights: str | Path) -> str:
@@ -80,6 +91,38 @@ def cheapest_backbone(space: Space, weights: Collection[str]) -> Configuration |
         return None
     name, side = min(costs, key=lambda found: costs[found])
     return {"backbone": name, "resolution": side, "frozen": "all"}
+
+
+def feature_seconds(configuration: Configuration, dataset: Dataset) -> float:
+    """Estimate the seconds that a core takes to compute the features of the train and validation splits."""
+    samples = len(dataset.rows("train")) + len(dataset.rows("valid"))
+    return samples * timm_megaflops(FAMILY, configuration) / RATE
+
+
+def fit_time(space: Space, dataset: Dataset, seconds: float) -> tuple[Space, str]:
+    """Return `space` without the backbones and resolutions that are too slow for a search, and a remark on them.
+
+    The features by all backbones at all resolutions take at most `SHARE` of the `seconds` of all cores: what saves
+    most is left out first, and one backbone at one resolution stays. The remark is empty where all stay.
+    """
+    names, sides = list(backbone_names(space)), sorted(set(_resolutions(space)))
+    # a count of operations takes a network's construction, so one a backbone, scaled by the area
+    largest = {name: feature_seconds({"backbone": name, "resolution": sides[-1]}, dataset) for name in names}
+    cost = {(name, side): took * (side / sides[-1]) ** 2 for name, took in largest.items() for side in sides}
+    left_out: list[str] = []
+    while sum(cost.values()) > SHARE * seconds and len(cost) > 1:
+        several = [v for values in (names, sides) if len(values) > 1 for v in values]
+        slowest = max(several, key=lambda v: sum(took for pair, took in cost.items() if v in pair))
+        cost = {pair: took for pair, took in cost.items() if slowest not in pair}
+        names, sides = [n for n in names if n != slowest], [s for s in sides if s != slowest]
+        left_out.append(f"{slowest} pixels" if isinstance(slowest, int) else slowest)
+    if not left_out:
+        return space, ""
+    ranges = {**space.ranges, "resolution": Categorical(tuple(sides))}
+    if "backbone" in ranges:
+        ranges["backbone"] = Categorical(tuple(names))
+    remark = f"left out as too slow for {seconds / 60:.0f} minutes of a core: {', '.join(left_out)}; give more --hours"
+    return dataclasses.replace(space, ranges=ranges), remark
 
 
 def _resolutions(space: Space) -> list[int]:

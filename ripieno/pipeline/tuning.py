@@ -19,7 +19,7 @@ from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
-from ripieno.resources import sleep_while_waiting
+from ripieno.resources import sleep_while_waiting, usable_cores
 from ripieno.types import Configuration, DataKind, Input, Job, loss_key
 
 if TYPE_CHECKING:
@@ -141,13 +141,13 @@ def search_library(
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
-    from ripieno.pipeline.timm_space import cheapest_backbone
+    from ripieno.pipeline.timm_space import cheapest_backbone, fit_time
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import keep_backbones, prepare_weights
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
-    from ripieno.search.built_in_spaces import fit_space
+    from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.settings import Settings, check_same, kept_settings
     from ripieno.train import TrainingConfig, train_job
 
@@ -194,8 +194,11 @@ def search_library(
             "--family (family=), or trees with --trainer, or read the data in another run with another --kind"
         )
     if trainer == "network":
-        found = fit_space(found, dataset.kind, dataset.task)
-    found = keep_backbones(found, weights)
+        is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
+        found = keep_backbones(found, weights)
+        if before is None and weights and is_built_in and hours is not None and not on_gpu:
+            found, remark = fit_time(found, dataset, 3600 * hours * len(usable_cores()))
+            notes.extend([remark] if remark else [])
     settings = dataclasses.replace(settings, space=found, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),

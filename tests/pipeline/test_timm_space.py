@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,18 @@ import pytest
 from safetensors.torch import save_file
 
 import ripieno
+from ripieno.data import load_dataset
 from ripieno.errors import ModelError, RipienoError, SearchError
 from ripieno.models.timm_network import check_name, make_backbone
+from ripieno.pipeline import timm_space
 from ripieno.pipeline.space_choice import default_space
-from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
+from ripieno.pipeline.timm_space import (
+    check_backbones,
+    family_of_weights,
+    feature_seconds,
+    fit_resolution,
+    fit_time,
+)
 from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
@@ -160,3 +169,35 @@ def test_an_epoch_costs_what_is_trained_at_its_resolution() -> None:
 
     assert cost(resolution=64, frozen="all") < cost(resolution=64, frozen="most") < cost(resolution=64)
     assert cost(resolution=128) > 3 * cost(resolution=64)
+
+
+def test_a_short_search_leaves_out_what_takes_most_of_its_time() -> None:
+    dataset = load_dataset({"train": (IMAGES, LABELS), "valid": (IMAGES, LABELS)})
+    names = Categorical(("mobilenetv2_100", "resnet18", "test_byobnet"))
+    space = replace(find_space("timm-small"), ranges={**find_space("timm-small").ranges, "backbone": names})
+    assert fit_time(space, dataset, 1e9) == (space, "")
+    fitted, remark = fit_time(space, dataset, 1e-9)
+    assert [len(fitted.ranges[name].choices) for name in ("backbone", "resolution")] == [1, 1]
+    assert fitted.ranges["resolution"].choices == (96,)
+    assert "160 pixels, 128 pixels" in remark
+    assert fitted.ranges.items() - space.ranges.items() == {(n, fitted.ranges[n]) for n in ("backbone", "resolution")}
+    one = fix_backbone(space, "timm:test_byobnet")
+    fitted, _ = fit_time(one, dataset, 1e-9)
+    assert fitted.family == "timm:test_byobnet"
+    assert "backbone" not in fitted.ranges
+    slowest = feature_seconds({"backbone": "test_byobnet", "resolution": 160}, dataset)
+    of_all = slowest * (96**2 + 128**2 + 160**2) / 160**2
+    assert fit_time(one, dataset, 4.01 * of_all) == (one, "")
+    fitted, _ = fit_time(one, dataset, 3.99 * of_all)
+    assert fitted.ranges["resolution"] == Categorical((96, 128))
+
+
+def test_a_search_fitted_to_its_time_resumes_with_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm_space, "SHARE", 1e-6)
+    file = tmp_path / "test_byobnet.safetensors"
+    save_file(make_backbone("test_byobnet", 3).state_dict(), file)
+    bounds, notes = {**QUICK, "trials": 1, "hours": 0.01}, list[str]()
+    ripieno.tune((IMAGES, LABELS), tmp_path / "run", weights=file, notes=notes, **bounds)
+    assert "left out as too slow for 1 minutes of a core: 160 pixels, 128 pixels; give more --hours" in notes
+    library = ripieno.tune(run=tmp_path / "run", space="timm-small", **{**bounds, "trials": 2})
+    assert [m.configuration["resolution"] for m in library.members()] == [96, 96]
