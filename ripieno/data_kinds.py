@@ -25,6 +25,8 @@ class DataKindTraits:
     """built-in families of networks that take such inputs"""
     card_form: str
     """first word of the pipeline tags of model cards"""
+    has_folds: bool = False
+    """whether folds validate small data sets where the user does not choose"""
 
     @property
     def shape(self) -> str:
@@ -36,7 +38,7 @@ SERIES_FAMILIES = ("series", "lite", "inception", "resnet-1d", "fcn", "minirocke
 """Families of networks for series; `series` is that of searches whose configurations name one of the others."""
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
     "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet", "timm"), "image"),
-    "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series"),
+    "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series", has_folds=True),
     "table": DataKindTraits(("columns",), "rows", False, (), "tabular"),
 }
 

@@ -43,6 +43,8 @@ DataKind = Literal["image", "series", "table"]
 """Form of the inputs: (height, width, channels), (length, channels) or (columns,)."""
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+Folds = int | Literal["auto"]
+"""Number of folds of the training samples; 0: none, `auto`: by the number of samples, see `ripieno.data.folds`."""
 Combiner = Literal["mean", "weighted", "vote", "median"]
 OutputActivation = Literal["softmax", "sigmoid", "identity"]
 """From a network's outputs to its predictions."""
@@ -122,6 +124,9 @@ class Dataset:
     """the folder it is mapped from; None for arrays in memory"""
     range: PixelRange | None = None
     """of the pixels of the training split: see `Input.range`"""
+    folds: NDArray[np.uint8] | None = None
+    """(samples,), the fold that holds each training sample out; None: the data set has a validation split. With folds
+    the training samples are the validation samples, too: each is predicted by a model that was trained without it"""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -152,8 +157,14 @@ class Dataset:
         return Input(tuple(int(n) for n in self.inputs.shape[1:]), str(self.inputs.dtype), self.range)
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """Return the indices of the samples of `split`, ascending."""
-        return np.flatnonzero(self.split == SPLITS.index(split))
+        """Return the indices of the samples of `split`, ascending; with folds, `valid` are those of `train`."""
+        held = "train" if self.folds is not None and split == "valid" else split
+        return np.flatnonzero(self.split == SPLITS.index(held))
+
+    @property
+    def fold_count(self) -> int:
+        """Number of folds; 0 where the data set has a validation split."""
+        return 0 if self.folds is None else int(self.folds[self.rows("train")].max(initial=0)) + 1
 
 
 @dataclass(frozen=True)

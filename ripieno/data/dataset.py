@@ -3,7 +3,8 @@
 FOLDER/inputs.npy     (samples, *shape) uint8 or float32; `images.npy` in version 1
 FOLDER/targets.npy    (samples,) int64, or (samples, *task.output); `labels.npy` in version 1
 FOLDER/split.npy      (samples,) uint8
-FOLDER/dataset.json   task, kind, mean, std, range; written last: its presence marks a complete data set
+FOLDER/folds.npy      (samples,) uint8; absent without folds
+FOLDER/dataset.json   task, kind, mean, std, range, folds; written last: its presence marks a complete data set
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.data.blocks import blocks
+from ripieno.data.folds import check_folds, has_form
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.registry import check_task, kind_of
@@ -39,6 +41,8 @@ class DatasetMetadata:
     kind: DataKind = "image"
     range: PixelRange | None = None
     """absent in data sets of older versions"""
+    folds: int = 0
+    """number of folds; 0: none"""
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
@@ -50,6 +54,8 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
     folder = Path(folder)
     check_dataset(dataset, dataset.path or dataset.name)
     arrays = {"inputs": dataset.inputs, "targets": dataset.targets, "split": dataset.split}
+    if dataset.folds is not None:
+        arrays["folds"] = dataset.folds
     for name, array in arrays.items():
         if not is_mapped(array, former := _array_path(folder, name)):
             invalidate(folder)
@@ -59,7 +65,8 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
                     append(array[block])
             if former != path:  # of version 1
                 files.remove_file(former)
-    metadata = DatasetMetadata(dataset.name, dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range)
+    fields = (dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range, dataset.fold_count)
+    metadata = DatasetMetadata(dataset.name, *fields)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
 
@@ -75,10 +82,11 @@ def open_dataset(folder: str | Path) -> Dataset:
     try:
         metadata = files.read_json(folder / "dataset.json", DatasetMetadata)
         inputs, targets, split = (files.read_array(_array_path(folder, n)) for n in ("inputs", "targets", "split"))
+        folds = files.read_array(folder / "folds.npy") if metadata.folds else None
     except LibraryError as error:
         raise DataError(f"{error}; prepare the data set again from its source") from error
     fields = (metadata.task, metadata.mean, metadata.std, metadata.kind)
-    dataset = Dataset(metadata.name, inputs, targets, split, *fields, path=folder, range=metadata.range)
+    dataset = Dataset(metadata.name, inputs, targets, split, *fields, path=folder, range=metadata.range, folds=folds)
     check_dataset(dataset, folder)
     return dataset
 
@@ -108,6 +116,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         (targets.shape[:1] == (samples,), f"targets have shape {targets.shape}, expected {samples} like the inputs"),
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
+        (dataset.folds is None or has_form(dataset.folds, split), f"folds must be ({samples},) uint8 like the split"),
         (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
         (samples > 0, "there are no samples"),
     )
@@ -117,9 +126,11 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
     kind.check_targets(targets, dataset.task, f"the data set {where} is inconsistent", DataError)
     if split.max() >= len(SPLITS):
         raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1 and 2")
-    for i in range(len(SPLITS)):
-        if not (split == i).any():
-            raise DataError(f"the data set {where} has an empty {SPLITS[i]} split: every split must hold samples")
+    for name in SPLITS:
+        if not len(dataset.rows(name)):
+            raise DataError(f"the data set {where} has an empty {name} split: every split must hold samples")
+    if dataset.folds is not None:
+        check_folds(dataset, f"the data set {where} is inconsistent")
 
 
 def check_trainable(dataset: Dataset, where: str | Path) -> None:

@@ -118,7 +118,8 @@ def _contents(file: Path) -> bytes:
 
 
 def _of_dataset(dataset: Dataset) -> Fingerprint:
-    arrays = [part for array in (dataset.inputs, dataset.targets, dataset.split) for part in _array(array)]
+    held = [] if dataset.folds is None else [dataset.folds]
+    arrays = [part for array in (dataset.inputs, dataset.targets, dataset.split, *held) for part in _array(array)]
     return Fingerprint(_digest(*arrays, *dataset.classes), f"{len(dataset.targets):,} samples in a data set")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ripieno.data.adapters import ExternalData, is_external_dataset, pair_arrays, read_external
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import check_dataset, check_trainable, moments, open_dataset, write_dataset
+from ripieno.data.folds import check_fold_option, choose_folds, make_folds
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_folder import read_folder
 from ripieno.data.image_io import resize
@@ -21,14 +22,14 @@ from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
 from ripieno.data.pixels import check_size, training_range
 from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, join
-from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples
+from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
 from ripieno.data.targets import check_kind
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError
 from ripieno.notes import Notes
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
-from ripieno.types import DataKind, Dataset, PixelRange, Task
+from ripieno.types import SPLITS, DataKind, Dataset, Folds, PixelRange, Task
 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
 
@@ -48,6 +49,9 @@ class ReadOptions:
     target: tuple[str, ...] = ()
     kind: DataKind | None = None
     for_training: bool = True
+    folds: Folds = "auto"
+    seed: int = 0
+    """of the folds"""
 
 
 def load_dataset(
@@ -58,6 +62,7 @@ def load_dataset(
     kind: DataKind | None = None,
     size: int | None = None,
     split: Sequence[float] | None = None,
+    folds: Folds = "auto",
     seed: int = 0,
     metric: str | None = None,
     skip_bad: bool = False,
@@ -82,6 +87,9 @@ def load_dataset(
       (appendix A.1), and at least 20 images in validation of a class with 80 or more.
       A test or validation split of the source is kept, and the other shares apply to the rest.
       A prepared data set keeps its splits.
+    - `folds`: 2 to 20 folds of the training samples take the place of the validation split, whose samples are trained
+      on, too: see `ripieno.data.folds`. 0: none; "auto": 0 for images, tables, a validation split of the source or of
+      200 samples and more, else 5, or 10 for fewer than 100 samples. A prepared data set keeps its own.
     - `metric`: the score shown for trials and ensembles, one of the task's; trials are always ranked by its loss. A
       prepared data set keeps its own when None.
     - `skip_bad`: skip broken and missing image files instead of raising.
@@ -95,16 +103,15 @@ def load_dataset(
     Raises DataError, in one line, for a source that cannot be used.
     """
     notes = Notes() if notes is None else notes
-    check_arguments(size, split, metric, task, kind)
-    options = ReadOptions(
-        size, skip_bad, task, (target,) if isinstance(target, str) else tuple(target), kind, for_training
-    )
+    check_arguments(size, split, metric, task, kind, folds)
+    columns = (target,) if isinstance(target, str) else tuple(target)
+    options = ReadOptions(size, skip_bad, task, columns, kind, for_training, folds, seed)
     place = None if folder is None else Path(folder)
     try:
         dataset = _prepared(source, options, metric, notes)
         if dataset is None:
             samples = _read(source, options, progress, notes, place)
-            dataset = dataset_of(samples, size, split, seed, metric, notes, for_training)
+            dataset = dataset_of(samples, size, split, seed, metric, notes, for_training, folds)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read; change its permissions") from error
     try:
@@ -113,7 +120,7 @@ def load_dataset(
         if for_training:
             raise
         notes.append(f"the data are used for validation and test only, since no model can be trained on them: {error}")
-    notes += duplicate_notes(dataset.inputs, dataset.split)
+    notes += duplicate_notes(dataset.inputs, dataset.split, dataset.folds)
     return dataset if place is None else write_dataset(dataset, place)
 
 
@@ -123,12 +130,14 @@ def check_arguments(
     metric: str | None,
     task: str | None = None,
     kind: DataKind | None = None,
+    folds: Folds = "auto",
 ) -> None:
     """Raise DataError for unusable arguments, before any data is read; None is the default of each."""
     if split is not None:
         check_ratios(split)
     check_size(size)
     check_kind(task)
+    check_fold_option(folds)
     if kind is not None and kind not in get_args(DataKind):
         raise DataError(f"kind is {kind!r}: it must be {', '.join(get_args(DataKind))}")
     kinds = [TASKS[task]] if task is not None else list(TASKS.values())
@@ -173,8 +182,32 @@ def _prepared(source: Source, options: ReadOptions, metric: str | None, notes: l
     if source.range is None:  # from an older version, or made by hand
         splits = [i for i in (1, 2) if (source.split == i).any()]
         source = dataclasses.replace(source, range=_range(source.inputs, source.kind, source.split, splits, notes))
+    if options.folds not in ("auto", source.fold_count):
+        source = _with_folds(source, int(options.folds), options.seed, notes)
     task = _with_metric(source.task, metric)
     return source if task.metric == source.task.metric else dataclasses.replace(source, task=task)
+
+
+def _with_folds(source: Dataset, count: int, seed: int, notes: list[str]) -> Dataset:
+    """Return `source`, which has no folds, with `count` folds; samples of its validation split are trained on."""
+    if source.folds is not None:
+        raise DataError(
+            f"the data set was prepared with {source.fold_count} folds, not {count}; prepare it again from its source"
+        )
+    split = without_valid(source.split)
+    folds = make_folds(source.targets, split, source.task, count, seed)
+    notes.append(_fold_note(folds, split, len(source.rows("valid"))))
+    mean, std = moments(source.inputs, np.flatnonzero(split == 0))
+    return dataclasses.replace(source, split=split, folds=folds, mean=mean, std=std, path=None)
+
+
+def _fold_note(folds: NDArray[np.uint8], split: NDArray[np.uint8], given: int) -> str:
+    """Describe the folds; `given` is the number of samples of a validation split that they replace, 0: none."""
+    held = folds[split == 0]
+    line = f"validation is out-of-fold: {held.max() + 1} folds of {len(held):,} training samples"
+    if given:
+        return f"{line}, among them the {given:,} of the validation split given"
+    return f"{line}; --folds 0 (folds=0) splits some off instead"
 
 
 def _image_size(size: int | None, kind: DataKind) -> int | None:
@@ -261,9 +294,10 @@ def dataset_of(
     metric: str | None,
     notes: list[str],
     for_training: bool = True,
+    folds: Folds = "auto",
 ) -> Dataset:
     """Split `samples` into a data set; arguments and errors are those of `load_dataset`."""
-    check_arguments(size, ratios, metric)
+    check_arguments(size, ratios, metric, folds=folds)
     inputs, targets, task = samples.inputs, samples.targets, _with_metric(samples.task, metric)
     check_sizes(targets, samples.fixed_split, task, for_training)
     size = _image_size(size, samples.kind)
@@ -271,11 +305,26 @@ def dataset_of(
         inputs = resize(inputs, size)
     kind = kind_of(task)
     split = split_samples(kind.strata(targets), samples.fixed_split, ratios, seed)
+    count, held = folds, None
+    if count == "auto":
+        has_folds = for_training and DATA_KINDS[samples.kind].has_folds
+        count = choose_folds(split, samples.fixed_split) if has_folds else 0
+    if count:
+        whole = without_valid(split)
+        try:
+            held = make_folds(targets, whole, task, count, seed)
+        except DataError as error:
+            if folds != "auto":
+                raise
+            notes.append(f"validation is a split of its own, since folds are not possible: {error}")
+        else:
+            notes.append(_fold_note(held, whole, int((samples.fixed_split == SPLITS.index("valid")).sum())))
+            split = whole
     notes += kind.balance_notes(targets, split, task)
     mean, std = moments(inputs, np.flatnonzero(split == 0))
     from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
     span = _range(inputs, samples.kind, split, from_source, notes)
-    return Dataset(samples.name, inputs, targets, split, task, mean, std, samples.kind, range=span)
+    return Dataset(samples.name, inputs, targets, split, task, mean, std, samples.kind, range=span, folds=held)
 
 
 def _range(

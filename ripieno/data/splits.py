@@ -142,8 +142,18 @@ def shares(samples: int, ratios: Sequence[float]) -> list[int]:
     return counts
 
 
-def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]:
-    """Return notes on images with duplicates, pixel by pixel, in an earlier split; most data sets have few."""
+def without_valid(split: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return `split` with the samples of the validation split in the training split, as folds need it."""
+    return np.where(split == SPLITS.index("valid"), np.uint8(SPLITS.index("train")), split)
+
+
+def duplicate_notes(
+    images: NDArray[Any], split: NDArray[np.uint8], folds: NDArray[np.uint8] | None = None
+) -> list[str]:
+    """Return notes on images with duplicates, pixel by pixel, in an earlier split; most data sets have few.
+
+    With `folds`, as in `Dataset`, also on those with duplicates in another fold.
+    """
     hashes = (hashlib.blake2b(image.tobytes(), digest_size=8) for image in images)
     digests = np.array([int.from_bytes(one.digest()) for one in hashes], np.uint64)
     notes = []
@@ -153,6 +163,15 @@ def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]
         if again > TWICE * len(own):
             duplicates = f"{again:,} of {len(own):,} {SPLITS[later]} samples are also {earlier} samples"
             notes.append(f"{duplicates}; scores on the {SPLITS[later]} split say little about new samples")
+    if folds is not None:
+        train = digests[split == 0]
+        held = folds[split == 0]
+        pairs = np.unique(np.stack([train, held.astype(np.uint64)]), axis=1)
+        several = np.unique(pairs[0], return_counts=True)
+        again = int(np.isin(train, several[0][several[1] > 1]).sum())
+        if again > TWICE * len(train):
+            duplicates = f"{again:,} of {len(train):,} training samples are also in another fold"
+            notes.append(f"{duplicates}; validation scores say little about new samples")
     return notes
 
 

@@ -29,8 +29,8 @@ from ripieno.models.timm_config import FAMILY
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.pipeline.timm_space import feature_seconds
 from ripieno.train import TrainingConfig
-from ripieno.train.evaluate import predict_rows
 from ripieno.train.feature_trees import FeatureTreeTrainer
+from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
 from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
 from ripieno.train.job import trial_seed
 from ripieno.train.member_writer import add_member
@@ -146,16 +146,22 @@ def _add(
         rounds = max(5, min(int(configuration["rounds"]), TREES // prod(dataset.task.output)))
         configuration = {**configuration, "rounds": rounds}
     started = time.perf_counter()
-    trainer: Trainer = make_trainer(dataclasses.replace(config, family=trainer_name, trainer=trainer_name))
     named = dict(configuration)
     if features is not None:
-        assert isinstance(trainer, TreeTrainer)
-        trainer = FeatureTreeTrainer(trainer, *features, library.path)
         named["features"] = str(features[1].id)
+
+    def make() -> Trainer:
+        trees = make_trainer(dataclasses.replace(config, family=trainer_name, trainer=trainer_name))
+        if features is None:
+            return trees
+        assert isinstance(trees, TreeTrainer)
+        return FeatureTreeTrainer(trees, *features, library.path)
+
+    trainer = make() if dataset.folds is None else FoldTrainer(make, dataset.fold_count)
     seed = trial_seed(config.seed, _FIRST_SEED + list(MODELS).index(name))
     trainer.start(Job(0, configuration, 0, 1, seed), few)
     trainer.epoch()
-    predictions = predict_rows(trainer, dataset, dataset.rows("valid"))
+    predictions = predict_valid(trainer, dataset)
     member = Member(
         id=_member_id(name, features is not None),
         trial=NO_TRIAL,
@@ -169,7 +175,7 @@ def _add(
         seconds=time.perf_counter() - started,
         created=clock.now(),
     )
-    add_member(library, trainer, member, dataset, predictions)
+    add_member(library, kept_trainer(trainer), member, dataset, predictions)
 
 
 def _is_small(dataset: Dataset) -> bool:

@@ -16,13 +16,14 @@ from ripieno.data import load_dataset, open_dataset
 from ripieno.data.adapters import ExternalData
 from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
+from ripieno.data.folds import validation_words
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.tasks.registry import kind_of
-from ripieno.types import SPLITS, DataKind, Dataset
+from ripieno.types import SPLITS, DataKind, Dataset, Folds
 
 DataSource = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | ExternalData
 DEFAULTS: dict[str, Any] = {
@@ -34,9 +35,10 @@ DEFAULTS: dict[str, Any] = {
     "task": None,
     "target": [],
     "kind": None,
+    "folds": "auto",
 }
 """Default options of a data set: see `DataOptions`."""
-BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image"}
+BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image", "folds": 0}
 """What the record of a run of version 1 does not say, where it is not the default of today."""
 
 
@@ -59,6 +61,9 @@ class DataOptions:
     """columns of targets; None: all"""
     kind: DataKind | None = None
     """kind of data; None: by the axes of the inputs"""
+    folds: Folds | None = None
+    """number of folds in place of a validation split, 0 for none, `auto` by the number of samples; None: as in the run,
+    else `auto`"""
 
 
 def prepare(
@@ -82,6 +87,8 @@ def prepare(
     if "target" in requested:
         target = requested["target"]
         requested["target"] = [target] if isinstance(target, str) else list(target)
+    if requested.get("folds") == "auto":
+        del requested["folds"]  # as in the run
     record = library.dataset_path / "source.json"
     if record.exists():
         stored = files.read_json(record, dict[str, Any])
@@ -111,7 +118,12 @@ def prepare(
         digest = fingerprint(data, progress=functools.partial(progress, "computing the data's fingerprint"))
         source = shown(Path(data).resolve()) if isinstance(data, str | Path) else digest.size
         # as inferred, so that the same may be given later
-        options |= {"metric": dataset.task.metric, "task": dataset.task.kind, "kind": dataset.kind}
+        options |= {
+            "metric": dataset.task.metric,
+            "task": dataset.task.kind,
+            "kind": dataset.kind,
+            "folds": dataset.fold_count,
+        }
         if notes is not None:
             notes.append(describe(dataset))
         files.write_json(record, {"source": source, **options, "fingerprint": digest})
@@ -121,7 +133,10 @@ def prepare(
 def describe(dataset: Dataset) -> str:
     """Return one line on a data set: its kind, its task and the samples of each split."""
     task, noun = dataset.task, DATA_KINDS[dataset.kind].noun
-    counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
+    splits = [split for split in SPLITS if split != "valid" or dataset.folds is None]
+    counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in splits)
+    if dataset.folds is not None:
+        counts += f"; validation: {validation_words(dataset)}"
     shape = " x ".join(map(str, dataset.input.shape))
     of = f"{len(task.names)} {kind_of(task).names_title}" if len(task.names) > 1 else task.names[0]
     return f"{dataset.name}: {len(dataset.inputs):,} {noun} of {shape}, {task.kind} of {of}; {counts}"

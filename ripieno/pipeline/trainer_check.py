@@ -40,7 +40,7 @@ def check_trainer(config: TrainingConfig, configuration: Configuration, dataset:
             if tensors_of(trainer) is None:
                 notes.append(f"trainer {config.trainer} keeps no tensors: a trial that is resumed trains from its seed")
             if hasattr(trainer, "export"):
-                export_model(trainer, few, predictions)
+                export_model(trainer, few, few.rows("valid"), predictions)
             elif config.trainer != "network":
                 notes.append(f"trainer {config.trainer} has no export: its members can be selected, but not served")
         finally:
@@ -70,4 +70,5 @@ def _few(dataset: Dataset) -> Dataset:
         targets=np.asarray(dataset.targets[rows]),
         split=split,
         path=None,
+        folds=None,
     )

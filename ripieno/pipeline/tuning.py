@@ -20,7 +20,7 @@ from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting, usable_cores
-from ripieno.types import Configuration, DataKind, Input, Job, loss_key
+from ripieno.types import Configuration, DataKind, Folds, Input, Job, loss_key
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -81,6 +81,7 @@ def tune(
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
+    folds: Folds | None = None,
     skip_bad: bool | None = None,
     task: str | None = None,
     target: str | Sequence[str] | None = None,

@@ -83,7 +83,8 @@ class TaskKind(ABC):
         """Return notes on the names, each that of a `noun`, that the validation or test split has no sample of."""
         notes = []
         for i, name in enumerate(SPLITS[1:], start=1):
-            if absent := self.absent(targets[split == i], task):
+            held = split == i  # empty: the validation split of a data set with folds
+            if held.any() and (absent := self.absent(targets[held], task)):
                 more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
                 notes.append(f"the {name} split has no sample of {noun} {absent[0]!r}{more}")
         return notes

@@ -38,6 +38,8 @@ def fingerprint(seed: int, trial: int, family: str, configuration: Configuration
     data = [dataset.name, dataset.inputs.shape, str(dataset.inputs.dtype), dataset.classes, dataset.mean, dataset.std]
     if dataset.task.kind != DEFAULT_TASK:  # the hash of version 1, which had no other
         data.append(dataset.task.kind)
+    if dataset.folds is not None:
+        data.append(hashlib.sha256(dataset.folds.tobytes()).hexdigest())
     # the version is a part of the hash: it stays 1, so that checkpoints of version 1 are resumed
     content = files.to_json([seed, trial, family, dict(sorted(configuration.items())), data], version=1)
     return hashlib.sha256(content).hexdigest()

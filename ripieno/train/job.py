@@ -15,6 +15,7 @@ data loading.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 import traceback
@@ -30,7 +31,8 @@ from ripieno.library import Library
 from ripieno.models.family_config import member_family
 from ripieno.tasks.registry import kind_of
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
-from ripieno.train.evaluate import DivergedError, losses_of, predict_rows
+from ripieno.train.evaluate import DivergedError, losses_of
+from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
 from ripieno.train.trainer import Trainer, close, tensors_of, unit_of
@@ -89,9 +91,9 @@ def _train(config: TrainingConfig, job: Job) -> Member:
         if (existing := library.find_job_member(ended)) is not None:
             return existing
         if predictions is None:  # a checkpoint without its member
-            predictions = predict_rows(trainer, dataset, dataset.rows("valid"))
+            predictions = predict_valid(trainer, dataset)
         member = dataclasses.replace(_describe(config, ended, dataset, progress), unit=unit_of(trainer))
-        return add_member(library, trainer, member, dataset, predictions)
+        return add_member(library, kept_trainer(trainer), member, dataset, predictions)
     finally:
         close(trainer)
 
@@ -100,7 +102,7 @@ def _start(config: TrainingConfig, job: Job, dataset: Dataset, path: Path) -> tu
     """Start the trainer of `job`, from its checkpoint at `path` if there is one that can be used."""
     seeded = dataclasses.replace(job, seed=trial_seed(config.seed, job.trial))
     trial = fingerprint(config.seed, job.trial, config.family, job.configuration, dataset)
-    trainer = make_trainer(config)
+    trainer = _make(config, dataset)
     trainer.start(seeded, dataset)
     found = read_checkpoint(path, trial, job.stop)
     if found is None:
@@ -111,9 +113,15 @@ def _start(config: TrainingConfig, job: Job, dataset: Dataset, path: Path) -> tu
         return trainer, progress
     except Exception:  # of a user's trainer that has changed since: it may be half loaded
         close(trainer)
-        trainer = make_trainer(config)
+        trainer = _make(config, dataset)
         trainer.start(seeded, dataset)
         return trainer, TrainingState(trial)
+
+
+def _make(config: TrainingConfig, dataset: Dataset) -> Trainer:
+    """Make the trainer of a trial; with folds, one of several models."""
+    make = functools.partial(make_trainer, config)
+    return FoldTrainer(make, dataset.fold_count) if dataset.folds is not None else make()
 
 
 def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, Float32s]:
@@ -124,9 +132,8 @@ def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) ->
     if loss is not None and not math.isfinite(loss):
         raise DivergedError(f"the training loss is not finite in {unit} {number}")
     waited = trainer.waited() if hasattr(trainer, "waited") else 0.0
-    rows = dataset.rows("valid")
-    predictions = predict_rows(trainer, dataset, rows)
-    losses = losses_of(predictions, dataset, rows)
+    predictions = predict_valid(trainer, dataset)
+    losses = losses_of(predictions, dataset, dataset.rows("valid"))
     valid_loss = losses[loss_key(dataset.task)]
     if not math.isfinite(valid_loss):
         raise DivergedError(f"the validation loss is not finite after {unit} {number}")

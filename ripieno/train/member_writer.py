@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ripieno.backends.onnx import open_file
 from ripieno.data.dataset import spread_rows
@@ -31,10 +32,12 @@ def add_member(library: Library, trainer: Trainer, member: Member, dataset: Data
     """Add `member` to the library with its losses and the trainer's model; `predictions` are of the validation split.
 
     A trainer of networks gives the weights, one with `export` an ONNX file. The model of another trainer cannot be
-    kept: its predictions of the test split are, and the seconds that it takes to predict. Raises ModelError when an
-    exported model does not predict as its trainer does.
+    kept: its predictions of the test split are, and the seconds that it takes to predict. With folds, `predictions` are
+    of other models than the trainer's. Raises ModelError when an exported model does not predict as its trainer does.
     """
     rows = dataset.rows("valid")
+    chosen = spread_rows(np.arange(len(rows)), COMPARED)
+    own = predictions[chosen] if dataset.folds is None else predict_rows(trainer, dataset, rows[chosen])
     targets = np.asarray(dataset.targets[rows])
     member = dataclasses.replace(
         member, losses=losses_of(predictions, dataset, rows), parameters=int(getattr(trainer, "parameters", 0))
@@ -43,7 +46,7 @@ def add_member(library: Library, trainer: Trainer, member: Member, dataset: Data
         member = dataclasses.replace(member, backbone=trainer.backbone)
         library.add(member, predictions, targets, trainer.weights())
     elif hasattr(trainer, "export"):
-        content = export_model(trainer, dataset, predictions)
+        content = export_model(trainer, dataset, rows[chosen], own)
         member = dataclasses.replace(member, format="onnx", parameters=member.parameters or _count_numbers(content))
         library.add(member, predictions, targets, content)
     else:
@@ -55,8 +58,8 @@ def add_member(library: Library, trainer: Trainer, member: Member, dataset: Data
     return member
 
 
-def export_model(trainer: Trainer, dataset: Dataset, predictions: Float32s) -> bytes:
-    """Return the ONNX file of a trainer's model, compared with its `predictions` of the validation split.
+def export_model(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64], predictions: Float32s) -> bytes:
+    """Return the ONNX file of a trainer's model, compared with its `predictions` of the samples at `rows`.
 
     Raises ModelError, in one line, when there is no such file, when it does not take the inputs of the data set, or
     when its predictions differ.
@@ -72,8 +75,7 @@ def export_model(trainer: Trainer, dataset: Dataset, predictions: Float32s) -> b
         if not path.is_file():
             raise ModelError("export(path) of the trainer wrote no file; expected an ONNX file at path")
         content = path.read_bytes()
-    chosen = spread_rows(np.arange(len(predictions)), COMPARED)
-    inputs, expected = np.asarray(dataset.inputs[dataset.rows("valid")[chosen]]), predictions[chosen]
+    inputs = np.asarray(dataset.inputs[rows])
     try:
         found = open_file(content)(inputs)[0]
     except LibraryError as error:
@@ -81,11 +83,11 @@ def export_model(trainer: Trainer, dataset: Dataset, predictions: Float32s) -> b
     except Exception as error:  # a foreign graph may cause any exception
         form = f"{inputs.dtype} of shape (batch, {', '.join(map(str, inputs.shape[1:]))})"
         raise ModelError(f"the exported model cannot predict {form}: {error_summary(error)[:200]}") from error
-    if not isinstance(found, np.ndarray) or found.shape != expected.shape:
+    if not isinstance(found, np.ndarray) or found.shape != predictions.shape:
         shape = found.shape if isinstance(found, np.ndarray) else type(found).__name__
-        raise ModelError(f"the exported model returned {shape} for {len(inputs)} samples; expected {expected.shape}")
-    worst = float(np.abs(found - expected).max(initial=0))
-    if not worst <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0))):
+        raise ModelError(f"the exported model returned {shape} for {len(inputs)} samples; expected {predictions.shape}")
+    worst = float(np.abs(found - predictions).max(initial=0))
+    if not worst <= TOLERANCE * max(1.0, float(np.abs(predictions).max(initial=0))):
         raise ModelError(f"predictions of the exported model differ from the trainer's by {worst:.2g}")
     return content
 
