@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import predict as predict
     from ripieno.pipeline import select as select
     from ripieno.pipeline import show as show
+    from ripieno.pipeline import soup as soup
     from ripieno.pipeline import tune as tune
     from ripieno.pipeline.classifier import EnsembleClassifier as EnsembleClassifier
     from ripieno.pipeline.regressor import EnsembleRegressor as EnsembleRegressor
@@ -58,7 +59,7 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate cascade doctor evaluate evict export front import_ measure predict select show tune",
+    "pipeline": "allocate cascade doctor evaluate evict export front import_ measure predict select show soup tune",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

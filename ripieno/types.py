@@ -242,6 +242,8 @@ class Member:
     weights are then those of the other layers. Empty: none"""
     unit: TrainingUnit = "epochs"
     """of `epoch`, as its trainer counts"""
+    averaged: tuple[str, ...] = ()
+    """ids of the members of which its weights are the mean, the best first; empty: it was trained, or imported"""
 
     @property
     def inference_unit(self) -> str:

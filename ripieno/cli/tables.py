@@ -19,6 +19,7 @@ from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, Task, 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult
     from ripieno.engine.inference_result import MemberStats
+    from ripieno.pipeline.soups import Soup
 
 
 def members(
@@ -59,6 +60,7 @@ def member_dict(member: Member) -> dict[str, object]:
         "format",
         "costs",
         "backbone",
+        "averaged",
     )
     return {name: getattr(member, name) for name in names}
 
@@ -71,6 +73,33 @@ def backbone_lines(rows: Sequence[Member], costs: Mapping[str, float], kind: str
         for backbone, count in sorted(counts.items())
         if count > 1 and backbone in costs
     ]
+
+
+def soups(rows: Sequence[Soup]) -> Table:
+    """Return a table of averages of weights, with their losses and those of the best trial that each has."""
+    loss = METRICS[metric_names(result.best.losses for result in rows)[0]].title
+    columns = "backbone", "trials averaged", "best trial", f"its {loss}", f"{loss} of the average"
+    view = table("soups (on validation samples)", "member", *columns)
+    for result in rows:
+        made = result.member
+        count = f"{len(made.averaged) if made else 0} of {result.tried}"
+        own = number(result.best.loss, ".4f"), number(made.loss if made else None, ".4f")
+        view.add_row(made.id if made else "-", str(result.backbone), count, result.best.id, *own)
+    return view
+
+
+def soup_dict(result: Soup) -> dict[str, object]:
+    """Return the result of a backbone's trials for `--json`."""
+    made = result.member
+    return {
+        "backbone": str(result.backbone),
+        "tried": result.tried,
+        "best": result.best.id,
+        "best_loss": result.best.loss,
+        "loss": made.loss if made else None,
+        "added": result.added,
+        "member": member_dict(made) if made else None,
+    }
 
 
 def stall_line(rows: Sequence[Member]) -> str:

@@ -137,6 +137,7 @@ def tune(
     from ripieno import pipeline
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
     from ripieno.pipeline.preparation import DataOptions
+    from ripieno.pipeline.soups import has_untried
     from ripieno.pipeline.tuning import SearchOptions, search_library
     from ripieno.search.callbacks import combine_callbacks
 
@@ -160,4 +161,5 @@ def tune(
     for line in view_commands:
         console.say("view  ", (line, "bold cyan"))
     members = [tables.member_dict(m) for m in ranked]
-    console.print_result(run, command("measure", run), f"{len(ranked)} members", **to_dict(watch), library=members)
+    following = command("soup" if has_untried(library) else "measure", run)
+    console.print_result(run, following, f"{len(ranked)} members", **to_dict(watch), library=members)

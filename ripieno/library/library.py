@@ -10,6 +10,7 @@ RUN/library/targets-valid.npy      targets of the cached predictions; `labels-va
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
 RUN/backbones/                     weights of pretrained backbones: see `ripieno.library.backbones`
 RUN/features/BACKBONE.npy          features of the data set's samples by a frozen backbone: see `ripieno.train.features`
+RUN/soups/BACKBONE.json            averages tried of the trials on a backbone: see `ripieno.library.soups`
 RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
 RUN/ensembles/B80.json             selected ensembles
 RUN/front.json                     the best ensemble for every budget
@@ -84,6 +85,10 @@ class Library:
     def features_path(self, backbone: str) -> Path:
         """Features of the samples by a frozen backbone (its id), present or not."""
         return self.path / "features" / f"{plain_name(backbone)}.npy"
+
+    def soup_path(self, backbone: str) -> Path:
+        """Record of the averages that were tried of the trials on a backbone (its id), present or not."""
+        return self.path / "soups" / f"{plain_name(backbone)}.json"
 
     def member_path(self, member: str) -> Path:
         """Folder of a member, present or not."""

@@ -232,9 +232,11 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
             f"Members: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
             f"most {search.get('epochs')} {search.get('unit', 'epochs')} per trial, seed {search.get('seed')}{bound}."
         )
+    averages = [m for m in members if m.averaged]
+    lines += [f"{_text(m.id)} is the mean of the weights of {_text(', '.join(m.averaged))}." for m in averages]
     spent = sum({m.trial: m.seconds for m in sorted(members, key=lambda m: m.epoch)}.values())
     if spent:
-        lines.append(f"The members' own training took {spent:,.0f} s.")
+        lines.append(f"The members' own training took {spent:,.0f} s{', averaged trials excluded' * bool(averages)}.")
     chosen = (
         f"Members: chosen by {_text(ensemble.method)} on validation samples, combined by their "
         f"{combiner_name(ensemble.combiner)}."

@@ -31,6 +31,7 @@ from ripieno.pipeline.runs import show as show
 from ripieno.pipeline.selection import ensemble_losses as ensemble_losses
 from ripieno.pipeline.selection import front as front
 from ripieno.pipeline.selection import select as select
+from ripieno.pipeline.soups import soup as soup
 from ripieno.pipeline.tuning import tune as tune
 
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
