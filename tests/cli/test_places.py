@@ -45,6 +45,7 @@ WRITING = [
     ["report", "disk/run"],
     ["allocate", "disk/run", "@last", "--bundle", "elsewhere", "--max-benches", "0"],
     ["import", "predictions.npz", "--run", "disk/run"],
+    ["soup", "disk/run"],
     ["evict", "disk/run", "--quota", "1"],
 ]
 
