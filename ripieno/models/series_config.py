@@ -106,6 +106,48 @@ def series_shape(input: Input) -> tuple[int, int]:
 
 FCN_LAYERS = (128, 7), (256, 5), (128, 3)
 """Filters and kernel of each convolution of `fcn`; published with a kernel of 8 first, which has no middle."""
+RESNET_FILTERS, RESNET_KERNELS = (64, 128, 128), (7, 5, 3)
+"""Filters of each block of `resnet-1d`, and the kernels of each of its three convolutions (published: 8, 5, 3)."""
+PARALLEL_FILTERS, PARALLEL_KERNELS = 32, (41, 21, 11)
+"""Filters and kernels of the parallel convolutions of `inception` and `lite` (published: 40, 20, 10)."""
+INCEPTION_DEPTH, INCEPTION_SHORTCUT = 6, 3
+"""Modules of `inception`, and those that a shortcut passes."""
+SEPARABLE_LAYERS = (21, 2), (11, 4)
+"""Kernel and dilation of each separable convolution of `lite` (published: 20 and 10)."""
+TREND_FILTERS, PEAK_FILTERS = (2, 4, 8, 16, 32, 64), (6, 12, 24, 48, 96)
+"""Lengths of the hand-made filters of `lite`; each of a trend is there twice, for rise and fall."""
+ROCKET_KERNELS, ROCKET_TAPS, ROCKET_FEATURES, ROCKET_DILATIONS = 84, 9, 9996, 16
+"""Kernels of `minirocket`, their length, its features, and its dilations at most."""
+HYDRA_GROUPS, HYDRA_KERNELS, HYDRA_TAPS, HYDRA_BLOCK = 64, 8, 9, 4
+"""Groups of `hydra` for each dilation, kernels in a group, their length, and groups that are computed together."""
+
+
+def fixed_lengths(lengths: tuple[int, ...], length: int) -> list[int]:
+    """Return the lengths of hand-made filters that fit into a series of `length` points."""
+    return [kernel for kernel in lengths if kernel <= length]
+
+
+def rocket_dilations(length: int) -> list[int]:
+    """Return the dilations of `minirocket`, in geometric steps from 1 to that at which a kernel has the length."""
+    longest = math.log2(max(1.0, (length - 1) / (ROCKET_TAPS - 1)))
+    steps = range(ROCKET_DILATIONS)
+    return sorted({int(2 ** (longest * step / (ROCKET_DILATIONS - 1))) for step in steps})
+
+
+def rocket_blocks(config: SeriesConfig) -> int:
+    """Return the number of blocks of `minirocket`; a block has one feature of each kernel, at one dilation."""
+    return max(1, round(ROCKET_FEATURES * config.width_factor / ROCKET_KERNELS))
+
+
+def hydra_dilations(length: int) -> list[int]:
+    """Return the dilations of `hydra`: the powers of two at which a kernel is no longer than the series."""
+    longest = math.log2(max(1.0, (length - 1) / (HYDRA_TAPS - 1)))
+    return [2**power for power in range(int(longest) + 1)]
+
+
+def hydra_blocks(config: SeriesConfig, length: int) -> int:
+    """Return the number of blocks of `hydra`; a block is some groups at one dilation."""
+    return len(hydra_dilations(length)) * max(1, round(HYDRA_GROUPS * config.width_factor / HYDRA_BLOCK))
 
 
 def series_megaflops(family: str, configuration: Configuration, input: Input) -> float:
@@ -127,5 +169,60 @@ def _fcn_cost(config: SeriesConfig, length: int, channels: int) -> int:
     return cost
 
 
-_COSTS: Mapping[str, Callable[[SeriesConfig, int, int], int]] = {"fcn": _fcn_cost}
+def _resnet_cost(config: SeriesConfig, length: int, channels: int) -> int:
+    first, second, third = (config.kernel(kernel, length) for kernel in RESNET_KERNELS)
+    cost = 0
+    for published in RESNET_FILTERS:
+        filters = config.filters(published)
+        shortcut = channels if channels != filters else 0
+        cost += filters * (channels * first + filters * (second + third) + shortcut)
+        channels = filters
+    return cost
+
+
+def _inception_cost(config: SeriesConfig, length: int, channels: int) -> int:
+    filters = config.filters(PARALLEL_FILTERS)
+    kernels = sum(config.kernel(kernel, length) for kernel in PARALLEL_KERNELS)
+    wide, cost, before = 4 * filters, 0, channels
+    for module in range(INCEPTION_DEPTH):
+        narrow = filters if channels > 1 else channels
+        cost += (channels * narrow if channels > 1 else 0) + narrow * filters * kernels + channels * filters
+        channels = wide
+        if module % INCEPTION_SHORTCUT == INCEPTION_SHORTCUT - 1:
+            cost += before * wide
+            before = wide
+    return cost
+
+
+def _lite_cost(config: SeriesConfig, length: int, channels: int) -> int:
+    filters = config.filters(PARALLEL_FILTERS)
+    cost = channels * filters * sum(config.kernel(kernel, length) for kernel in PARALLEL_KERNELS)
+    trends, peaks = (fixed_lengths(lengths, length) for lengths in (TREND_FILTERS, PEAK_FILTERS))
+    cost += (len(trends) + len(peaks)) * max([*trends, *peaks], default=0)
+    channels = 3 * filters + 2 * len(trends) + len(peaks)
+    for kernel, _ in SEPARABLE_LAYERS:
+        cost += channels * (config.kernel(kernel, length) + filters)
+        channels = filters
+    return cost
+
+
+def _rocket_cost(config: SeriesConfig, length: int, channels: int) -> int:
+    blocks, dilations = rocket_blocks(config), len(rocket_dilations(length))
+    # each feature compares all points with its bias
+    return ROCKET_KERNELS * (min(blocks, dilations) * ROCKET_TAPS * channels + blocks)
+
+
+def _hydra_cost(config: SeriesConfig, length: int, channels: int) -> int:
+    # each kernel is compared with the others, twice
+    return hydra_blocks(config, length) * HYDRA_BLOCK * HYDRA_KERNELS * (HYDRA_TAPS * channels + 2)
+
+
+_COSTS: Mapping[str, Callable[[SeriesConfig, int, int], int]] = {
+    "lite": _lite_cost,
+    "inception": _inception_cost,
+    "resnet-1d": _resnet_cost,
+    "fcn": _fcn_cost,
+    "minirocket": _rocket_cost,
+    "hydra": _hydra_cost,
+}
 """Multiply-adds of one point of a series, by network: functions of the hyperparameters, length and channels."""
