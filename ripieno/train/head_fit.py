@@ -1,4 +1,4 @@
-"""Fit of a linear head to the features of a frozen backbone.
+"""Fit of a linear head to the features of a frozen backbone, or of fixed convolutions.
 
 The head has the least training loss with an L2 penalty, found by L-BFGS on all samples at once. Features are
 standardised for it, since the penalty and the number of steps depend on their scale; the head takes them as they are.
@@ -34,16 +34,45 @@ def fit_head(head: nn.Linear, features: Tensor, targets: Tensor, loss: BatchLoss
 
     `penalty` is the factor of half the sum of squared weights, of standardised features. Nothing is random.
     """
+    mean, scale = _scaling(features)
+    weights, bias = _minimise((features - mean) * scale, targets, loss, penalty, head.out_features)
+    return _set_head(head, weights * scale, bias, mean, features, targets, loss)
+
+
+def fit_wide_head(head: nn.Linear, features: Tensor, targets: Tensor, loss: BatchLoss, penalty: float) -> float:
+    """Fit `head` as `fit_head` does, faster where there are more features than samples.
+
+    The best weights are sums of the samples, since others would only add to the penalty. They are therefore found in
+    the space of the samples: its axes are the eigenvectors of their products.
+    """
+    mean, scale = _scaling(features)
+    standardised = (features - mean) * scale
+    values, vectors = torch.linalg.eigh((standardised @ standardised.T).double())
+    kept = values > 1e-6 * values[-1].clamp_min(1e-12)
+    lengths = values[kept].sqrt()
+    weights, bias = _minimise(
+        (vectors[:, kept] * lengths).to(features.dtype), targets, loss, penalty, head.out_features
+    )
+    back = (vectors[:, kept] / lengths).to(features.dtype)
+    return _set_head(head, weights @ (back.T @ standardised) * scale, bias, mean, features, targets, loss)
+
+
+def _scaling(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and reciprocal deviation of each feature; of a constant one, which gets no weight, it is zero."""
     mean, deviation = features.mean(0), features.std(0, correction=0)
-    # a constant feature has no weight
-    scale = torch.where(deviation > 1e-6 * (mean.abs() + 1e-6), 1 / deviation.clamp_min(1e-12), 0.0)
-    samples, width, outputs = len(features), head.in_features, head.out_features
-    weights = torch.zeros(outputs, width, device=features.device, requires_grad=True)
-    bias = torch.zeros(outputs, device=features.device, requires_grad=True)
-    steps = int(max(STEPS[0], min(STEPS[1], OPERATIONS / (6.0 * samples * width * outputs))))
+    return mean, torch.where(deviation > 1e-6 * (mean.abs() + 1e-6), 1 / deviation.clamp_min(1e-12), 0.0)
+
+
+def _minimise(
+    standardised: Tensor, targets: Tensor, loss: BatchLoss, penalty: float, outputs: int
+) -> tuple[Tensor, Tensor]:
+    """Return the weights (outputs, features) and biases (outputs,) of the least loss with penalty."""
+    samples, width = standardised.shape
+    weights = torch.zeros(outputs, width, device=standardised.device, requires_grad=True)
+    bias = torch.zeros(outputs, device=standardised.device, requires_grad=True)
+    steps = int(max(STEPS[0], min(STEPS[1], OPERATIONS / (6.0 * samples * max(1, width) * outputs))))
     options = {"max_iter": steps, "max_eval": steps, "history_size": 10, "line_search_fn": "strong_wolfe"}
     optimizer = torch.optim.LBFGS([weights, bias], **options)  # type: ignore[arg-type]
-    standardised = (features - mean) * scale
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -53,7 +82,20 @@ def fit_head(head: nn.Linear, features: Tensor, targets: Tensor, loss: BatchLoss
         return total
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return weights.detach(), bias.detach()
+
+
+def _set_head(
+    head: nn.Linear,
+    weights: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    features: Tensor,
+    targets: Tensor,
+    loss: BatchLoss,
+) -> float:
+    """Give `head` the weights for features as they are, and a bias for those without `mean`; return its loss."""
     with torch.no_grad():
-        head.weight.copy_(weights * scale)
-        head.bias.copy_(bias - (weights * scale) @ mean)
+        head.weight.copy_(weights)
+        head.bias.copy_(bias - weights @ mean)
         return float(loss(head(features), targets))

@@ -20,6 +20,7 @@ from ripieno.models import resnet_config, series_config, timm_config
 from ripieno.models.backbone_weights import BACKBONE_TENSORS
 from ripieno.models.build import Network, build, built_in_family
 from ripieno.models.family_config import hyperparameter_names, training_defaults
+from ripieno.models.fixed_transform import FixedTransform
 from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
 from ripieno.train.augmentation import AUGMENTATIONS, augmentation
@@ -29,10 +30,11 @@ from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.evaluate import DivergedError, predict
 from ripieno.train.fine_tuning import WeightAverage, fine_tuning_optimizer
 from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
-from ripieno.train.head_fit import fit_head, penalty_of
+from ripieno.train.head_fit import fit_head, fit_wide_head, penalty_of
 from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.train.mixing import Mixture, draw_mixture
 from ripieno.train.training_config import TrainingConfig
+from ripieno.train.transform_features import TransformFeatures
 from ripieno.types import Configuration, Dataset, Job
 
 _WEIGHTS, _STATE, _AVERAGE, _EPOCH, _UPDATES = "weights.", "optimizer.", "average.", "epoch", "updates"
@@ -65,6 +67,10 @@ class NetworkTrainer:
             self.network = build(
                 config.family, job.configuration, data.input, data.task, data.mean, data.std, trusted=trusted
             )
+            body = self.network.body
+            self.transform: TransformFeatures | None = None
+            if isinstance(body, FixedTransform):
+                self.transform = TransformFeatures(self.network, body, data, config.epochs)
         self.pretrained = load_pretrained(self.network, config, job.configuration, data)
         if self.loss.moments is not None:
             self.network.set_target_moments(*self.loss.moments)
@@ -130,12 +136,16 @@ class NetworkTrainer:
     def epoch(self) -> float:
         """Train one epoch; return the mean loss, with label smoothing, augmentation and mixing.
 
-        The first epoch on a pretrained backbone fits the head to the features of the frozen backbone, without
-        augmentation. Where the whole backbone is frozen, later epochs train the head on these features too.
+        A network of fixed convolutions has its head fitted, without augmentation, to the share of its features that
+        this epoch is of all epochs. The first epoch on a pretrained backbone fits the head to the features of the
+        frozen backbone, without augmentation. Where the whole backbone is frozen, later epochs train the head on these
+        features too.
         """
         number = self.finished + 1
         with self.seeded(number):
-            if self.pretrained is not None and number == 1:
+            if self.transform is not None:
+                loss = self._fit_features(self.transform, number)
+            elif self.pretrained is not None and number == 1:
                 loss = self._fit_head(self.pretrained)
             elif self.pretrained is not None and self.pretrained.config.frozen == "all":
                 loss = self._train_head(self.pretrained, number)
@@ -162,6 +172,17 @@ class NetworkTrainer:
             self.average.network.load_state_dict(self.network.state_dict())
         if not math.isfinite(loss):
             raise DivergedError("the loss of the head on frozen features is not finite")
+        return loss
+
+    def _fit_features(self, transform: TransformFeatures, number: int) -> float:
+        """Fit the head of fixed convolutions to their features of epoch `number`; return the loss."""
+        transform.use_epoch(number)
+        features, targets = transform.at(transform.rows), self._targets_at(transform.rows)
+        penalty = penalty_of(self.optimizer_config.weight_decay)
+        fit = fit_wide_head if features.shape[1] > features.shape[0] else fit_head
+        loss = fit(transform.head, features.to(self.device), targets, self.loss, penalty)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss of the head on fixed features is not finite in epoch {number}")
         return loss
 
     def _train_head(self, pretrained: FrozenBackbone, epoch: int) -> float:
@@ -227,10 +248,14 @@ class NetworkTrainer:
 
     def predict_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Predict samples of the train or validation split from cached features; None where there are none."""
+        if self.transform is not None and self.transform.fit(rows):
+            return self._predict_features(self.network, self.transform.at(rows))
         if self.pretrained is None or not self.backbone:
             return None
-        features = self.pretrained.features(self.network, rows)
-        network = self.kept
+        return self._predict_features(self.kept, self.pretrained.features(self.network, rows))
+
+    def _predict_features(self, network: Network, features: Tensor) -> NDArray[np.float32]:
+        """Predict by the head of `network` from the features of samples."""
         was_training = network.training
         network.eval()
         with torch.inference_mode():
@@ -257,6 +282,8 @@ class NetworkTrainer:
 
     def load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Continue from `tensors`. Raises ModelError when they are of another network; nothing has then changed."""
+        if self.transform is not None:
+            self.transform.use_epoch(int(tensors[_EPOCH]))
         weights, average, state = (_with_prefix(tensors, prefix) for prefix in (_WEIGHTS, _AVERAGE, _STATE))
         current = self.network.state_dict()
         shapes = {n: t.shape for n, t in current.items()}
