@@ -197,6 +197,10 @@ _SERIES = Space(
         "batch_size": Integer(8, 64, log=True),
         "weight_decay": Continuous(1e-4, 0.1, log=True),
         "label_smoothing": Continuous(0.0, 0.1),
+        "jitter": Continuous(0.0, 0.2),
+        "scaling": Continuous(0.0, 0.2),
+        "window_warp": Continuous(0.0, 0.3),
+        "crop": Continuous(0.0, 0.2),
     },
     {"optimizer": "adamw", "schedule": "rung", "epoch_samples": 2000},
 )
@@ -236,6 +240,8 @@ _AUGMENTATION = (
     *("flip", "min_crop", "colour", "cutmix"),
 )
 """Hyperparameters of images only."""
+_SERIES_AUGMENTATION = ("jitter", "scaling", "window_warp", "crop")
+"""Hyperparameters of series only."""
 
 
 def find_space(name: str | Path) -> Space:
@@ -255,6 +261,8 @@ def fit_space(space: Space, kind: DataKind, task: Task) -> Space:
     unfit = {name: f"task {task.kind}" for name in TRAINING_OPTIONS if name not in kind_of(task).training_options}
     if not DATA_KINDS[kind].is_picture:
         unfit |= dict.fromkeys(_AUGMENTATION, f"inputs of kind {kind}")
+    if kind != "series":
+        unfit |= dict.fromkeys(_SERIES_AUGMENTATION, f"inputs of kind {kind}")
     ranges = {name: choice for name, choice in space.ranges.items() if name not in unfit}
     fixed = {name: value for name, value in space.fixed.items() if name not in unfit}
     if not is_built_in_space(space):

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from ripieno.tasks.registry import kind_of
-from ripieno.train.head_fit import fit_head
+from ripieno.train.head_fit import fit_head, fit_wide_head
 from ripieno.train.losses import LossConfig, TrainingLoss
 from ripieno.types import Task, classification
 
@@ -104,3 +104,18 @@ def test_the_scale_of_the_features_does_not_matter(factor: float) -> None:
     found = fitted(features, loss_of(task, targets), targets, 3)
     scaled = fitted(features * np.float32(factor), loss_of(task, targets), targets, 3)
     assert np.allclose(found, scaled, atol=2e-2)
+
+
+def test_a_wide_head_is_the_same_by_the_space_of_the_samples() -> None:
+    features, targets = features_of(), labels_of(features_of())[:10]
+    features = features[:10]
+    loss, x = loss_of(classification(("a", "b", "c")), targets), torch.from_numpy(features)
+    heads = [torch.nn.Linear(x.shape[1], 3) for _ in range(2)]
+    losses = [
+        fit(head, x, torch.from_numpy(targets), loss, PENALTY)
+        for fit, head in zip((fit_head, fit_wide_head), heads, strict=True)
+    ]
+    assert x.shape[1] > len(x)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    torch.testing.assert_close(heads[0].weight, heads[1].weight, atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(heads[0](x), heads[1](x), atol=1e-2, rtol=0)
