@@ -27,25 +27,22 @@ def waves(samples: int = 60) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def search(run: Path, **options: object) -> Library:
-    defaults = {"trials": 2, "epochs": 1, "free": "off", "pool": "inline", "folds": 0, "kind": "series"}
+    defaults = {"trials": 1, "epochs": 1, "free": "off", "pool": "inline", "folds": 0, "kind": "series"}
     return pipeline.tune(waves(), run, **{**defaults, **options})  # type: ignore[arg-type]
 
 
 def test_the_space_of_series_is_the_default_and_names_the_network(tmp_path: Path) -> None:
-    library = search(tmp_path / "run")
+    library = search(tmp_path / "run", seed=5)  # its first network is quickly trained
     kept = kept_settings(library.path / "run.json")
     assert kept is not None
     assert (kept.space.name, kept.space.family) == ("series", "series")
-    members = library.members()
-    assert len(members) == 2
-    for member in members:
-        assert member.family in NETWORKS
-        assert member.family == member.configuration["network"]
-    pipeline.tune(run=library.path, trials=2)  # resumed without a space
+    (member,) = library.members()
+    assert member.family == member.configuration["network"] == "minirocket"
+    pipeline.tune(run=library.path, trials=1, pool="inline")  # resumed without a space
 
 
 def test_a_family_searches_one_network(tmp_path: Path) -> None:
-    library = search(tmp_path / "run", family="minirocket", trials=1)
+    library = search(tmp_path / "run", family="minirocket")
     (member,) = library.members()
     assert member.family == "minirocket"
 
