@@ -139,5 +139,6 @@ def test_a_fixed_backbone_replaces_the_choice() -> None:
     assert fix_backbone(space, "timm:resnet10t") == space
     assert len(backbone_names(SPACES["timm-small"])) == 12
     assert backbone_names(SPACES["resnet"]) == ()
+    space = SPACES["timm"]
     left = fit_space(space, "image", Task("regression", (1,), ("a",)))
     assert set(space.ranges) - set(left.ranges) == {"cutmix", "label_smoothing"}
