@@ -83,6 +83,18 @@ DeviceOpt = Annotated[
 FamilyOpt = Annotated[
     list[str] | None, typer.Option("--family", help="Model factory (module:function) that may be imported; repeatable")
 ]
+SeriesOpt = Annotated[
+    str | None,
+    typer.Option("--series", help="Column of a table that names the series of a row", show_default="series or id"),
+]
+TimeOpt = Annotated[
+    str | None,
+    typer.Option("--time", help="Column of times in a table of series", show_default="time, or the order of rows"),
+]
+ValueOpt = Annotated[
+    list[str] | None,
+    typer.Option("--value", help="Columns V[,V2] of values in a table of series; repeatable", show_default="value"),
+]
 IsolationOpt = Annotated[
     str, typer.Option("--isolation", help="Run workers in threads or processes: auto, thread or process")
 ]

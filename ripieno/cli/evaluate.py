@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, app, examples
+from ripieno.cli.app import BundleArg, FamilyOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.notes import Notes
 from ripieno.shell_command import command
 from ripieno.tasks.metrics import METRICS
@@ -36,6 +36,9 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Samples: train, valid, test or all; auto: test where there is one, else all")
     ] = "auto",
+    series: SeriesOpt = None,
+    time: TimeOpt = None,
+    value: ValueOpt = None,
     family: FamilyOpt = None,
 ) -> None:
     """Compare a bundle's predictions with the targets of a data set.
@@ -45,11 +48,19 @@ def evaluate(
     """
     from ripieno import pipeline
     from ripieno.data.evaluation_data import EvaluationSplit
+    from ripieno.data.long_table import SeriesColumns
 
     known = parsing.parse_choice(EvaluationSplit, "--split", split)
+    columns = SeriesColumns(series or "", time or "", tuple(parsing.parse_names(value)))
     with console.progress() as progress:
         found = pipeline.evaluate(
-            bundle, data, split=known, trusted=family or (), notes=Notes(console.warn), progress=progress
+            bundle,
+            data,
+            split=known,
+            trusted=family or (),
+            notes=Notes(console.warn),
+            columns=columns,
+            progress=progress,
         )
     console.out.print(_scores(found))
     console.out.print(_rows(found))

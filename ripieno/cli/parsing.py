@@ -45,6 +45,11 @@ def parse_ratios(option: str, text: str) -> tuple[float, float, float]:
     return train, valid, test
 
 
+def parse_names(texts: Sequence[str] | None) -> list[str]:
+    """Return names that are separated by commas, `--value a,b`, or given one by one, `--value a --value b`."""
+    return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
+
+
 def numbers(option: str, text: str) -> tuple[float, ...]:
     """Parse numbers separated by commas, `0.485,0.456,0.406`; an empty text gives none."""
     return tuple(parse_quantity(option, part) for part in text.split(",")) if text else ()

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, app, examples
+from ripieno.cli.app import BundleArg, FamilyOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.notes import Notes
 from ripieno.shell_command import command
 
@@ -23,13 +23,16 @@ def predict(
     bundle: BundleArg,
     images: Annotated[
         list[Path],
-        typer.Argument(help="Images, folders of images, .npy or .npz arrays, or data sets", metavar="INPUT..."),
+        typer.Argument(help="Images, folders of images, .npy or .npz arrays, series, or data sets", metavar="INPUT..."),
     ],
     output: Annotated[
         Path | None, typer.Option(help="File for all predictions: a .csv or .parquet table, or a .npy array")
     ] = None,
     top: Annotated[int, typer.Option(help="Number of samples to list")] = 20,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and name images that cannot be used")] = False,
+    series: SeriesOpt = None,
+    time: TimeOpt = None,
+    value: ValueOpt = None,
     family: FamilyOpt = None,
 ) -> None:
     """Predict images without a server.
@@ -37,6 +40,7 @@ def predict(
     With --output, predictions are written while images are read: any number of
     images can be predicted. --json then holds only those that are listed.
     """
+    from ripieno.data.long_table import SeriesColumns
     from ripieno.library import read_bundle
     from ripieno.pipeline.prediction import stream_predictions
     from ripieno.pipeline.prediction_files import check_output, prediction_writer
@@ -54,7 +58,11 @@ def predict(
         append = stack.enter_context(prediction_writer(output, deployment)) if output is not None else None
         progress = stack.enter_context(console.progress())
         notes = Notes(console.warn)
-        for batch in stream_predictions(deployment, source, skip_bad=skip_bad, notes=notes, progress=progress):
+        columns = SeriesColumns(series or "", time or "", tuple(parsing.parse_names(value)))
+        stream = stream_predictions(
+            deployment, source, skip_bad=skip_bad, notes=notes, progress=progress, columns=columns
+        )
+        for batch in stream:
             count += len(batch.names)
             if append is not None:
                 append(batch)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import app, examples
+from ripieno.cli.app import SeriesOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
@@ -20,13 +20,14 @@ from ripieno.types import DataKind
     epilog=examples(
         "ripieno tune images/ --run run --hours 1",
         "ripieno tune faces.csv --target age --run run",
+        "ripieno tune GunPoint_TRAIN.ts --run run",
         "ripieno tune --run run",
     )
 )
 def tune(
     data: Annotated[
         str | None,
-        typer.Argument(help="Images, table of image paths, .npz, CIFAR archive, idx folder or prepared data"),
+        typer.Argument(help="Images, series (.ts, .tsv, .arff), .csv, .npz, CIFAR, idx or prepared data"),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
     hours: Annotated[
@@ -113,6 +114,9 @@ def tune(
         str | None,
         typer.Option(help="Kind of data: image, series or table", show_default="by the axes, or the run's"),
     ] = None,
+    series: SeriesOpt = None,
+    time: TimeOpt = None,
+    value: ValueOpt = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")
@@ -133,6 +137,7 @@ def tune(
     given["split"] = None if split is None else parsing.parse_ratios("--split", split)
     given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
     given["target"] = target or None
+    given["value"] = parsing.parse_names(value) or None
     given["skip_bad"] = skip_bad or None
     from ripieno import pipeline
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict

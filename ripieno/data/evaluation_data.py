@@ -15,12 +15,14 @@ from ripieno.data.dataset import batches, open_dataset
 from ripieno.data.idx import is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import TableTargets, read_table_targets, table_path
-from ripieno.data.load import read_samples
+from ripieno.data.load import ReadOptions, read_samples
+from ripieno.data.long_table import SeriesColumns
 from ripieno.data.pixels import fit_array
 from ripieno.data.prediction_inputs import BATCH, stream_inputs
 from ripieno.data.samples import UNASSIGNED
-from ripieno.data.table_file import read_columns
+from ripieno.data.table_file import TABLES, read_columns
 from ripieno.data.targets import match_targets
+from ripieno.data_kinds import is_series
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Dataset, Input, Task, classification
 
@@ -52,22 +54,29 @@ class EvaluationData:
 
 
 def read_evaluation_data(
-    source: Any, wanted: Input, task: Task, split: EvaluationSplit = "auto", notes: list[str] | None = None
+    source: Any,
+    wanted: Input,
+    task: Task,
+    split: EvaluationSplit = "auto",
+    notes: list[str] | None = None,
+    columns: SeriesColumns | None = None,
 ) -> EvaluationData:
     """Read the targets of `source`, and where its inputs are; pictures are not read yet.
 
-    `source` is what `ripieno.data.load_dataset` takes. Its classes are matched with those of `task` by name. Raises
-    DataError, in one line, for other classes, inputs of another shape, and a split that the source does not have.
+    `source` is what `ripieno.data.load_dataset` takes; a file of series is read alone, without its NAME_TRAIN.
+    `columns` are those of a table of series. Classes are matched with those of `task` by name. Raises DataError, in one
+    line, for other classes, inputs of another shape, and a split that the source does not have.
     """
     if split not in get_args(EvaluationSplit):
         raise DataError(f"split {split!r} is unknown: expected {', '.join(get_args(EvaluationSplit))}")
     notes = [] if notes is None else notes
-    table = table_path(Path(source)) if isinstance(source, str | Path) else None
+    of_series = is_series(wanted)
+    table = table_path(Path(source)) if isinstance(source, str | Path) and not of_series else None
     inputs: Sequence[Path] | NDArray[Any]
     given: NDArray[Any]
     if table is not None:
         inputs, targets, given, found = _read_table(table, task, notes)
-    elif isinstance(source, str | Path) and _is_picture_folder(Path(source)):
+    elif isinstance(source, str | Path) and not of_series and _is_picture_folder(Path(source)):
         pictures, classes = find_pictures(Path(source), notes)
         inputs = [picture.path for picture in pictures]
         given = np.array([-1 if p.split == "train" else SPLITS.index(p.split) for p in pictures])
@@ -76,7 +85,13 @@ def read_evaluation_data(
         dataset = source if isinstance(source, Dataset) else open_dataset(source)
         inputs, given, found, targets = dataset.inputs, dataset.split, dataset.task, dataset.targets
     else:
-        samples = read_samples(source, wanted.shape[0] if len(wanted.shape) == 3 else None, notes, task.kind)
+        options = ReadOptions(wanted.shape[0] if len(wanted.shape) == 3 else None, task=task.kind)
+        if of_series:
+            target = _target_names(source, task)
+            options = ReadOptions(
+                task=task.kind, target=target, kind="series", columns=columns or SeriesColumns(), alone=True
+            )
+        samples = read_samples(source, options, notes)
         inputs, given, found, targets = samples.inputs, samples.fixed_split, samples.task, samples.targets
     if isinstance(inputs, np.ndarray):
         fit_array(np.asarray(inputs[:1]), wanted, "inputs")
@@ -89,6 +104,14 @@ def _read_table(table: Path, task: Task, notes: list[str]) -> TableTargets:
     columns = read_columns(table, DataError).columns
     target = task.names if all(name in columns for name in task.names) else ()
     return read_table_targets(table, task.kind, target, notes)
+
+
+def _target_names(source: Any, task: Task) -> tuple[str, ...]:
+    """Return the names of the task's targets where they are columns of a table of series."""
+    if not isinstance(source, str | Path) or Path(source).suffix.lower() not in TABLES:
+        return ()
+    columns = read_columns(Path(source), DataError).columns
+    return task.names if all(name in columns for name in task.names) else ()
 
 
 def _is_picture_folder(path: Path) -> bool:

@@ -23,6 +23,7 @@ from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import idx_files, is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import listed_files, table_path
+from ripieno.data.series_files import find_series
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
 from ripieno.resources import usable_cores
@@ -76,6 +77,8 @@ def fingerprint(
 
 def source_files(path: Path) -> list[Path]:
     """List the files that `load_dataset` reads of the file or folder `path`."""
+    if (found := find_series(path)) is not None:
+        return list(found.files.values())
     if (table := table_path(path)) is not None:
         return [table, *dict.fromkeys(file for file in listed_files(table) if file.is_file())]
     if not path.is_dir():

@@ -18,23 +18,18 @@ from numpy.typing import NDArray
 
 from ripieno.data.label_targets import SEPARATOR
 from ripieno.data.pictures import CountCallback, read_pictures
-from ripieno.data.raw_targets import RawTargets, holds_sequences
 from ripieno.data.samples import UNASSIGNED, Samples
-from ripieno.data.splits import check_sizes, splits_of
-from ripieno.data.table_file import TABLES, FileColumns, is_number, read_columns
-from ripieno.data.targets import infer_from_numbers, read_targets
+from ripieno.data.splits import check_sizes
+from ripieno.data.table_columns import GAPS, SPLIT_COLUMN, is_gap, read_split_column, read_target_columns
+from ripieno.data.table_file import TABLES, read_columns
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
-from ripieno.tasks.registry import TASKS
-from ripieno.types import SPLITS, Ints, Task
+from ripieno.types import Ints, Task
 
 INSIDE = ("labels.csv", "labels.parquet")
 """Names of a table in an image folder."""
 FILE_COLUMNS = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file")
 """Names of the column of files, in lower case; the first that is there counts."""
-SPLIT_COLUMN = "split"
-GAPS = ("", None)
-"""Values of a row without a target."""
 
 
 def table_path(path: Path) -> Path | None:
@@ -45,8 +40,13 @@ def table_path(path: Path) -> Path | None:
 
 
 def listed_files(table: Path) -> list[Path]:
-    """Return the paths of all image files that a table names. Raises DataError as `read_image_table`."""
+    """Return the paths of all image files that a table names, none of a table of series.
+
+    Raises DataError as `read_image_table`.
+    """
     columns = read_columns(table, DataError).columns
+    if not any(name.lower() in FILE_COLUMNS for name in columns):
+        return []
     return [table.parent / str(name) for name in columns[_file_column(table, columns)] if name not in GAPS]
 
 
@@ -111,21 +111,18 @@ def read_table_targets(
     columns, where = read.columns, shown(table)
     files = _file_column(table, columns)
     chosen = _target_columns(table, columns, files, target)
-    gaps = [(row, name) for name in chosen for row, value in enumerate(columns[name]) if _is_gap(value)]
+    gaps = [(row, name) for name in chosen for row, value in enumerate(columns[name]) if is_gap(value)]
     if gaps:
         row, name = min(gaps)
         more = f" (so do {len(gaps) - 1:,} more)" if len(gaps) > 1 else ""
         raise DataError(f"{where} row {row + 2} has no {name}{more}; fill it or remove the row")
     paths, present = _paths(table, columns[files], skip_bad, notes)
     names = [f"row {row + 2}" for row in range(len(paths))]
-    values = [_column(read, name) for name in chosen]
-    kind = _infer(where, chosen, values, names) if task is None else task
-    if task is None:
-        held = f"column {chosen[0]!r}" if len(chosen) == 1 else f"columns {', '.join(map(repr, chosen))}"
-        notes.append(f"{held} of {where}: read as {kind}; --task sets another kind")
-    raw = RawTargets(_stacked(values, kind), where, names)
-    (targets,), made = read_targets([raw], None, notes, task=kind, columns=chosen)
-    return TableTargets([paths[row] for row in present], targets[present], _given(table, columns)[present], made)
+    targets, made = read_target_columns(read, chosen, where, names, task, notes)
+    given = np.full(len(paths), UNASSIGNED, np.int8)
+    if split := next((name for name in columns if name.lower() == SPLIT_COLUMN), None):
+        given = read_split_column(where, columns[split], names)
+    return TableTargets([paths[row] for row in present], targets[present], given[present], made)
 
 
 def _file_column(table: Path, columns: dict[str, list[Any]]) -> str:
@@ -151,17 +148,12 @@ def _target_columns(table: Path, columns: dict[str, list[Any]], files: str, targ
     return tuple(target) or tuple(others)
 
 
-def _is_gap(value: Any) -> bool:
-    """Return whether a row has no target: an empty text, no value or NaN."""
-    return value is None or (isinstance(value, str) and value in GAPS) or (isinstance(value, float) and value != value)
-
-
 def _paths(table: Path, names: Sequence[Any], skip_bad: bool, notes: list[str]) -> tuple[list[Path], NDArray[np.int64]]:
     """Return all paths, and the rows whose file exists.
 
     Raises DataError for files that are named twice, and for missing ones unless `skip_bad`.
     """
-    empty = next((row for row, name in enumerate(names) if _is_gap(name)), None)
+    empty = next((row for row, name in enumerate(names) if is_gap(name)), None)
     if empty is not None:
         raise DataError(f"{shown(table)} row {empty + 2} names no file; fill it or remove the row")
     paths = [table.parent / str(name) for name in names]
@@ -179,74 +171,6 @@ def _paths(table: Path, names: Sequence[Any], skip_bad: bool, notes: list[str]) 
             twice = f"{shown(table)} row {row + 2} names {shown(Path(str(name)))}, as row {before + 2} does"
             raise DataError(f"{twice}; give each file one row, with several labels joined by {SEPARATOR}")
     return paths, np.flatnonzero(present)
-
-
-def _column(read: FileColumns, name: str) -> NDArray[Any]:
-    """Return a column: as numbers where all values are numbers, else as text or objects."""
-    values = read.columns[name]
-    if all(isinstance(value, str) for value in values):
-        texts = [value.replace(",", ".") for value in values] if read.decimal_comma else values
-        return np.array([float(text) for text in texts]) if all(map(is_number, texts)) else np.array(values)
-    if all(isinstance(value, int | float) for value in values):
-        return np.array(values, np.float64)
-    objects = np.empty(len(values), object)
-    objects[:] = [tuple(value) if isinstance(value, list) else value for value in values]
-    return objects
-
-
-def _infer(where: str, names: Sequence[str], columns: Sequence[NDArray[Any]], rows: Sequence[str]) -> str:
-    """Return the kind of task of columns of a file. Raises DataError where they leave it open."""
-    numbers = [column.dtype.kind == "f" for column in columns]
-    if len(columns) == 1:
-        column, what = columns[0], f"column {names[0]!r} of {where}"
-        if numbers[0]:
-            return infer_from_numbers(column, what)
-        if holds_sequences(column) or any(SEPARATOR in str(value) for value in column):
-            return "multilabel"
-        strange = [row for row, value in enumerate(column) if not is_number(str(value))]
-        if 2 * len(strange) < len(column):
-            value = f"{str(column[strange[0]])!r} ({rows[strange[0]]}) among numbers"
-            raise DataError(f"{what} holds {value}; expected numbers only, or --task classification for names")
-        return "classification"
-    if all(numbers):
-        if all(np.isin(column, (0, 1)).all() for column in columns):
-            return "multilabel"
-        if all((column != np.floor(column)).any() for column in columns):
-            return "regression"
-    listed = ", ".join(names)
-    raise DataError(
-        f"{where} has the columns {listed}; name the target with --target, or say what several are with --task "
-        "multilabel or --task regression"
-    )
-
-
-def _stacked(columns: Sequence[NDArray[Any]], kind: str) -> NDArray[Any]:
-    """Return the columns as one array; a single one of 0 and 1 stays a column, where labels have each its own."""
-    if len(columns) == 1:
-        is_flag = TASKS[kind].has_thresholds and columns[0].dtype.kind == "f" and np.isin(columns[0], (0, 1)).all()
-        return columns[0][:, np.newaxis] if is_flag else columns[0]
-    if any(column.dtype.kind != "f" for column in columns):
-        objects = np.empty((len(columns[0]), len(columns)), object)
-        for i, column in enumerate(columns):
-            objects[:, i] = column
-        return objects
-    return np.stack(columns, axis=1)
-
-
-def _given(table: Path, columns: dict[str, list[Any]]) -> NDArray[np.int8]:
-    """Return `Samples.fixed_split` from the column of splits, if any. Raises DataError for other words."""
-    name = next((name for name in columns if name.lower() == SPLIT_COLUMN), None)
-    if name is None:
-        return np.full(len(next(iter(columns.values()))), UNASSIGNED, np.int8)
-    words = splits_of(sorted({str(value) for value in columns[name]}))
-    unknown = next((word for word, split in words.items() if split is None), None)
-    if unknown is not None:
-        row = [str(value) for value in columns[name]].index(unknown) + 2
-        raise DataError(f"{shown(table)} row {row} has the split {unknown!r}; expected train, valid or test")
-    if "train" not in words.values():
-        raise DataError(f"{shown(table)} has no row of the split train; training images are required")
-    codes = {w: UNASSIGNED if split in (None, "train") else SPLITS.index(split) for w, split in words.items()}
-    return np.array([codes[str(value)] for value in columns[name]], np.int8)
 
 
 def _missing_files(count: int) -> str:

@@ -18,11 +18,14 @@ from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_folder import read_folder
 from ripieno.data.image_io import resize
 from ripieno.data.image_table import read_image_table, table_path
+from ripieno.data.long_table import UNNAMED, SeriesColumns, read_long_table
 from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
 from ripieno.data.pixels import check_size, training_range
 from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, join
+from ripieno.data.series_files import find_series, read_series_files
 from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
+from ripieno.data.table_file import TABLES
 from ripieno.data.targets import check_kind
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError
@@ -34,8 +37,8 @@ from ripieno.types import SPLITS, DataKind, Dataset, Folds, PixelRange, Task
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
 
 FORMS = (
-    "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder), a folder of idx files, or a .csv or .parquet "
-    "file of image paths"
+    "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder), a folder of idx files, a .csv or .parquet "
+    "file of image paths or of series, or a .ts, .tsv or .arff file of series"
 )
 
 
@@ -52,6 +55,9 @@ class ReadOptions:
     folds: Folds = "auto"
     seed: int = 0
     """of the folds"""
+    columns: SeriesColumns = UNNAMED
+    alone: bool = False
+    """whether a file of series stands for itself, not for the whole data set that it is part of"""
 
 
 def load_dataset(
@@ -60,6 +66,9 @@ def load_dataset(
     task: str | None = None,
     target: str | Sequence[str] = (),
     kind: DataKind | None = None,
+    series: str | None = None,
+    time: str | None = None,
+    value: str | Sequence[str] = (),
     size: int | None = None,
     split: Sequence[float] | None = None,
     folds: Folds = "auto",
@@ -74,13 +83,15 @@ def load_dataset(
     """Read inputs and targets, and split them into train, valid and test.
 
     `source` is the path of an image folder (a folder per class, or with a `labels.csv`), a `.csv` or `.parquet` file of
-    image paths, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or not), a folder of idx files or
-    a data set prepared before; or a pair of arrays (inputs, targets); or a `Dataset`; or a Hugging Face or PyTorch data
-    set, or a mapping of splits to such or to pairs (`ripieno.data.adapters`).
+    image paths, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or not), a folder of idx files, a
+    file of series (`.ts`, `.tsv` or `.arff`) or the folder of NAME_TRAIN and NAME_TEST, or a data set prepared before;
+    or a pair of arrays (inputs, targets); or a `Dataset`; or a Hugging Face or PyTorch data set, or a mapping of splits
+    to such or to pairs (`ripieno.data.adapters`).
 
     - `task`: classification, multilabel or regression; None: inferred from the targets, see `ripieno.data.targets`.
     - `target`: the columns with the targets, in a table or a Hugging Face data set; none: all but file and split.
     - `kind`: image, series or table; None: by the axes of arrays, see `ripieno.data.samples.join`.
+    - `series`, `time`, `value`: columns of a table of series in long form, see `ripieno.data.long_table`.
     - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated.
       Without it, image files of several sizes get one from the median.
     - `split`: shares of train, valid and test, stratified as the task says and seeded by `seed`. None: 72/8/20
@@ -104,8 +115,8 @@ def load_dataset(
     """
     notes = Notes() if notes is None else notes
     check_arguments(size, split, metric, task, kind, folds)
-    columns = (target,) if isinstance(target, str) else tuple(target)
-    options = ReadOptions(size, skip_bad, task, columns, kind, for_training, folds, seed)
+    columns = SeriesColumns(series or "", time or "", names_of(value))
+    options = ReadOptions(size, skip_bad, task, names_of(target), kind, for_training, folds, seed, columns)
     place = None if folder is None else Path(folder)
     try:
         dataset = _prepared(source, options, metric, notes)
@@ -231,6 +242,14 @@ def _read(
     if not path.exists():
         raise DataError(f"{path} does not exist: it must be {FORMS}")
     file = None if place is None else place / "inputs.npy"
+    if (found := find_series(path, notes, alone=options.alone)) is not None:
+        _check_series(options, path)
+        return read_series_files(found, notes, options.task, options.target)
+    if path.suffix.lower() in TABLES and (options.columns.given or options.kind == "series"):
+        _check_series(options, path)
+        return read_long_table(path, options.columns, options.target, notes, options.task)
+    if options.columns.given:
+        raise DataError(f"{path} is no table of series, whose columns series, time and value name; leave them out")
     if (table := table_path(path)) is not None:
         _check_images(options, path)
         return read_image_table(
@@ -276,14 +295,24 @@ def _check_no_target(options: ReadOptions, where: str) -> None:
         raise DataError(f"target {options.target[0]!r} names a column, but {where} have none; leave target out")
 
 
+def _check_series(options: ReadOptions, path: Path) -> None:
+    if options.kind not in (None, "series"):
+        raise DataError(f"{path} holds series, not {options.kind}; leave kind out")
+
+
 def _check_images(options: ReadOptions, path: Path) -> None:
     if options.kind not in (None, "image"):
         raise DataError(f"{path} holds images, not {options.kind}; leave kind out")
 
 
-def read_samples(source: Source, size: int | None, notes: list[str], task: str | None = None) -> Samples:
+def read_samples(source: Source, options: ReadOptions, notes: list[str]) -> Samples:
     """Read inputs and targets of a source other than a `Dataset`, without a split of its samples. Raises DataError."""
-    return _read(source, ReadOptions(size, task=task), None, notes, None)
+    return _read(source, options, None, notes, None)
+
+
+def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one name or several as a tuple."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def dataset_of(

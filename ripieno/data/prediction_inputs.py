@@ -16,17 +16,22 @@ from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
+from ripieno.data.long_table import SeriesColumns, read_long_series
 from ripieno.data.npz import read_images
 from ripieno.data.pictures import fault
 from ripieno.data.pixels import check_range, fit_array, spoken, white_of
+from ripieno.data.series import fit_series, pad, unequal_series
+from ripieno.data.series_files import find_series, is_series_file, read_series_file
+from ripieno.data.table_file import TABLES
 from ripieno.data.walk import Walk, shown
+from ripieno.data_kinds import is_series
 from ripieno.errors import DataError, error_summary
 from ripieno.notes import Notes
 from ripieno.types import Dataset, Input
 
 BATCH = 256
 """Default number of samples in a batch of a stream."""
-FORMS = "an image, a folder of images, an .npy or .npz file, or a data set as for training"
+FORMS = "an image, a folder of images, an .npy or .npz file, a file of series, or a data set as for training"
 
 
 def accepts_images(wanted: Input) -> bool:
@@ -71,28 +76,41 @@ def _scale(depth: Depth, wanted: Input) -> float:
 
 
 def read_inputs(
-    source: Any, wanted: Input, notes: list[str] | None = None, *, skip_bad: bool = False
+    source: Any,
+    wanted: Input,
+    notes: list[str] | None = None,
+    *,
+    skip_bad: bool = False,
+    columns: SeriesColumns | None = None,
 ) -> tuple[list[str], NDArray[Any]]:
     """Read the names and images (samples, *wanted.shape) of `source`.
 
     `source` is an array of samples, or of one; a Pillow picture; the path of a picture, of a folder of pictures
     (searched as for training: a note counts what is skipped), of an .npy or .npz file or of any other data set that
     can be trained on; such a data set itself: a pair (images, labels), a `Dataset`, one of Hugging Face or PyTorch, a
-    mapping of splits; or a list of arrays, pictures and paths. Labels are not read.
+    mapping of splits; or a list of arrays, pictures and paths. Labels are not read. Series may be shorter than those of
+    the network, and are read from their files alone: NAME_TEST without NAME_TRAIN. `columns` are those of a table of
+    series.
 
     With `skip_bad` unusable pictures are skipped, each named in a line of `notes`, which are logged where None is
     given. Raises DataError naming the unusable image and the reason.
     """
     names: list[str] = []
     parts: list[NDArray[Any]] = []
-    for name, part, numbered in _parts(source, wanted, notes, skip_bad):
+    for name, part, numbered in _parts(source, wanted, notes, skip_bad, columns):
         names += [f"{name}[{i}]" for i in range(len(part))] if numbered else [name]
         parts.append(part)
     return names, parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def stream_inputs(
-    source: Any, wanted: Input, notes: list[str] | None = None, *, skip_bad: bool = False, size: int = BATCH
+    source: Any,
+    wanted: Input,
+    notes: list[str] | None = None,
+    *,
+    skip_bad: bool = False,
+    size: int = BATCH,
+    columns: SeriesColumns | None = None,
 ) -> Iterator[tuple[list[str], NDArray[Any]]]:
     """Yield names and images of `source` in batches of at most `size`; see `read_inputs` for arguments and errors.
 
@@ -100,7 +118,7 @@ def stream_inputs(
     """
     names: list[str] = []
     images: list[NDArray[Any]] = []
-    for name, part, numbered in _parts(source, wanted, notes, skip_bad):
+    for name, part, numbered in _parts(source, wanted, notes, skip_bad, columns):
         if not numbered:
             names.append(name)
             images.append(part)
@@ -124,7 +142,7 @@ def count_inputs(source: Any) -> int | None:
         return len(source) if isinstance(source, np.ndarray) else None
     path = Path(source)
     if path.is_dir():
-        walked = not ((path / "dataset.json").is_file() or is_cifar(path) or is_idx(path))
+        walked = not ((path / "dataset.json").is_file() or is_cifar(path) or is_idx(path) or find_series(path))
         return sum(1 for _ in Walk(path).pictures(path)) if walked else None
     if path.suffix.lower() == ".npy" and path.is_file():
         return len(files.read_array(path))
@@ -132,14 +150,15 @@ def count_inputs(source: Any) -> int | None:
 
 
 def _parts(
-    source: Any, wanted: Input, notes: list[str] | None, skip_bad: bool
+    source: Any, wanted: Input, notes: list[str] | None, skip_bad: bool, columns: SeriesColumns | None
 ) -> Iterator[tuple[str, NDArray[Any], bool]]:
     """Yield the name and samples of each picture or array, and whether the samples are numbered in their names."""
     notes = Notes() if notes is None else notes
     bad, used, first = 0, 0, ""
-    for name, found in _images(source, notes):
+    columns = (columns or SeriesColumns()) if is_series(wanted) else None
+    for name, found in _images(source, notes, columns):
         try:
-            part = _fitted(name, found, wanted)
+            part = _fitted(name, found, wanted, notes)
         except DataError as error:
             if not (skip_bad and isinstance(found, Path | Image.Image) and accepts_images(wanted)):
                 raise
@@ -154,10 +173,12 @@ def _parts(
         raise DataError(f"there are no images; pass {FORMS}")
 
 
-def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input) -> NDArray[Any]:
+def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input, notes: list[str]) -> NDArray[Any]:
     """Convert one image or array, named `name`, to samples of `wanted`."""
     try:
         if not isinstance(found, Path | Image.Image):
+            if is_series(wanted):
+                return fit_series(found, wanted, name, notes)
             return fit_array(found, wanted)
         if accepts_images(wanted):
             return load_image(found, wanted)[np.newaxis]
@@ -170,23 +191,25 @@ def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input) 
     raise DataError(f"{name}: {accepted}, not pictures; pass arrays (an .npy file) in the range of the training images")
 
 
-def _images(source: Any, notes: list[str]) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
-    """Yield pictures, and arrays of one or more samples, each with its name."""
+def _images(
+    source: Any, notes: list[str], columns: SeriesColumns | None
+) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
+    """Yield pictures, and arrays of one or more samples, each with its name; `columns` where series are predicted."""
     if isinstance(source, str | Path):
-        yield from _files(Path(source), notes)
+        yield from _files(Path(source), notes, columns)
     elif isinstance(source, Image.Image):
         yield str(getattr(source, "filename", "") or "image"), source
     elif isinstance(source, Dataset):
         yield "images", source.inputs
     elif is_pair(source):
-        yield from _images(source[0], notes)
+        yield from _images(source[0], notes, columns)
     elif hasattr(source, "__array__") or not (is_external_dataset(source) or isinstance(source, Sequence)):
         yield "images", _array(source)
     elif is_external_dataset(source):
         yield from images_of(source)
     elif any(isinstance(part, str | Path | Image.Image) for part in source):
         for number, part in enumerate(source):
-            for name, found in _images(part, notes):
+            for name, found in _images(part, notes, columns):
                 yield _in_list(name, part, number), found
     else:
         yield "images", _array(source)
@@ -201,6 +224,8 @@ def _in_list(name: str, part: Any, number: int) -> str:
 
 
 def _array(source: Any) -> NDArray[Any]:
+    if (series := unequal_series(source)) is not None:
+        return pad(series)
     try:
         # a tensor may be on a GPU
         return np.asanyarray(source.detach().cpu() if hasattr(source, "detach") else source)
@@ -209,7 +234,7 @@ def _array(source: Any) -> NDArray[Any]:
         raise DataError(f"{message}; all must have one shape and a type that NumPy has") from error
 
 
-def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
+def _files(path: Path, notes: list[str], columns: SeriesColumns | None) -> Iterator[tuple[str, Path | NDArray[Any]]]:
     """Yield the images of a file or folder."""
     name, suffix = shown(Path(path.name)), path.suffix.lower()
     if not path.exists():
@@ -222,6 +247,11 @@ def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[A
         yield name, files.read_array(path)
     elif suffix == ".npz":
         yield from ((f"{name}:{key}", array) for key, array in read_images(path).items())
+    elif is_series_file(path):
+        yield name, read_series_file(path).series
+    elif columns is not None and suffix in TABLES:
+        names, series = read_long_series(path, columns, notes)
+        yield from ((f"{name}[{one}]", values) for one, values in zip(names, series, strict=True))
     elif is_tar(path):
         yield name, read_cifar(path, notes).inputs
     else:
@@ -236,11 +266,13 @@ def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Pa
         yield name, read_cifar(folder, notes).inputs
     elif is_idx(folder):
         yield name, read_idx(folder, notes).inputs
+    elif (found := find_series(folder, notes)) is not None:
+        yield from ((shown(Path(path.name)), read_series_file(path).series) for path in found.files.values())
     else:
         walk = Walk(folder)
-        found = sum(1 for _ in walk.pictures(folder))  # the whole walk, for its notes
+        count = sum(1 for _ in walk.pictures(folder))  # the whole walk, for its notes
         notes += walk.notes()
-        if not found:
+        if not count:
             skipped = "".join(f" ({note})" for note in walk.notes())
             raise DataError(f"{shown(folder)} holds no images{skipped}; pass {FORMS}")
         yield from ((shown(path.relative_to(folder)), path) for path in Walk(folder).pictures(folder))

@@ -98,8 +98,10 @@ def read_series(series: NDArray[Any], where: str, notes: list[str]) -> Float32s:
     return found
 
 
-def fit_series(values: Any, wanted: Input, called: str = "series") -> Float32s:
+def fit_series(values: Any, wanted: Input, called: str = "series", notes: list[str] | None = None) -> Float32s:
     """Return series as float32 (samples, *wanted.shape), padded with NaN where they are shorter.
+
+    With `notes`, gaps within series are interpolated as in training, and noted; without it they are refused.
 
     `values` are (samples, points, channels), a single series (points, channels), or without the axis of channels where
     there is one; or a list of single series of unequal lengths. Raises DataError for other shapes, series that are
@@ -114,6 +116,8 @@ def fit_series(values: Any, wanted: Input, called: str = "series") -> Float32s:
         raise DataError(f"{called} are {array.dtype}, must be {wanted.dtype}; convert them")
     with np.errstate(over="ignore"):
         found: Float32s = array.astype(np.float32, copy=False)
+    if notes is not None:
+        found = read_series(found, called, notes)
     if found.shape[1] > length:
         ends = lengths(found)
         if ends.max() > length:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.long_table import SeriesColumns
 from ripieno.data.prediction_inputs import count_inputs, read_inputs, stream_inputs
+from ripieno.data_kinds import is_series
 from ripieno.library import read_bundle
 from ripieno.types import Bundle, ProgressFunction
 
@@ -41,19 +43,21 @@ def predict(
     *,
     skip_bad: bool = False,
     notes: list[str] | None = None,
+    columns: SeriesColumns | None = None,
 ) -> NDArray[np.float32]:
     """Predict `images` with a bundle, without a server: float32 (samples, *task.output), e.g. probabilities.
 
     `images` is an array (samples, height, width, channels), a picture, the path of a picture, folder or file of arrays,
     a list of these, or a data set as for `tune`. See `ripieno.data.prediction_inputs.read_inputs`. With `skip_bad`
-    pictures that cannot be read are skipped, each with a line in `notes`. `trusted` names the user's families that may
-    be imported, as for `Engine`. Raises EngineError or DataError for images that cannot be used.
+    pictures that cannot be read are skipped, each with a line in `notes`. `columns` are those of a table of series;
+    gaps within series are interpolated, with a note. `trusted` names the user's families that may be imported, as for
+    `Engine`. Raises EngineError or DataError for images that cannot be used.
     """
     from ripieno.engine import Engine
 
     bundle = read_bundle(bundle, trusted)
-    if not isinstance(images, np.ndarray):
-        images = read_inputs(images, bundle.input, notes, skip_bad=skip_bad)[1]
+    if not isinstance(images, np.ndarray) or is_series(bundle.input):
+        images = read_inputs(images, bundle.input, notes, skip_bad=skip_bad, columns=columns)[1]
     with Engine(bundle) as engine:
         return engine.predict(images)
 
@@ -65,12 +69,13 @@ def stream_predictions(
     skip_bad: bool = False,
     notes: list[str] | None = None,
     progress: ProgressFunction = lambda *_: None,
+    columns: SeriesColumns | None = None,
 ) -> Iterator[PredictionBatch]:
     """Predict the samples of `source` in batches; arguments and errors are those of `predict`.
 
     Memory is bounded: a few batches are read and predicted at a time. Read the bundle with the families it may import.
     """
-    stream = stream_inputs(source, bundle.input, notes, skip_bad=skip_bad)
+    stream = stream_inputs(source, bundle.input, notes, skip_bad=skip_bad, columns=columns)
     yield from predict_batches(bundle, stream, count_inputs(source), progress)
 
 

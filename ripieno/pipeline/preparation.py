@@ -17,6 +17,7 @@ from ripieno.data.adapters import ExternalData
 from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
+from ripieno.data.load import names_of
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError
@@ -36,6 +37,9 @@ DEFAULTS: dict[str, Any] = {
     "target": [],
     "kind": None,
     "folds": "auto",
+    "series": None,
+    "time": None,
+    "value": [],
 }
 """Default options of a data set: see `DataOptions`."""
 BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image", "folds": 0}
@@ -64,6 +68,12 @@ class DataOptions:
     folds: Folds | None = None
     """number of folds in place of a validation split, 0 for none, `auto` by the number of samples; None: as in the run,
     else `auto`"""
+    series: str | None = None
+    """column of a table that names the series of a row; see `ripieno.data.long_table`"""
+    time: str | None = None
+    """column of times of a table of series"""
+    value: str | Sequence[str] | None = None
+    """columns of the values of a table of series, one a channel"""
 
 
 def prepare(
@@ -84,9 +94,9 @@ def prepare(
     requested = {name: value for name, value in vars(wanted or DataOptions()).items() if value is not None}
     if "split" in requested:
         requested["split"] = list(requested["split"])
-    if "target" in requested:
-        target = requested["target"]
-        requested["target"] = [target] if isinstance(target, str) else list(target)
+    for name in ("target", "value"):
+        if name in requested:
+            requested[name] = list(names_of(requested[name]))
     if requested.get("folds") == "auto":
         del requested["folds"]  # as in the run
     record = library.dataset_path / "source.json"

@@ -86,6 +86,9 @@ def tune(
     task: str | None = None,
     target: str | Sequence[str] | None = None,
     kind: DataKind | None = None,
+    series: str | None = None,
+    time: str | None = None,
+    value: str | Sequence[str] | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
@@ -111,7 +114,8 @@ def tune(
     decides how many trials share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
     `notes` receives remarks on the data and on that decision; without it they are logged. `task` (classification,
     multilabel or regression) and `kind` (image, series or table) are inferred when None; `target` names the columns of
-    targets. `metric` is the score that is shown; trials are ranked by the loss of the task.
+    targets, and `series`, `time` and `value` those of a table of series. `metric` is the score that is shown; trials
+    are ranked by the loss of the task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
