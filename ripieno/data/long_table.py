@@ -52,7 +52,7 @@ class SeriesColumns:
 
     @property
     def given(self) -> bool:
-        """Whether any column is named, so that a table holds series."""
+        """Return whether any column is named, so that a table holds series."""
         return bool(self.series or self.time or self.value)
 
 
