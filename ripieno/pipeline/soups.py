@@ -34,6 +34,7 @@ from ripieno.types import Dataset, Member
 
 if TYPE_CHECKING:
     from ripieno.models.build import Network
+    from ripieno.train.soup import MeanWeights
 
 CANDIDATES = 20
 """Trials of a backbone and resolution that are tried, where the user sets no number."""
@@ -79,17 +80,16 @@ def soup(
     if candidates < LEAST:
         raise LibraryError(f"candidates is {candidates}: at least {LEAST} trials must be tried")
     with files.locked(library.path / "lock", "a search or a soup"):
-        found = find_fine_tuned(library)
+        found = {key: _readable(library, members) for key, members in find_fine_tuned(library).items()}
         if not any(len(members) >= LEAST for members in found.values()):
             raise LibraryError(_explain_none(library))
-        found = {key: _readable(library, members) for key, members in found.items()}
         sleep_while_waiting()  # before PyTorch is loaded
         from ripieno.models.torchvision_import import import_timm
 
         import_timm()
         on = "cuda" if ExecutionConfig(device=device).on_gpu() else "cpu"
         soups = [
-            _make(library, key, members[:candidates], _prefix(key, found), on, progress)
+            _GreedyAverage(library, key, members[:candidates], on).make(_prefix(key, found), progress)
             for key, members in found.items()
             if len(members) >= LEAST
         ]
@@ -166,117 +166,95 @@ def _prefix(key: BackboneId, keys: Collection[BackboneId]) -> str:
     return f"soup-{key.name}-{key.resolution}" if several else f"soup-{key.name}"
 
 
-def _make(
-    library: Library, key: BackboneId, members: Sequence[Member], prefix: str, device: str, progress: ProgressFunction
-) -> Soup:
-    """Average `members`, the best first, unless that was done before."""
-    steps = read_steps(library, str(key), members)
-    made = _find_made(library, _kept(steps), members)
-    if len(steps) == len(members) and (made is not None or len(_kept(steps)) < LEAST):
-        return Soup(key, members[0], len(members), made, False)
-    import torch
+class _GreedyAverage:
+    """Greedy average of `members` on one backbone, the best first, after the steps that the run records."""
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(len(usable_cores()))
-    try:
-        return _average(library, key, members, steps, prefix, device, progress)
-    finally:
-        torch.set_num_threads(threads)
+    def __init__(self, library: Library, backbone: BackboneId, members: Sequence[Member], device: str) -> None:
+        self._library, self._backbone, self._members, self._device = library, backbone, members, device
+        self._steps = read_steps(library, str(backbone), members)
 
+    def make(self, prefix: str, progress: ProgressFunction) -> Soup:
+        """Try the members that were not tried before, and add the average as `PREFIX-k` unless the library has it."""
+        made, added = self._find_made(), False
+        if len(self._steps) < len(self._members) or (made is None and len(self._averaged) >= LEAST):
+            import torch
 
-def _average(
-    library: Library,
-    key: BackboneId,
-    members: Sequence[Member],
-    steps: list[SoupStep],
-    prefix: str,
-    device: str,
-    progress: ProgressFunction,
-) -> Soup:
-    """Go on with the greedy average of `members` after `steps`, and add it to the library."""
-    from ripieno.backends.torch import load_network
-    from ripieno.data.dataset import open_dataset
-    from ripieno.train.soup import MeanWeights, read_weights, validate
+            threads = torch.get_num_threads()
+            torch.set_num_threads(len(usable_cores()))
+            try:
+                made, added = self._continue(prefix, progress)
+            finally:
+                torch.set_num_threads(threads)
+        return Soup(self._backbone, self._members[0], len(self._members), made, added)
 
-    started, best, stage = time.perf_counter(), members[0], f"averaging {key.name} at {key.resolution} pixels"
-    dataset = open_dataset(library.dataset_path)
-    network: Network = load_network(best, library.weights_path(best.id)).to(device)
-    mean, lowest = MeanWeights(), best.loss
-    for number, member in enumerate(members):
-        progress(stage, number, len(members))
-        step = steps[number] if number < len(steps) else None
-        if step is not None and not step.kept:
-            continue
-        tensors = read_weights(library.weights_path(member.id), network)
-        if step is None:
-            loss: float | None = best.loss
-            if number:
-                network.load_state_dict(mean.mean(tensors))
-                loss = validate(network, dataset, device)[1]
-            step = SoupStep(member.id, member.loss, loss, loss is not None and loss <= lowest)
-            steps.append(step)
-            write_steps(library, str(key), steps)
-        if step.kept:
-            assert step.loss is not None, f"{step} was kept without a loss"
-            mean.add(tensors)
-            lowest = step.loss
-    averaged = _kept(steps)
-    made, added = _find_made(library, averaged, members), False
-    if made is None and len(averaged) >= LEAST:
+    @property
+    def _averaged(self) -> tuple[str, ...]:
+        """Ids of the members that stayed in the average."""
+        return tuple(step.member for step in self._steps if step.kept)
+
+    def _find_made(self) -> Member | None:
+        """Return the library's mean of the members that stayed, as they are now."""
+        newest = max((m.created for m in self._members if m.id in self._averaged), default=0.0)
+        found = (m for m in self._library.members() if m.averaged == self._averaged and m.created >= newest)
+        return next(found, None) if self._averaged else None
+
+    def _continue(self, prefix: str, progress: ProgressFunction) -> tuple[Member | None, bool]:
+        from ripieno.backends.torch import load_network
+        from ripieno.data.dataset import open_dataset
+        from ripieno.train.checkpoint import weights_bytes
+        from ripieno.train.evaluate import losses_of
+        from ripieno.train.soup import choose_statistics
+
+        started, library, best = time.perf_counter(), self._library, self._members[0]
+        dataset = open_dataset(library.dataset_path)
+        network: Network = load_network(best, library.weights_path(best.id)).to(self._device)
+        mean = self._try_rest(network, dataset, progress)
+        made = self._find_made()
+        if made is not None or len(self._averaged) < LEAST:
+            return made, False
         network.load_state_dict(mean.mean())
-        name = _free_id(library, f"{prefix}-{len(averaged)}")
-        made, added = _add(library, best, name, averaged, network, dataset, device, started), True
-    progress(stage, len(members), len(members))
-    return Soup(key, best, len(members), made, added)
+        predictions, rows = choose_statistics(network, dataset, self._device), dataset.rows("valid")
+        member = dataclasses.replace(
+            best,
+            id=_free_id(library, f"{prefix}-{len(self._averaged)}"),
+            trial=NO_TRIAL,
+            epoch=0,
+            losses=losses_of(predictions, dataset, rows),
+            seconds=time.perf_counter() - started,
+            curve=(),
+            created=clock.now(),
+            temperature=None,
+            averaged=self._averaged,
+        )
+        library.add(member, predictions, np.asarray(dataset.targets[rows]), weights_bytes(network))
+        return member, True
 
+    def _try_rest(self, network: Network, dataset: Dataset, progress: ProgressFunction) -> MeanWeights:
+        """Try each member that was not tried before, and return the mean of those that stay."""
+        from ripieno.train.soup import MeanWeights, read_weights, validate
 
-def _add(
-    library: Library,
-    best: Member,
-    name: str,
-    averaged: tuple[str, ...],
-    network: Network,
-    dataset: Dataset,
-    device: str,
-    started: float,
-) -> Member:
-    """Add the average of weights as a member, with its own statistics of batch norms if they lower its loss."""
-    from ripieno.train.checkpoint import weights_bytes
-    from ripieno.train.evaluate import losses_of
-    from ripieno.train.soup import compute_statistics, validate
-
-    predictions, loss = validate(network, dataset, device)
-    content = weights_bytes(network)
-    if compute_statistics(network, dataset, device):
-        others, other = validate(network, dataset, device)
-        if loss is not None and other is not None and other < loss:
-            predictions, content = others, weights_bytes(network)
-    rows = dataset.rows("valid")
-    member = dataclasses.replace(
-        best,
-        id=name,
-        trial=NO_TRIAL,
-        epoch=0,
-        losses=losses_of(predictions, dataset, rows),
-        seconds=time.perf_counter() - started,
-        curve=(),
-        created=clock.now(),
-        temperature=None,
-        averaged=averaged,
-    )
-    library.add(member, predictions, np.asarray(dataset.targets[rows]), content)
-    return member
-
-
-def _kept(steps: Sequence[SoupStep]) -> tuple[str, ...]:
-    return tuple(step.member for step in steps if step.kept)
-
-
-def _find_made(library: Library, averaged: tuple[str, ...], members: Sequence[Member]) -> Member | None:
-    """Return the member that is the mean of `averaged`, as they are now."""
-    newest = max(member.created for member in members if member.id in averaged) if averaged else 0.0
-    made = (m for m in library.members() if averaged and m.averaged == averaged and m.created >= newest)
-    return next(made, None)
+        mean, lowest = MeanWeights(), self._members[0].loss
+        stage = f"averaging {self._backbone.name} at {self._backbone.resolution} pixels"
+        for number, member in enumerate(self._members):
+            progress(stage, number, len(self._members))
+            step = self._steps[number] if number < len(self._steps) else None
+            if step is not None and not step.kept:
+                continue
+            tensors = read_weights(self._library.weights_path(member.id), network)
+            if step is None:
+                loss: float | None = member.loss
+                if number:
+                    network.load_state_dict(mean.mean(tensors))
+                    loss = validate(network, dataset, self._device)[1]
+                step = SoupStep(member.id, member.loss, loss, loss is not None and loss <= lowest)
+                self._steps.append(step)
+                write_steps(self._library, str(self._backbone), self._steps)
+            if step.kept:
+                assert step.loss is not None, f"{step} was kept without a loss"
+                mean.add(tensors)
+                lowest = step.loss
+        progress(stage, len(self._members), len(self._members))
+        return mean
 
 
 def _free_id(library: Library, name: str) -> str:

@@ -95,3 +95,18 @@ def compute_statistics(network: Network, dataset: Dataset, device: str = "cpu") 
         norm.momentum = momentum
     network.eval()
     return True
+
+
+def choose_statistics(network: Network, dataset: Dataset, device: str = "cpu") -> Float32s:
+    """Compute the statistics of batch norms again, if that lowers the validation loss; return the predictions.
+
+    These are (samples, *output), of the validation split, by the network as it is left.
+    """
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    predictions, loss = validate(network, dataset, device)
+    if compute_statistics(network, dataset, device):
+        others, other = validate(network, dataset, device)
+        if loss is None or (other is not None and other < loss):
+            return others
+        network.load_state_dict(before)
+    return predictions

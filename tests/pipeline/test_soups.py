@@ -34,6 +34,7 @@ from ripieno.train import TrainingConfig, train_job
 from ripieno.train import soup as averaging
 from ripieno.train.evaluate import losses_of, predict
 from ripieno.types import Configuration, Ensemble, Job, Member
+from tests.command_line import ripieno as ripieno_command
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
@@ -266,6 +267,19 @@ def test_without_a_better_average_there_is_no_member(searched: Library, tmp_path
     (result,) = ripieno.soup(library)
     assert (result.member, result.added, result.best.id) == (None, False, best.id)
     assert len(library.members()) == TRIALS
+
+
+def test_the_command_shows_what_was_averaged(souped: tuple[Library, Soup]) -> None:
+    library, result = souped
+    assert result.member is not None
+    done = ripieno_command("soup", str(library.path))
+    assert done.returncode == 0, done.stderr
+    assert f"{len(result.member.averaged)} of {TRIALS}" in done.stdout
+    assert f"next  ripieno measure {library.path}" in done.stdout
+    (fields,) = json.loads(ripieno_command("soup", str(library.path), "--json").stdout)["soups"]
+    assert fields["member"]["averaged"] == list(result.member.averaged)
+    assert fields["loss"] <= fields["best_loss"]
+    assert fields["added"] is False
 
 
 def break_nothing(library: Library) -> None:
