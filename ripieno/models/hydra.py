@@ -61,7 +61,7 @@ class Hydra(FixedTransform):
         weight = subsets[:, :, None] * self.kernels[block][:, None]
         padding = HYDRA_TAPS // 2 * dilation
         maps = nn.functional.conv1d(x, weight, padding=padding, dilation=dilation)
-        maps = maps.view(len(maps), HYDRA_BLOCK, HYDRA_KERNELS, maps.shape[2])
+        maps = maps.view(-1, HYDRA_BLOCK, HYDRA_KERNELS, maps.shape[2])
         largest, smallest = maps.amax(2, keepdim=True), maps.amin(2, keepdim=True)
         mean = (mask / mask.sum(2, keepdim=True).clamp_min(1.0)).transpose(1, 2)[:, None]
         wins = (1.0 - (largest - maps) * CLOSENESS).clamp_min(0.0) * largest.clamp_min(0.0)

@@ -10,6 +10,7 @@ from ripieno.backends.export import export_onnx
 from ripieno.backends.onnx import open_file
 from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
+from ripieno.models.lite import convolve_windows
 from ripieno.models.series import BODIES
 from ripieno.models.series_config import series_megaflops
 from ripieno.models.series_parts import MaskedNorm, normalise_series, split_padding
@@ -111,6 +112,23 @@ def test_statistics_of_batch_norms_leave_padding_out() -> None:
     torch.testing.assert_close(masked.running_mean, plain.running_mean)
     torch.testing.assert_close(masked.running_var, plain.running_var)
     torch.testing.assert_close(found[:, :, :30], expected)
+
+
+@pytest.mark.parametrize(("length", "taps", "dilation"), [(40, 5, 3), (32, 11, 1), (3, 3, 4)])
+def test_a_convolution_by_windows_is_the_same(length: int, taps: int, dilation: int) -> None:
+    padding = taps // 2 * dilation
+    layer = torch.nn.Conv1d(4, 4, taps, 1, padding, dilation, groups=4, bias=False)
+    inputs = [torch.randn(3, 4, length, generator=torch.Generator().manual_seed(0), requires_grad=True) for _ in "ab"]
+    gradients = []
+    for function, x in zip((layer, lambda x: convolve_windows(x, layer)), inputs, strict=True):
+        layer.zero_grad()
+        found = function(x)
+        (found * torch.arange(length)).sum().backward()
+        assert x.grad is not None
+        assert layer.weight.grad is not None
+        gradients.append((found, x.grad, layer.weight.grad.clone()))
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", BODIES)
