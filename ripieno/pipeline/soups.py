@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripieno import clock, files
+from ripieno.data.dataset import find_dataset
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.broken import read_sound
@@ -99,8 +100,11 @@ def soup(
 def find_fine_tuned(library: Library) -> dict[BackboneId, list[Member]]:
     """Return the best member of each fine-tuned trial, the best first, by pretrained weights and resolution.
 
-    Members without weights of their own, because they share a frozen backbone, are left out.
+    Members without weights of their own, because they share a frozen backbone, are left out. There are none on a data
+    set with folds: the models that predict out of fold, which would judge an average, are not kept.
     """
+    if _has_folds(library):
+        return {}
     settings = kept_settings(library.path / "run.json")
     digests = dict(map(split_stem, settings.weights if settings else ()))
     best: dict[tuple[BackboneId, int], Member] = {}
@@ -120,6 +124,11 @@ def has_untried(library: Library, candidates: int = CANDIDATES) -> bool:
     return any(len(read_steps(library, str(key), members)) < len(members) for key, members in groups.items())
 
 
+def _has_folds(library: Library) -> bool:
+    dataset = find_dataset(library.dataset_path)
+    return dataset is not None and dataset.folds is not None
+
+
 def _resolution(member: Member) -> int:
     """Return the side in pixels of the backbone's input."""
     chosen = backbone_config(member.family, member.configuration)
@@ -132,6 +141,11 @@ def _resolution(member: Member) -> int:
 
 def _explain_none(library: Library) -> str:
     """Describe what a run lacks for a soup."""
+    if _has_folds(library):
+        return (
+            f"{library.path} validates by folds, whose models are not kept: no average of weights can be judged. "
+            "Search in another run without --folds"
+        )
     settings = kept_settings(library.path / "run.json")
     if settings is None or not settings.weights:
         remedy = command("tune", "DATA", run="NEW", weights="WEIGHTS")

@@ -363,3 +363,16 @@ def test_the_name_has_the_resolution_where_there_are_several(searched: Library) 
     assert (key.name, key.resolution) == (NAME, 32)
     assert _prefix(key, [key]) == f"soup-{NAME}"
     assert _prefix(key, [key, BackboneId(NAME, key.digest, 64)]) == f"soup-{NAME}-32"
+
+
+def test_a_run_with_folds_has_no_soups(searched: Library, tmp_path: Path) -> None:
+    library = Library(shutil.copytree(searched.path, tmp_path / "run"))
+    assert has_untried(library)
+    data = open_dataset(library.dataset_path)
+    shutil.rmtree(library.dataset_path)
+    split = np.where(data.split == 1, 0, data.split).astype(np.uint8)
+    folds = np.arange(len(split), dtype=np.uint8) % 2
+    write_dataset(dataclasses.replace(data, split=split, folds=folds, path=None), library.dataset_path)
+    assert not has_untried(library)
+    with pytest.raises(LibraryError, match="validates by folds, whose models are not kept"):
+        ripieno.soup(library)
