@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -9,10 +10,13 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.series import fit_series
+from ripieno.data_kinds import is_series
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError, require
 from ripieno.server.auth import validate_token
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
+from ripieno.types import Input
 
 BYTES = 32 << 20
 """Maximum bytes of images in one request: half of the server's default limit."""
@@ -30,14 +34,17 @@ class Client:
         headers = {"authorization": f"Bearer {validate_token(token)}"} if token else {}
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
-    def infer(self, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
+    def infer(self, images: NDArray[np.generic] | Sequence[Any], batch: int = 256) -> NDArray[np.float32]:
         """Return the predictions (samples, *output) of `images` (samples, *shape), sent as raw tensors.
 
         They are the model's first output: `probabilities` or `values`. A request has at most `batch` samples, and fewer
-        where these would exceed `BYTES`.
+        where these would exceed `BYTES`. Series shorter than the model's are padded with NaN; they may be a list of
+        arrays of unequal lengths.
 
         Raises RipienoError with the server's message when it returns an error, or when it cannot be reached.
         """
+        if is_series(self._input):
+            images = fit_series(images, self._input)
         images = np.asarray(images)
         if images.ndim == 0 or images.size == 0:
             raise RipienoError("images is empty. Pass at least one image.")
@@ -53,8 +60,19 @@ class Client:
         return self._checked("GET", "/overview").json()  # type: ignore[no-any-return]
 
     @cached_property
+    def _kept_metadata(self) -> dict[str, Any]:
+        return self.metadata()
+
+    @property
     def _output(self) -> str:
-        return str(self.metadata()["outputs"][0]["name"])
+        return str(self._kept_metadata["outputs"][0]["name"])
+
+    @cached_property
+    def _input(self) -> Input:
+        """Shape and type of one sample of the model."""
+        tensor = self._kept_metadata["inputs"][0]
+        names = {datatype: name for name, datatype in DATATYPES.items()}
+        return Input(tuple(tensor["shape"][1:]), names.get(tensor["datatype"], ""))
 
     def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         import orjson
@@ -99,7 +117,7 @@ class Client:
         self.close()
 
 
-def infer(url: str, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
+def infer(url: str, images: NDArray[np.generic] | Sequence[Any], batch: int = 256) -> NDArray[np.float32]:
     """Return the predictions (samples, *output) of `images` by the ensemble at `url`; see `Client.infer`."""
     with Client(url) as client:
         return client.infer(images, batch)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.pixels import fit_array
+from ripieno.data_kinds import is_series
 from ripieno.durations import check_duration
 from ripieno.errors import DataError, RipienoError
 from ripieno.server.http_errors import HttpError, bad_request
@@ -36,12 +37,13 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 LONG = 1 << 17
 """Bytes of JSON numbers that are parsed at once."""
-_NUMERIC = b"0123456789+-.eE \t\r\n"
+_NUMERIC = b"0123456789+-.eE \t\r\nnul"
+"""Characters of numbers, and of `null`, which is a missing point of a series."""
 
 _PLACEHOLDER = b"[%d]" % secrets.randbits(64)
 """Placeholder in the JSON for numbers that were removed; random, so that no client can send it."""
 _DATA = re.compile(rb'"data"\s*:\s*\[')
-_LIST = re.compile(rb"[][0-9+\-.eE \t\r\n,]*")
+_LIST = re.compile(rb"[][0-9+\-.eE \t\r\nnul,]*")
 
 WIDTHS = {"UINT8": 1, "FP32": 4}
 """Bytes of a number, by the datatypes that a request's images may have."""
@@ -192,7 +194,8 @@ def _images(
     if size is None:
         if len(rest):
             raise bad_request(f"{len(rest)} bytes follow the JSON, but {INPUT!r} has no binary_data_size")
-        return to_model_dtype(_numbers(data, tensor.shape), tensor.shape, tensor.datatype, signature)
+        array = _numbers(data, tensor.shape, is_series(signature.input))
+        return to_model_dtype(array, tensor.shape, tensor.datatype, signature)
     if isinstance(size, bool) or not isinstance(size, int):
         raise bad_request(f"binary_data_size is {size!r}, must be a whole number of bytes")
     if data:
@@ -225,7 +228,10 @@ def check_shape(shape: Sequence[int], datatype: str, signature: ModelSignature) 
     sample = signature.input.shape
     if len(shape) != len(sample) + 1 or tuple(shape[1:]) != sample:
         declared = ", ".join(str(n) for n in shape[:8]) + (", ..." if len(shape) > 8 else "")
-        raise bad_request(f"{INPUT!r} has shape [{declared}], must be [samples, {', '.join(map(str, sample))}]")
+        expected = f"must be [samples, {', '.join(map(str, sample))}]"
+        if is_series(signature.input) and len(shape) == 3 and shape[2] == sample[1] and shape[1] < sample[0]:
+            expected += "; pad shorter series at the end with NaN (JSON: null)"
+        raise bad_request(f"{INPUT!r} has shape [{declared}], {expected}")
     if not 1 <= shape[0] <= signature.max_samples:
         raise bad_request(f"{INPUT!r} has {shape[0]} samples, must have 1 to {signature.max_samples}")
 
@@ -249,8 +255,11 @@ def _raw_images(body: Buffer, signature: ModelSignature) -> NDArray[np.generic]:
     return from_bytes(body, shape, signature.datatype, signature)
 
 
-def _numbers(text: bytes | memoryview, shape: Sequence[int]) -> NDArray[Any]:
-    """Parse JSON numbers, in flat or nested lists. Raises HttpError when their count or nesting is not `shape`'s."""
+def _numbers(text: bytes | memoryview, shape: Sequence[int], nulls: bool = False) -> NDArray[Any]:
+    """Parse JSON numbers, in flat or nested lists; with `nulls`, null is NaN.
+
+    Raises HttpError when their count or nesting is not `shape`'s.
+    """
     declared = math.prod(shape)
     if not text:
         raise bad_request(f"{INPUT!r} has neither data nor binary_data_size")
@@ -259,8 +268,8 @@ def _numbers(text: bytes | memoryview, shape: Sequence[int]) -> NDArray[Any]:
     if count != declared:
         raise bad_request(f"{INPUT!r} has about {count} numbers, its shape requires {declared}")
     if len(text) > LONG:
-        return _long_numbers(memoryview(text), shape)
-    array = _parse_numbers(bytes(text))
+        return _long_numbers(memoryview(text), shape, nulls)
+    array = _parse_numbers(bytes(text), nulls)
     if array.size != declared or array.shape not in ((declared,), tuple(shape)):
         raise bad_request(f"The data of {INPUT!r} has shape {list(array.shape)}, must be flat or {list(shape)}")
     return array
@@ -271,8 +280,8 @@ def _pieces(text: bytes | memoryview) -> Iterator[bytes]:
     return (bytes(text[at : at + LONG]) for at in range(0, len(text), LONG))
 
 
-def _parse_numbers(text: bytes) -> NDArray[Any]:
-    """Convert a JSON list of numbers to an array."""
+def _parse_numbers(text: bytes, nulls: bool) -> NDArray[Any]:
+    """Convert a JSON list of numbers to an array; with `nulls`, null is NaN."""
     import orjson
 
     try:
@@ -281,12 +290,14 @@ def _parse_numbers(text: bytes) -> NDArray[Any]:
         raise bad_request(
             f"The data of {INPUT!r} is not a list of numbers with rows of equal length: {error}"
         ) from None
+    if nulls and array.dtype == object and all(n is None or type(n) in (int, float) for n in array.ravel().tolist()):
+        array = array.astype(np.float64)
     if array.dtype.kind not in "iuf":
         raise bad_request(f"The data of {INPUT!r} must be numbers only")
     return array
 
 
-def _long_numbers(text: memoryview, shape: Sequence[int]) -> NDArray[Any]:
+def _long_numbers(text: memoryview, shape: Sequence[int], nulls: bool) -> NDArray[Any]:
     """Parse numbers as `_numbers` does, but in pieces: a parser keeps the interpreter's lock while it reads its input.
 
     The text without its numbers gives the nesting; without brackets, the numbers are parsed as one flat list.
@@ -300,7 +311,7 @@ def _long_numbers(text: memoryview, shape: Sequence[int]) -> NDArray[Any]:
         stop = len(piece) if last else piece.rfind(b",")
         if stop < 0:
             raise bad_request(f"The data of {INPUT!r} has a number of {LONG} digits or more")
-        part = _parse_numbers(b"[" + piece[:stop].translate(None, b"[]") + b"]")
+        part = _parse_numbers(b"[" + piece[:stop].translate(None, b"[]") + b"]", nulls)
         if part.dtype.kind in "iu" and part.min() >= 0 and part.max() <= 255:
             part = part.astype(np.uint8)
         if part.dtype != array.dtype:  # a float among bytes converts all to floats

@@ -289,3 +289,46 @@ def test_a_tensor_in_shared_memory_is_refused_by_name_and_nulls_are_not_set() ->
     tensor["parameters"] = {"shared_memory_region": "x"}
     with pytest.raises(HttpError, match=r"^Shared memory regions are not supported"):
         read_request(json.dumps({"inputs": [tensor]}).encode(), None, BYTES)
+
+
+SERIES = ModelSignature("ensemble", Input((4, 1), "float32"), classification(("a", "b")), ("m",))
+
+
+def series_frame(data: list[Any], shape: list[int]) -> bytes:
+    return json.dumps({"inputs": [{"name": "images", "shape": shape, "datatype": "FP32", "data": data}]}).encode()
+
+
+@pytest.mark.parametrize(
+    "data", [[1, 2.5, None, None, 1, 2, 3, 4], [[[1], [2.5], [None], [None]], [[1], [2], [3], [4]]]]
+)
+def test_null_pads_series(data: list[Any]) -> None:
+    found = read_request(series_frame(data, [2, 4, 1]), None, SERIES).images
+    np.testing.assert_array_equal(found[..., 0], [[1, 2.5, np.nan, np.nan], [1, 2, 3, 4]])
+    whole, length = body([2, 4, 1], "FP32", np.asarray(found).tobytes())
+    np.testing.assert_array_equal(read_request(whole, length, SERIES).images, found)
+    with pytest.raises(HttpError, match="must be numbers only"):
+        read_request(series_frame([1, 2, 3, 4, 5, None], [1, 2, 3, 1]), None, FLOATS)
+
+
+def test_null_pads_series_in_long_json() -> None:
+    data = [[[1], [2], [None], [None]]] * 20_000
+    found = read_request(series_frame(data, [20_000, 4, 1]), None, SERIES).images
+    assert np.isnan(found[:, 2:]).all()
+    np.testing.assert_array_equal(found[:, :2, 0], [[1, 2]] * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "message"),
+    [
+        ([1, None, 3, 4], [1, 4, 1], r"hold NaN before the end \(series 0\); NaN can only pad the end"),
+        ([None] * 4, [1, 4, 1], r"hold no value \(series 0\)"),
+        ([1, 2, 3, "4"], [1, 4, 1], "must be numbers only"),
+        ([1, 2, None, "4"], [1, 4, 1], "must be numbers only"),
+        ([1, 2, 3], [1, 3, 1], r"must be \[samples, 4, 1\]; pad shorter series at the end with NaN \(JSON: null\)"),
+        ([1, 2, 3, 4, 5], [1, 5, 1], r"has shape \[1, 5, 1\], must be \[samples, 4, 1\]$"),
+    ],
+)
+def test_series_that_do_not_fit_are_refused(data: list[Any], shape: list[int], message: str) -> None:
+    with pytest.raises(HttpError, match=message) as refused:
+        read_request(series_frame(data, shape), None, SERIES)
+    assert refused.value.status == 400
