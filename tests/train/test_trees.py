@@ -71,6 +71,23 @@ def test_an_exported_model_takes_the_data_sets_inputs_and_predicts_the_same(
     assert score[name] > 0.3
 
 
+@pytest.mark.parametrize("make", list(SMALL))
+def test_padding_of_series_is_zero_in_training_and_in_the_exported_model(
+    make: type[TreeTrainer], tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    series = [draw.normal(size=(4 + i % 5, 2)) + 2 * (i % 3) for i in range(60)]
+    data = load_dataset((series, np.arange(60) % 3), folds=0)
+    trainer = trained(make, data, 2)
+    filled = np.nan_to_num(data.inputs, nan=0.0)
+    assert np.isnan(data.inputs).any()
+    assert np.isfinite(trainer.features).all()
+    np.testing.assert_array_equal(trainer.predict(data.inputs), trainer.predict(filled))
+    trainer.export(tmp_path / "model.onnx")
+    (found,) = open_file((tmp_path / "model.onnx").read_bytes())(np.asarray(data.inputs))
+    np.testing.assert_allclose(found, trainer.predict(data.inputs), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_lightgbm_resumes_to_the_same_trees(kind: str, digits: Dataset) -> None:
     data = of_kind(digits, kind)
