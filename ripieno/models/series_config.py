@@ -51,9 +51,9 @@ class SeriesConfig:
 NAMES = frozenset(f.name for f in fields(SeriesConfig))
 TRAINING_DEFAULTS: Mapping[str, Value] = {
     "optimizer": "adamw",
-    "learning_rate": 0.001,
+    "learning_rate": 0.003,
     "weight_decay": 0.01,
-    "epoch_samples": 2000,
+    "epoch_samples": 1000,
 }
 """Defaults of the optimisation of these families; see `ripieno.train.optim` for the others."""
 _FACTOR: tuple[Callable[[float], bool], str] = (lambda value: 0 < value < math.inf, "a number above 0")

@@ -13,10 +13,10 @@ from ripieno.errors import SearchError
 from ripieno.models.series_config import NETWORKS
 from ripieno.pipeline.space_choice import default_space
 from ripieno.pipeline.tuning import estimate_epoch_cost
-from ripieno.search.built_in_spaces import SPACES
+from ripieno.search.built_in_spaces import SPACES, fit_space
 from ripieno.search.settings import kept_settings
 from ripieno.search.space import Categorical, Integer, Space, fix_network
-from ripieno.types import Input
+from ripieno.types import Input, Task
 
 
 def waves(samples: int = 60) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -76,8 +76,18 @@ def test_the_cost_of_an_epoch_counts_all_its_passes() -> None:
     assert costs["minirocket"] < costs["lite"]
     assert estimate_epoch_cost("lite", shape, 50, {"batch_size": 10}) == costs["lite"]
     once = estimate_epoch_cost("lite", shape, 50, {"batch_size": 10, "epoch_samples": 0})
-    assert costs["lite"] == pytest.approx(40 * once)
+    assert costs["lite"] == pytest.approx(20 * once)
 
 
 def test_the_space_has_all_networks() -> None:
     assert SPACES["series"].ranges["network"] == Categorical(NETWORKS)
+
+
+def test_hyperparameters_that_do_not_fit_are_left_out() -> None:
+    values = Task("regression", (1,), ("value",))
+    fitted = fit_space(SPACES["series"], "series", values)
+    assert "label_smoothing" not in fitted.ranges
+    assert {"jitter", "scaling", "window_warp", "crop"} <= fitted.ranges.keys()
+    own = Space("own", "resnet", {"jitter": Integer(0, 1)})
+    with pytest.raises(SearchError, match="jitter does not fit inputs of kind image"):
+        fit_space(own, "image", values)
