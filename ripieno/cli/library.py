@@ -129,6 +129,7 @@ def show(
 ) -> None:
     """List the members and ensembles of a run."""
     from ripieno import pipeline
+    from ripieno.data.folds import validation_words
     from ripieno.library.import_predictions import NO_TRIAL
     from ripieno.pipeline.budgets import same_ensembles
 
@@ -145,6 +146,8 @@ def show(
     ranked = sorted(summary.members, key=lambda m: (keys[order](m), m.id))
     trials = len({m.trial for m in summary.members} - {NO_TRIAL})
     console.out.print(f"{run}: {len(summary.members)} members of {trials} trials")
+    if summary.folds:
+        console.out.print(f"validation: {validation_words(summary.folds)}")
     if stalls := tables.stall_line(summary.members):
         console.out.print(stalls)
     console.out.print(tables.members(ranked[:top], summary.costs, summary.diversity, summary.metric, summary.cost_kind))
@@ -176,6 +179,7 @@ def show(
         ensembles=summary.ensembles,
         allocations=summary.allocations,
         weights=list(summary.weights.values()),
+        folds=summary.folds,
     )
 
 

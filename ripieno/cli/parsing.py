@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from ripieno.errors import RipienoError
+from ripieno.types import Folds
 
 SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
@@ -48,6 +49,15 @@ def parse_ratios(option: str, text: str) -> tuple[float, float, float]:
 def parse_names(texts: Sequence[str] | None) -> list[str]:
     """Return names that are separated by commas, `--value a,b`, or given one by one, `--value a --value b`."""
     return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
+
+
+def parse_folds(option: str, text: str) -> Folds:
+    """Parse a number of folds, or `auto`; its range is checked later."""
+    if text == "auto":
+        return "auto"
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise RipienoError(f"{option} {text!r} must be auto, 0 for none, or a number of folds such as 5")
+    return int(text)
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:

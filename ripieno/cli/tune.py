@@ -96,6 +96,13 @@ def tune(
             show_default="0.72,0.08,0.20 with 20 validation images a class, or the run's",
         ),
     ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="Folds in place of a validation split: auto, 0 for none, or 2 to 20",
+            show_default="auto (small sets of series), or the run's",
+        ),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +142,7 @@ def tune(
     """
     given = locals()
     given["split"] = None if split is None else parsing.parse_ratios("--split", split)
+    given["folds"] = None if folds is None else parsing.parse_folds("--folds", folds)
     given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
     given["target"] = target or None
     given["value"] = parsing.parse_names(value) or None

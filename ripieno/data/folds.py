@@ -103,6 +103,6 @@ def check_folds(dataset: Dataset, where: str) -> None:
         )
 
 
-def validation_words(dataset: Dataset) -> str:
-    """Describe the validation of a data set with folds: "out-of-fold, 5 folds"."""
-    return f"out-of-fold, {dataset.fold_count} folds"
+def validation_words(folds: int) -> str:
+    """Describe the validation of a data set with `folds` folds: "out-of-fold, 5 folds"."""
+    return f"out-of-fold, {folds} folds"

@@ -141,14 +141,14 @@ def check_arguments(
     metric: str | None,
     task: str | None = None,
     kind: DataKind | None = None,
-    folds: Folds = "auto",
+    folds: Folds | None = None,
 ) -> None:
     """Raise DataError for unusable arguments, before any data is read; None is the default of each."""
     if split is not None:
         check_ratios(split)
     check_size(size)
     check_kind(task)
-    check_fold_option(folds)
+    check_fold_option("auto" if folds is None else folds)
     if kind is not None and kind not in get_args(DataKind):
         raise DataError(f"kind is {kind!r}: it must be {', '.join(get_args(DataKind))}")
     kinds = [TASKS[task]] if task is not None else list(TASKS.values())

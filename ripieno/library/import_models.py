@@ -46,8 +46,8 @@ def import_onnx(
 
     Raises LibraryError naming the file and its fault; the library is then unchanged.
     """
-    data = _dataset(library, dataset)
     form, notes = form or OnnxFormat(), [] if notes is None else notes
+    data = _dataset(library, dataset, notes)
     names = [Path(path).stem for path in paths]
     check.check_ids(names, library, replace)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,8 +90,8 @@ def import_torch(
     Raises LibraryError for weights that do not fit, ModelError for a family that cannot be built; the library is then
     unchanged.
     """
-    data = _dataset(library, dataset)
     notes = [] if notes is None else notes
+    data = _dataset(library, dataset, notes)
     paths = [Path(w) for w in ([weights] if isinstance(weights, str | Path) else weights)]
     names = [name or path.stem for path in paths]
     check.check_ids(names, library, replace)
@@ -134,7 +134,7 @@ def _moments(
     return [m / scale for m in means], [s / scale for s in stds]
 
 
-def _dataset(library: Library, given: Dataset | None) -> Dataset:
+def _dataset(library: Library, given: Dataset | None, notes: list[str]) -> Dataset:
     stored = find_dataset(library.dataset_path)
     data = given if stored is None else stored
     if data is None:
@@ -143,12 +143,21 @@ def _dataset(library: Library, given: Dataset | None) -> Dataset:
         raise LibraryError(f"{library.path} has another data set; import into a separate run")
     if not len(data.rows("valid")):
         raise LibraryError(f"{data.name} has no validation samples; split it")
+    if data.folds is not None:
+        notes.append(
+            f"the run is validated out of fold on its {len(data.rows('train')):,} training samples: models that were "
+            "trained on these samples look too good; import their out-of-fold predictions instead"
+        )
     return data
 
 
 def _same(one: Dataset, other: Dataset) -> bool:
     same_form = (one.task, one.input) == (other.task, other.input)
-    return same_form and np.array_equal(one.targets, other.targets) and np.array_equal(one.split, other.split)
+    return (
+        same_form
+        and np.array_equal(one.targets, other.targets)
+        and (np.array_equal(one.split, other.split) and one.fold_count == other.fold_count)
+    )
 
 
 def _member(

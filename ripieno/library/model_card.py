@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripieno import files
+from ripieno.data.folds import validation_words
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
-from ripieno.types import combiner_name, training_unit
+from ripieno.types import SPLITS, combiner_name, training_unit
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
@@ -61,7 +62,7 @@ def render_card(
         f"{kind.names_title.capitalize()}, in order: {names}{f' and {rest} more' if rest > 0 else ''}.",
         *_thresholds(ensemble, task),
         "## Scores",
-        _figures(ensemble, task),
+        _figures(ensemble, task, data),
         "## Members",
         _members(ensemble, members, task),
         "## Costs",
@@ -138,10 +139,14 @@ def _head(task: Task, data: Dataset | None, licence: str) -> str:
     return "\n".join(["---", f"license: {licence}", *lines, "---"])
 
 
-def _figures(ensemble: Ensemble, task: Task) -> str:
+def _figures(ensemble: Ensemble, task: Task, data: Dataset | None) -> str:
     rows = []
+    held = f"{validation_words(data.fold_count)}; " if data and data.folds is not None else ""
     names = kind_of(task).metrics
-    for split, words in (("valid", "validation (used for selection)"), ("test", "test (not used for selection)")):
+    for split, words in (
+        ("valid", f"validation ({held}used for selection)"),
+        ("test", "test (not used for selection)"),
+    ):
         values = [ensemble.losses.get(f"{split}_{name}") for name in names]
         if any(v is not None for v in values):
             rows.append((words, *("-" if v is None else f"{v:.4f}" for v in values)))
@@ -212,8 +217,10 @@ def _cascade(bundle: Bundle) -> list[str]:
 def _data(data: Dataset | None) -> str:
     if data is None:
         return "Not known: these members were imported, or the bundle was made without its run."
-    counts = {split: len(data.rows(split)) for split in ("train", "valid", "test")}
-    shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    splits = [split for split in SPLITS if split != "valid" or data.folds is None]
+    shares = ", ".join(f"{len(data.rows(split)):,} {split}" for split in splits)
+    if data.folds is not None:
+        shares += f"; validation: {validation_words(data.fold_count)}"
     names = kind_of(data.task).names_title
     outputs = f"{len(data.classes)} {names}" if len(data.classes) != 1 else f"1 {names.removesuffix('s')}"
     noun, shape = DATA_KINDS[data.kind].noun, " × ".join(map(str, data.inputs.shape[1:]))

@@ -258,7 +258,10 @@ def rejection_reason(
 
 
 def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Read inputs and targets to evaluate on, and other inputs to calibrate on; both spread evenly over the split."""
+    """Read inputs and targets to evaluate on, and other inputs to calibrate on; both spread evenly over the split.
+
+    With folds these are training samples, which serves to compare backends of the same members with each other.
+    """
     dataset = find_dataset(library.dataset_path)
     rows = dataset.rows("valid") if dataset is not None else np.empty(0, np.int64)
     if dataset is None or len(rows) < 2:

@@ -159,11 +159,13 @@ def _answers(
     exact = all(split_id(backend_of(bundle, p.member, p.device))[1] == "fp32" for p in bundle.allocation.placements)
     if exact and split == "test":
         evaluate(library, names, progress)
-    if exact and all(library.has_predictions(m, split) for m in names):
+    dataset = find_dataset(library.dataset_path)
+    # with folds, the members were trained on the samples that validate them, which they would predict too well
+    out_of_fold = split == "valid" and dataset is not None and dataset.folds is not None
+    if (exact or out_of_fold) and all(library.has_predictions(m, split) for m in names):
         temperatures = bundle.ensemble.temperatures or (1.0,) * len(names)
         pairs = zip(names, temperatures, strict=True)
         return [apply_temperature(library.predictions(m, split), t) for m, t in pairs], library.targets(split)
-    dataset = find_dataset(library.dataset_path)
     if dataset is None:
         return [], np.empty(0, np.int64)
     # a lower precision differs from the stored predictions, so the bundle itself predicts

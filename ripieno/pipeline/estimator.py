@@ -30,7 +30,7 @@ from ripieno.pipeline.selection import select
 from ripieno.pipeline.tuning import FreeMembers, SearchOptions, tune
 from ripieno.tasks.display import loss_title
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Allocation, Dataset, Input, Placement, Task
+from ripieno.types import Allocation, Dataset, Folds, Input, Placement, Task
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -65,6 +65,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         metric: str | None = None,
         size: int | None = None,
         split: tuple[float, float, float] = (0.80, 0.15, 0.05),
+        folds: Folds = "auto",
         slots: int | None = None,
         pool: PoolName = "local",
         device: str = "auto",
@@ -84,6 +85,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         self.metric = metric
         self.size = size
         self.split = split
+        self.folds = folds
         self.slots = slots
         self.pool = pool
         self.device = device
@@ -96,7 +98,8 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         seed = int(self.random_state or 0)
         notes = Notes(self._say) if self.verbose else Notes()
         try:
-            dataset = dataset_of(self._samples(X, y), self.size, self.split, seed, self.metric, notes)
+            samples = self._samples(X, y)
+            dataset = dataset_of(samples, self.size, self.split, seed, self.metric, notes, folds=self.folds)
             kind_of(dataset.task).check_training(dataset.targets[dataset.rows("train")], dataset.task, "y", DataError)
         except DataError as error:
             raise ValueError(str(error)) from error

@@ -146,7 +146,7 @@ def describe(dataset: Dataset) -> str:
     splits = [split for split in SPLITS if split != "valid" or dataset.folds is None]
     counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in splits)
     if dataset.folds is not None:
-        counts += f"; validation: {validation_words(dataset)}"
+        counts += f"; validation: {validation_words(dataset.fold_count)}"
     shape = " x ".join(map(str, dataset.input.shape))
     of = f"{len(task.names)} {kind_of(task).names_title}" if len(task.names) > 1 else task.names[0]
     return f"{dataset.name}: {len(dataset.inputs):,} {noun} of {shape}, {task.kind} of {of}; {counts}"

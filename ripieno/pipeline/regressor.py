@@ -30,6 +30,8 @@ class EnsembleRegressor(RegressorMixin, EnsembleEstimator):  # type: ignore[misc
     - `epochs`, `space`, `family`, `algorithm`, `free`, `weights`, `metric`, `size`, `slots`, `pool`, `device`: those of
       `ripieno.tune`; `space` is by default `resnet-table` for tables.
     - `split`: shares of the samples for training, validation (choice of members) and test.
+    - `folds`: 2 to 20 folds choose the members out of fold, and the share of validation is trained on, too; "auto":
+      none for images and tables, see `ripieno.data.load_dataset`.
     - `run`: folder of the run, which is kept and resumed; None: a temporary one.
     - `verbose`: above 0, notes on the data and the progress of the search are printed.
 

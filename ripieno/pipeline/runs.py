@@ -74,6 +74,8 @@ class RunSummary:
     """cost of each backbone that members share, by its id: an ensemble pays it once"""
     weights: Mapping[str, BackboneRecord] = field(default_factory=dict)
     """pretrained weights that members began from, by `NAME-DIGEST`"""
+    folds: int = 0
+    """number of folds by which the members were validated; 0: by a validation split"""
 
 
 def show(run: str | Path | Library) -> RunSummary:
@@ -95,7 +97,16 @@ def show(run: str | Path | Library) -> RunSummary:
         allocations=tuple(library.allocations()),
         backbones={backbone: costs[kind] for backbone, costs in table.shared.items()},
         weights=find_origins(library.path, members),
+        folds=_folds_of(library),
     )
+
+
+def _folds_of(library: Library) -> int:
+    """Return the number of folds of the run's data set; 0 where it has none."""
+    from ripieno.data.dataset import find_dataset
+
+    dataset = find_dataset(library.dataset_path)
+    return 0 if dataset is None else dataset.fold_count
 
 
 def metric_of(library: Library) -> str:

@@ -112,10 +112,12 @@ def tune(
     NAME.safetensors, or "hub", which allows their download; without any these networks start random. `pool`, `device`,
     `slots` and the next four parameters say where trials train: see `ExecutionConfig`. Without `slots`, a profile
     decides how many trials share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
-    `notes` receives remarks on the data and on that decision; without it they are logged. `task` (classification,
-    multilabel or regression) and `kind` (image, series or table) are inferred when None; `target` names the columns of
-    targets, and `series`, `time` and `value` those of a table of series. `metric` is the score that is shown; trials
-    are ranked by the loss of the task.
+    `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:
+    each trial trains a network a fold, and the one that is kept on all training samples; see
+    `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision; without it they are logged.
+    `task` (classification, multilabel or regression) and `kind` (image, series or table) are inferred when None;
+    `target` names the columns of targets, and `series`, `time` and `value` those of a table of series. `metric` is the
+    score that is shown; trials are ranked by the loss of the task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
@@ -177,7 +179,7 @@ def search_library(
         hours = 1.0
     if hours is not None:
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
-    check_arguments(*(getattr(data_options, name) for name in ("size", "split", "metric", "task", "kind")))
+    check_arguments(*(getattr(data_options, n) for n in ("size", "split", "metric", "task", "kind", "folds")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
     used = None if before is None else before.weights
     weights = prepare_weights(search.weights, found, library.path, used, progress, notes)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ripieno import files
+from ripieno.data.folds import validation_words
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import require
 from ripieno.library import Library
@@ -81,6 +82,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         reading=reading,
         dataset=dataset,
         samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
+        folds=validation_words(dataset.fold_count) if dataset and dataset.folds is not None else "",
         explored=explored,
         classes=explorer.has_classes(reading.task),
         ensembles=ensembles,
