@@ -21,8 +21,10 @@ FEWEST, MOST = 2, 20
 """Fewest and most folds."""
 ENOUGH = 200
 """Validation samples from which a data set has no folds unless the user wants them."""
-FEW, FOLDS, FOLDS_OF_FEW = 100, 5, 10
-"""Folds chosen for data sets, and for those with fewer training samples than the first number."""
+FOLDS = 5
+"""Folds of a data set for which the user gives no number. More are no better and take longer; where classes have fewer
+samples than there are folds, they are worse: each fold lacks the classes that it holds out (benchmarks/tasks/folds.py).
+"""
 NO_FOLD = 255
 """Fold of samples that are not trained on."""
 
@@ -43,7 +45,7 @@ def choose_folds(split: NDArray[np.uint8], given: Collection[int]) -> int:
     if valid in given or np.count_nonzero(split == valid) >= ENOUGH:
         return 0
     samples = int(np.count_nonzero(split != SPLITS.index("test")))
-    return min(samples, FOLDS_OF_FEW if samples < FEW else FOLDS)
+    return min(samples, FOLDS)
 
 
 def make_folds(targets: NDArray[Any], split: NDArray[np.uint8], task: Task, count: int, seed: int) -> NDArray[np.uint8]:

@@ -100,7 +100,7 @@ def load_dataset(
       A prepared data set keeps its splits.
     - `folds`: 2 to 20 folds of the training samples take the place of the validation split, whose samples are trained
       on, too: see `ripieno.data.folds`. 0: none; "auto": 0 for images, tables, a validation split of the source or of
-      200 samples and more, else 5, or 10 for fewer than 100 samples. A prepared data set keeps its own.
+      200 samples and more, else 5. A prepared data set keeps its own.
     - `metric`: the score shown for trials and ensembles, one of the task's; trials are always ranked by its loss. A
       prepared data set keeps its own when None.
     - `skip_bad`: skip broken and missing image files instead of raising.

@@ -97,11 +97,11 @@ def show(run: str | Path | Library) -> RunSummary:
         allocations=tuple(library.allocations()),
         backbones={backbone: costs[kind] for backbone, costs in table.shared.items()},
         weights=find_origins(library.path, members),
-        folds=_folds_of(library),
+        folds=folds_of(library),
     )
 
 
-def _folds_of(library: Library) -> int:
+def folds_of(library: Library) -> int:
     """Return the number of folds of the run's data set; 0 where it has none."""
     from ripieno.data.dataset import find_dataset
 

@@ -18,6 +18,9 @@ What the methods read:
     data.targets[rows]     classes: (samples,) int64; labels: (samples, labels) 0 and 1; values: (samples, targets)
     data.task              its `kind`, `output` (the shape of one prediction) and `names`
 
+Of a data set with folds an instance is made for each fold and one for all samples, all with the same job: see
+`ripieno.train.folds`. `data.rows("valid")` of the last are its training samples; stop no training by them.
+
 These are optional:
 
     unit              what one call of `epoch` trains: `epochs` (the default), `steps` or `rounds`; shown instead of it

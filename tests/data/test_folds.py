@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ripieno.data import load_dataset, open_dataset
-from ripieno.data.folds import ENOUGH, FEW, FOLDS, FOLDS_OF_FEW, NO_FOLD, choose_folds, fold_dataset
+from ripieno.data.folds import ENOUGH, FOLDS, NO_FOLD, choose_folds, fold_dataset
 from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
 
@@ -68,9 +68,9 @@ def test_folds_are_kept_on_disk(tmp_path):
 def test_small_series_have_folds_without_a_word_and_say_so():
     notes = []
     dataset = load_dataset(series(60), notes=notes)
-    assert dataset.fold_count == FOLDS_OF_FEW
+    assert dataset.fold_count == FOLDS
     assert notes[1:] == [
-        "validation is out-of-fold: 10 folds of 48 training samples; --folds 0 (folds=0) splits some off instead"
+        "validation is out-of-fold: 5 folds of 48 training samples; --folds 0 (folds=0) splits some off instead"
     ]
     assert load_dataset(series(60), folds=0).folds is None
     images = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 1), np.uint8)
@@ -82,8 +82,7 @@ def test_the_number_of_folds_is_chosen_by_the_number_of_samples():
     def chosen(train, valid, given=()):
         return choose_folds(np.repeat(np.array([0, 1, 2], np.uint8), [train, valid, 50]), [UNASSIGNED, *given])
 
-    assert chosen(FEW - 2, 1) == FOLDS_OF_FEW
-    assert chosen(FEW - 1, 1) == FOLDS
+    assert chosen(20, 2) == FOLDS
     assert chosen(1000, ENOUGH - 1) == FOLDS
     assert chosen(1000, ENOUGH) == 0
     assert chosen(1000, 1, given=[1]) == 0

@@ -18,7 +18,7 @@ from ripieno import EnsembleClassifier
 from ripieno.backends.onnx import open_file
 from ripieno.cli.main import app
 from ripieno.data import open_dataset
-from ripieno.errors import SearchError
+from ripieno.errors import LibraryError, SearchError
 from ripieno.library import Library, write_bundle
 from ripieno.library.import_models import import_onnx
 from ripieno.pipeline import free_members
@@ -121,6 +121,11 @@ def test_networks_of_others_are_imported_with_a_warning(run: Path, tmp_path: Pat
     notes: list[str] = []
     import_onnx(library, [file], notes=notes)
     assert any("models that were trained on these samples look too good" in note for note in notes)
+
+
+def test_averages_of_weights_are_refused(run: Path) -> None:
+    with pytest.raises(LibraryError, match=r"validated out of fold \(3 folds\).*--folds 0"):
+        ripieno.soup(run)
 
 
 def test_the_estimators_take_folds(digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
