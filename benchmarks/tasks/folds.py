@@ -1,6 +1,6 @@
 """Validation of small data sets: a split of its own, or folds of several numbers.
 
-    python benchmarks/tasks/folds.py [--draws 10]
+    python benchmarks/tasks/folds.py [--draws 6]
 
 Of each data set, n training samples are drawn, the others are test samples. CANDIDATES, models of scikit-learn, are
 ranked by their validation cross-entropy: on the split made by default (a tenth of the n samples, or 20 of a class with
@@ -115,7 +115,7 @@ def interval(values: list[float]) -> str:
 def main() -> None:
     """Print a line for each set, number of samples and way to validate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=6)
     warnings.simplefilter("ignore")  # of fits that are cut short
     draws = parser.parse_args().draws
     rows: list[dict[str, Any]] = []
