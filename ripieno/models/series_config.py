@@ -25,11 +25,11 @@ Normalisation = Literal["series", "channel"]
 
 @dataclass(frozen=True)
 class SeriesConfig:
-    """Hyperparameters of a network of series and their defaults, which are those published."""
+    """Hyperparameters of a network of series and their defaults, of widths and kernels those published."""
 
     network: str
     """one of `NETWORKS`"""
-    normalisation: Normalisation = "series"
+    normalisation: Normalisation = "channel"
     """`series`: each channel of each series by its own mean and deviation; `channel`: by those of the data set"""
     width_factor: float = 1.0
     """factor of the published numbers of filters; of `minirocket` and `hydra`, of features"""
