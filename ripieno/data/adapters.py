@@ -367,6 +367,8 @@ def _stacked(inputs: list[NDArray[Any]], where: str, kind: DataKind | None) -> N
     if {shape[2:] for shape in shapes} == {(1,), (3,)}:  # grey images among coloured ones
         inputs = [np.repeat(one, 3, axis=2) if one.shape[2] == 1 else one for one in inputs]
         shapes = {one.shape for one in inputs}
+    if len(shapes) > 1 and kind != "image" and (series := unequal_series(inputs)) is not None:
+        return pad(series)
     if len(shapes) > 1:
         few = " and ".join(map(str, sorted(shapes)[:2]))
         advice = "resize them with --size (size=)" if kind == "image" else "cut or pad them"

@@ -9,7 +9,7 @@ series are padded before they are predicted, longer ones are refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,20 @@ from ripieno.data.blocks import blocks
 from ripieno.errors import DataError
 from ripieno.types import Float32s, Input, Ints
 
+LARGEST = 16 << 30
+"""Most bytes of padded series: one long series among many short ones would need far more than the file has."""
 FEWEST = 2
 """Points that a series has at least."""
+
+
+class GapCounts(NamedTuple):
+    """Counts of missing values that were interpolated."""
+
+    values: int
+    series: int
+    """with at least one of them"""
+    first: str
+    """name of the first of these series; empty without any"""
 
 
 def lengths(series: NDArray[Any]) -> Ints:
@@ -31,13 +43,19 @@ def lengths(series: NDArray[Any]) -> Ints:
 def pad(series: Sequence[NDArray[Any]], length: int | None = None) -> Float32s:
     """Return series (points, channels) as (samples, length, channels), padded at the end with NaN.
 
-    `length`, at least that of the longest, is that where it is None. Raises DataError where their channels differ.
+    `length` is at least that of the longest, which it is where it is None. Raises DataError where their channels
+    differ, and where the padded series would take more than `LARGEST` bytes.
     """
     for row, one in enumerate(series):
         if one.shape[1] != series[0].shape[1]:
             counts = f"sample 0 has {series[0].shape[1]} channels, sample {row} has {one.shape[1]}"
             raise DataError(f"series differ in their channels: {counts}; expected the same in all")
-    length = max(len(one) for one in series) if length is None else length
+    longest = max(range(len(series)), key=lambda row: len(series[row]))
+    length = len(series[longest]) if length is None else length
+    size = 4 * len(series) * length * series[0].shape[1]
+    if size > LARGEST:
+        held = f"{len(series):,} series take {size:,} bytes padded to {length:,} points, those of sample {longest}"
+        raise DataError(f"{held}; expected at most {LARGEST:,}; cut or leave out the longest series")
     padded = np.full((len(series), length, series[0].shape[1]), np.nan, np.float32)
     for place, one in zip(padded, series, strict=True):
         place[: len(one)] = one
@@ -54,7 +72,8 @@ def join_series(arrays: Sequence[NDArray[Any]], wheres: Sequence[str], notes: li
         if array.shape[2] != arrays[0].shape[2]:
             counts = f"{arrays[0].shape[2]} channels in {wheres[0]}, but {array.shape[2]} in {where}"
             raise DataError(f"series have {counts}; expected the same channels in all")
-    read = [read_series(array, where, notes) for array, where in zip(arrays, wheres, strict=True)]
+    read, gaps = zip(*(read_series(*part) for part in zip(arrays, wheres, strict=True)), strict=True)
+    notes += gap_notes(gaps)
     ends = np.concatenate([lengths(array) for array in read])
     longest = int(ends.max())
     if ends.min() < longest:
@@ -62,8 +81,8 @@ def join_series(arrays: Sequence[NDArray[Any]], wheres: Sequence[str], notes: li
     return [_resized(array, longest) for array in read]
 
 
-def read_series(series: NDArray[Any], where: str, notes: list[str]) -> Float32s:
-    """Return `series` (samples, length, channels) as float32 with the gaps within them interpolated, said in a note.
+def read_series(series: NDArray[Any], where: str) -> tuple[Float32s, GapCounts]:
+    """Return `series` (samples, length, channels) as float32 with the gaps within them interpolated, and their counts.
 
     NaN at the end of a series, in all channels, is padding. Raises DataError naming the series, as `join_series`.
     """
@@ -71,7 +90,7 @@ def read_series(series: NDArray[Any], where: str, notes: list[str]) -> Float32s:
         raise DataError(f"series of {where} hold {series.dtype}; expected numbers; convert them")
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
         found: Float32s = series.astype(np.float32, copy=False)
-    given, missing, with_gaps, first = found, 0, 0, -1
+    given, missing, with_gaps, first = found, 0, 0, ""
     for block in blocks(found):
         part = found[block]
         if np.isfinite(part).all():
@@ -84,18 +103,24 @@ def read_series(series: NDArray[Any], where: str, notes: list[str]) -> Float32s:
         found = found.copy() if found is given else found
         for row in rows:
             _interpolate(found[block.start + row], gaps[row], f"sample {block.start + row} of {where}")
-        first = block.start + int(rows[0]) if first < 0 else first
+        first = first or f"sample {block.start + rows[0]} of {where}"
         missing, with_gaps = missing + int(gaps.sum()), with_gaps + len(rows)
     short = np.flatnonzero(lengths(found) < FEWEST)
     if len(short):
         held = "1 point" if lengths(found[short[:1]])[0] else "no point"
         advice = "leave it out" if found.shape[1] > 1 else "pass rows of one point with --kind table (kind=)"
         raise DataError(f"sample {short[0]} of {where} has {held}; a series has at least {FEWEST}; {advice}")
-    if missing:
-        values, series_ = ("value", "values")[missing > 1], ("1 series", f"{with_gaps:,} series")[with_gaps > 1]
-        where_first = f"the first is sample {first}"
-        notes.append(f"{missing:,} missing {values} in {series_} of {where} are interpolated; {where_first}")
-    return found
+    return found, GapCounts(missing, with_gaps, first)
+
+
+def gap_notes(counts: Sequence[GapCounts]) -> list[str]:
+    """Return one note on the gaps that were interpolated in all parts of a source; none where there are none."""
+    values, series = sum(one.values for one in counts), sum(one.series for one in counts)
+    if not values:
+        return []
+    verb = "value is" if values == 1 else "values are"
+    first = next(one.first for one in counts if one.first)
+    return [f"{values:,} missing {verb} interpolated in {series:,} series; the first is {first}"]
 
 
 def fit_series(values: Any, wanted: Input, called: str = "series", notes: list[str] | None = None) -> Float32s:
@@ -117,7 +142,8 @@ def fit_series(values: Any, wanted: Input, called: str = "series", notes: list[s
     with np.errstate(over="ignore"):
         found: Float32s = array.astype(np.float32, copy=False)
     if notes is not None:
-        found = read_series(found, called, notes)
+        found, gaps = read_series(found, called)
+        notes += gap_notes([gaps])
     if found.shape[1] > length:
         ends = lengths(found)
         if ends.max() > length:

@@ -78,8 +78,8 @@ def read_series_files(
             raise DataError(f"{where} has no targets (@classLabel and @targetLabel are false); expected some")
     declared = next((one.names for one in found if one.names), ())
     names = used_names(declared, [one.targets for one in found if one.targets is not None])
-    if unused := len(declared) - len(names):
-        notes.append(f"{source.name} declares {unused} classes that no sample has: they are left out")
+    if unused := [name for name in declared if name not in names]:
+        notes.append(f"{source.name} declares classes that no sample has, left out: {', '.join(unused[:5])}")
     kinds = {one.task for one in found}
     if task is None and "multilabel" in kinds:
         task = "multilabel"

@@ -65,7 +65,7 @@ def test_missing_times_and_values_are_gaps(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.inputs[59 - 4, :, 0], [4, 5, 6, 7])
     assert lengths(dataset.inputs)[59 - 5] == 3
     assert any("1 time is missing in " in note and "at intervals of 1 are interpolated" in note for note in notes)
-    assert any("3 missing values in 2 series of" in note for note in notes)
+    assert any("3 missing values are interpolated in 2 series" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,37 @@ def test_gaps_within_series_are_interpolated_and_told() -> None:
     np.testing.assert_array_equal(inputs[4, :, 1], [2, 2, 2, 3, 4, 5])
     np.testing.assert_array_equal(inputs[5, :, 1], [0, 1, 2, 3, 3, 3])
     np.testing.assert_array_equal(np.isnan(inputs[6]).all(1), [False] * 4 + [True] * 2)
-    assert "6 missing values in 3 series of the arrays are interpolated; the first is sample 3" in notes
+    assert "6 missing values are interpolated in 3 series; the first is sample 3 of the arrays" in notes
     assert np.isnan(series[3, 2:4, 0]).all()  # the user's array stays as it is
+
+
+def test_gaps_of_all_splits_are_one_note() -> None:
+    values, notes = np.ones((60, 8, 1)), list[str]()
+    values[5, 3] = np.nan
+    load_dataset({"train": (values, CODES), "test": (values, CODES)}, kind="series", notes=notes)
+    told = [note for note in notes if "missing" in note]
+    assert told == ["2 missing values are interpolated in 2 series; the first is sample 5 of the train split"]
+
+
+def test_items_of_unequal_lengths_are_series() -> None:
+    items = [(one, int(code)) for one, code in zip(ragged(1), CODES, strict=True)]
+
+    class Items:
+        def __len__(self) -> int:
+            return len(items)
+
+        def __getitem__(self, index: int) -> Any:
+            return items[index]
+
+    dataset = load_dataset(Items())
+    assert (dataset.kind, dataset.inputs.shape) == ("series", (60, 9, 1))
+
+
+def test_one_long_series_among_many_is_refused_before_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ripieno.data.series.LARGEST", 10_000)
+    long = [*ragged()[:59], np.zeros((100, 2), np.float32)]
+    with pytest.raises(DataError, match="60 series take 48,000 bytes padded to 100 points, those of sample 59"):
+        load_dataset((long, CODES))
 
 
 def test_splits_of_unequal_lengths_get_that_of_the_longest() -> None:

@@ -81,7 +81,7 @@ def test_classes_that_no_sample_has_are_left_out(tmp_path: Path) -> None:
     notes: list[str] = []
     dataset = load_dataset(write(tmp_path / "x", "toy", 60, 6, "@classLabel true c x b a"), notes=notes)
     assert dataset.classes == ("c", "b", "a")
-    assert "toy declares 1 classes that no sample has: they are left out" in notes
+    assert "toy declares classes that no sample has, left out: x" in notes
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_gaps_are_interpolated_in_predictions_too(tmp_path: Path) -> None:
     path.write_text("@classLabel false\n@data\n1,?,3\n")
     inputs = read_inputs(path, Input((3, 1), "float32"), notes)[1]
     assert inputs.ravel().tolist() == [1, 2, 3]
-    assert notes == ["1 missing value in 1 series of x.ts are interpolated; the first is sample 0"]
+    assert notes == ["1 missing value is interpolated in 1 series; the first is sample 0 of x.ts"]
 
 
 def test_evaluation_reads_a_file_alone_and_both_of_a_folder(tmp_path: Path) -> None:
