@@ -18,3 +18,11 @@ def test_values_are_numbers_booleans_or_words() -> None:
 def test_values_without_a_name_or_a_value_are_refused(text: str) -> None:
     with pytest.raises(RipienoError, match="must be name=value"):
         parsing.values("--configuration", text)
+
+
+def test_a_number_of_folds_is_auto_or_a_whole_number():
+    assert [parsing.parse_folds("--folds", text) for text in ("auto", "0", "5")] == ["auto", 0, 5]
+    for text in ("few", "-1", "2.5", ""):
+        with pytest.raises(RipienoError) as caught:
+            parsing.parse_folds("--folds", text)
+        assert str(caught.value) == f"--folds {text!r} must be auto, 0 for none, or a number of folds such as 5"
