@@ -57,8 +57,8 @@ class Hydra(FixedTransform):
     def _compete(self, x: Tensor, mask: Tensor, block: int) -> Tensor:
         """Compute the features (batch, width) of a block from its input."""
         dilation, _ = self.forms[block % len(self.forms)]
-        subsets = self.channels[block].repeat_interleave(HYDRA_KERNELS, 0)
-        weight = subsets[:, :, None] * self.kernels[block][:, None]
+        subsets = self.channels[block][:, None, :, None]
+        weight = (subsets * self.kernels[block].view(HYDRA_BLOCK, HYDRA_KERNELS, 1, HYDRA_TAPS)).flatten(0, 1)
         padding = HYDRA_TAPS // 2 * dilation
         maps = nn.functional.conv1d(x, weight, padding=padding, dilation=dilation)
         maps = maps.view(-1, HYDRA_BLOCK, HYDRA_KERNELS, maps.shape[2])
