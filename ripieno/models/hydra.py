@@ -30,7 +30,7 @@ MOST_CHANNELS = 8
 
 
 class Hydra(FixedTransform):
-    """Blocks of four groups of eight kernels, each of one dilation, of the series or of its differences."""
+    """Blocks of eight groups of eight kernels, each of one dilation, of the series or of its differences."""
 
     kernels: Tensor
     channels: Tensor

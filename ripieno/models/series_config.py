@@ -118,7 +118,7 @@ TREND_FILTERS, PEAK_FILTERS = (2, 4, 8, 16, 32, 64), (6, 12, 24, 48, 96)
 """Lengths of the hand-made filters of `lite`; each of a trend is there twice, for rise and fall."""
 ROCKET_KERNELS, ROCKET_TAPS, ROCKET_FEATURES, ROCKET_DILATIONS = 84, 9, 9996, 16
 """Kernels of `minirocket`, their length, its features, and its dilations at most."""
-HYDRA_GROUPS, HYDRA_KERNELS, HYDRA_TAPS, HYDRA_BLOCK = 64, 8, 9, 4
+HYDRA_GROUPS, HYDRA_KERNELS, HYDRA_TAPS, HYDRA_BLOCK = 64, 8, 9, 8
 """Groups of `hydra` for each dilation, kernels in a group, their length, and groups that are computed together."""
 
 
