@@ -104,6 +104,9 @@ def read_external(
     if not items and target:
         raise DataError(f"target {target[0]!r} names a column, but arrays have none; leave target out")
     inputs = [one for part in items.values() for one in part.inputs]
+    unequal = any(len({one.shape for one in part.inputs}) > 1 for part in items.values())
+    if kind is None and unequal and not _are_pictures(inputs, kind):
+        kind = "series"  # of unequal lengths
     if inputs and _are_pictures(inputs, kind):
         kind = "image"
         for part in items.values():
@@ -367,7 +370,7 @@ def _stacked(inputs: list[NDArray[Any]], where: str, kind: DataKind | None) -> N
     if {shape[2:] for shape in shapes} == {(1,), (3,)}:  # grey images among coloured ones
         inputs = [np.repeat(one, 3, axis=2) if one.shape[2] == 1 else one for one in inputs]
         shapes = {one.shape for one in inputs}
-    if len(shapes) > 1 and kind != "image" and (series := unequal_series(inputs)) is not None:
+    if len(shapes) > 1 and kind == "series" and (series := unequal_series(inputs)) is not None:
         return pad(series)
     if len(shapes) > 1:
         few = " and ".join(map(str, sorted(shapes)[:2]))

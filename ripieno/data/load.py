@@ -23,6 +23,7 @@ from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
 from ripieno.data.pixels import check_size, training_range
 from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, join
+from ripieno.data.series import unequal_series
 from ripieno.data.series_files import find_series, read_series_files
 from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
 from ripieno.data.table_file import TABLES
@@ -237,7 +238,10 @@ def _read(
     if not isinstance(source, str | Path):
         _check_no_target(options, "arrays")
         parts = [SplitArrays(*pair_arrays(source), "the arrays")]
-        return join("arrays", parts, None, notes, task=options.task, kind=options.kind)
+        given: Any = source
+        of_series = options.kind is None and unequal_series(given[0]) is not None
+        kind = "series" if of_series else options.kind
+        return join("arrays", parts, None, notes, task=options.task, kind=kind)
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist: it must be {FORMS}")

@@ -77,6 +77,8 @@ def join(
     Raises DataError (one line) for shapes, types, values or targets that cannot be used.
     """
     raw = [_array(part, kind) for part in parts]
+    if kind is None and any(unequal_series(part.inputs) is not None for part in parts):
+        kind = "series"
     kind = kind or _infer_kind(raw[0], parts[0].where, notes)
     laid_out = [_laid_out(array, part, kind, notes) for array, part in zip(raw, parts, strict=True)]
     if kind == "series":

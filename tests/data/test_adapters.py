@@ -144,7 +144,11 @@ def test_other_splits_have_the_kind_of_the_training_split() -> None:
         (Measured(VALUES[:, 0], CODES), {"kind": "table", "size": 4}, "size 4 applies to images"),
         (Measured(VALUES, CODES), {"kind": "table"}, r"table data must be \(samples, columns\)"),
         (Measured(PIXELS, CODES), {"kind": "series"}, "series data must be"),
-        (Measured([VALUES[0, : 2 + i % 2] for i in range(24)], CODES), {}, "expected one shape; cut or pad them"),
+        (
+            Measured([VALUES[0, : 2 + i % 2, 0] for i in range(24)], CODES),
+            {"kind": "table"},
+            "expected one shape; cut or pad them",
+        ),
         (Measured(["a", "b"] * 12, CODES), {}, "its input is str, no picture or array of numbers"),
     ],
     ids=range(9),

@@ -80,6 +80,11 @@ def test_items_of_unequal_lengths_are_series() -> None:
     assert (dataset.kind, dataset.inputs.shape) == ("series", (60, 9, 1))
 
 
+def test_unequal_series_as_long_as_they_have_channels_are_no_images() -> None:
+    series = [one[: 2 + i % 2].repeat(2, 1)[:, :3] for i, one in enumerate(ragged())]
+    assert load_dataset((series, CODES)).kind == "series"
+
+
 def test_one_long_series_among_many_is_refused_before_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ripieno.data.series.LARGEST", 10_000)
     long = [*ragged()[:59], np.zeros((100, 2), np.float32)]
