@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from ripieno.data import load_dataset, write_dataset
@@ -25,3 +26,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def config(digits: Dataset, tmp_path: Path) -> TrainingConfig:
     assert digits.path is not None
     return TrainingConfig(run=tmp_path / "run", dataset=digits.path, family="resnet", epochs=9, seed=7)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Train with one thread, whatever earlier tests of the process have set: the last bits depend on the number."""
+    torch.set_num_threads(1)

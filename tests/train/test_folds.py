@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
 
 from ripieno.backends.onnx import open_file
 from ripieno.data import load_dataset, write_dataset
@@ -81,10 +80,7 @@ def test_the_member_is_the_network_of_a_trial_without_folds(fold_config: Trainin
     whole = NetworkTrainer(elsewhere(fold_config))
     whole.start(Job(3, MIXED, 0, 2), folded)
     losses = [whole.epoch() for _ in range(2)]
-    kept, alone = load(weights(fold_config, member)), load(whole.weights())
-    assert kept.keys() == alone.keys()
-    for name, tensor in kept.items():  # matrix products may round by the alignment of their memory
-        np.testing.assert_allclose(tensor, alone[name], rtol=1e-4, atol=1e-6)
+    assert whole.weights() == weights(fold_config, member)
     assert not np.allclose(predict(whole.kept, folded.inputs, rows=rows), stored, atol=1e-3)
     assert all(e.train_loss != pytest.approx(loss) for e, loss in zip(member.curve, losses, strict=True))
 
