@@ -1,4 +1,4 @@
-"""Hyperparameters and defaults of optimisation of the built-in families, by the name of the family. Pure Python."""
+"""Hyperparameters and defaults of optimisation of the built-in families, by the name of the family. No torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def hyperparameter_names(family: str) -> frozenset[str]:
     """Return the hyperparameters of a built-in family's networks; those of their training are not among them."""
     if timm_config.is_timm(family):
         return timm_config.NAMES
-    return series_config.NAMES if series_config.is_series(family) else resnet_config.NAMES
+    return series_config.NAMES if series_config.is_series_family(family) else resnet_config.NAMES
 
 
 def training_defaults(family: str) -> Mapping[str, Value]:
     """Return the defaults of the optimisation of `family` that differ from `OptimizerConfig`."""
     if timm_config.is_timm(family):
         return timm_config.TRAINING_DEFAULTS
-    return series_config.TRAINING_DEFAULTS if series_config.is_series(family) else {}
+    return series_config.TRAINING_DEFAULTS if series_config.is_series_family(family) else {}
 
 
 def member_family(family: str, configuration: Configuration) -> str:

@@ -1,4 +1,4 @@
-"""Hyperparameters of networks of series: names, defaults, checks, cost. Pure Python.
+"""Hyperparameters of networks of series: names, defaults, checks, cost. No torch.
 
 A search may have the family `series`: the hyperparameter `network` then names the network, and the members are of the
 family of that name, such as `lite`.
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.types import Configuration, Input, Value
 
 FAMILY = "series"
 """The family of a search whose configurations name the network."""
-SeriesNetwork = Literal["lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra"]
-NETWORKS: tuple[str, ...] = get_args(SeriesNetwork)
+NETWORKS = tuple(name for name in DATA_KINDS["series"].families if name != FAMILY)
 FIXED_TRANSFORMS = ("minirocket", "hydra")
 """Networks of fixed convolutions, of which only a linear head is trained."""
 Normalisation = Literal["series", "channel"]
@@ -64,14 +64,14 @@ _NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def is_series(family: str) -> bool:
+def is_series_family(family: str) -> bool:
     """Return whether `family` is of networks of series."""
     return family == FAMILY or family in NETWORKS
 
 
 def has_fixed_transform(family: str, configuration: Configuration) -> bool:
     """Return whether only a linear head is trained in the network of `configuration`."""
-    return is_series(family) and series_config(family, configuration).network in FIXED_TRANSFORMS
+    return is_series_family(family) and series_config(family, configuration).network in FIXED_TRANSFORMS
 
 
 def series_config(family: str, configuration: Configuration) -> SeriesConfig:

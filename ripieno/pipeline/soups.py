@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripieno import clock, files
-from ripieno.data.dataset import find_dataset
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.broken import read_sound
@@ -27,7 +26,7 @@ from ripieno.library.soups import SoupStep, read_steps, write_steps
 from ripieno.models.backbone_id import BackboneId, split_stem
 from ripieno.models.timm_config import PREFIX, backbone_config
 from ripieno.pipeline.execution import ExecutionConfig
-from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.pipeline.runs import ProgressFunction, folds_of, no_progress, open_run
 from ripieno.resources import sleep_while_waiting, usable_cores
 from ripieno.search.settings import kept_settings
 from ripieno.shell_command import command
@@ -103,7 +102,7 @@ def find_fine_tuned(library: Library) -> dict[BackboneId, list[Member]]:
     Members without weights of their own, because they share a frozen backbone, are left out. There are none on a data
     set with folds: the models that predict out of fold, which would judge an average, are not kept.
     """
-    if _has_folds(library):
+    if folds_of(library):
         return {}
     settings = kept_settings(library.path / "run.json")
     digests = dict(map(split_stem, settings.weights if settings else ()))
@@ -124,11 +123,6 @@ def has_untried(library: Library, candidates: int = CANDIDATES) -> bool:
     return any(len(read_steps(library, str(key), members)) < len(members) for key, members in groups.items())
 
 
-def _has_folds(library: Library) -> bool:
-    dataset = find_dataset(library.dataset_path)
-    return dataset is not None and dataset.folds is not None
-
-
 def _resolution(member: Member) -> int:
     """Return the side in pixels of the backbone's input."""
     chosen = backbone_config(member.family, member.configuration)
@@ -141,7 +135,7 @@ def _resolution(member: Member) -> int:
 
 def _explain_none(library: Library) -> str:
     """Describe what a run lacks for a soup."""
-    if _has_folds(library):
+    if folds_of(library):
         return (
             f"{library.path} validates by folds, whose models are not kept: no average of weights can be judged. "
             "Search in another run without --folds"

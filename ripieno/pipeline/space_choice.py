@@ -8,7 +8,7 @@ from pathlib import Path
 from ripieno.errors import SearchError
 from ripieno.models.build import built_in_family, built_in_names, find_family
 from ripieno.models.series_config import FAMILY as SERIES
-from ripieno.models.series_config import is_series
+from ripieno.models.series_config import is_series_family
 from ripieno.models.timm_config import is_timm
 from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
 from ripieno.search.built_in_spaces import SPACES, find_space
@@ -46,7 +46,7 @@ def choose_space(
         raise SearchError(f"family {family} is of networks, not of trainer {trainer}: leave one of them out")
     if family and is_timm(family):
         found = fit_resolution(fix_backbone(found, family))
-    elif family and is_series(family):
+    elif family and is_series_family(family):
         found = fix_network(found, family)
     elif family:
         find_family(family, (family,))
@@ -75,7 +75,7 @@ def default_space(trainer: str | None, on_gpu: bool, family: str | None = None, 
     """
     if family and is_timm(family):
         return find_space("timm" if on_gpu else "timm-small")
-    if (family and is_series(family)) or (trainer in (None, "network") and not family and kind == "series"):
+    if (family and is_series_family(family)) or (trainer in (None, "network") and not family and kind == "series"):
         return find_space(SERIES)
     if trainer in (None, "network"):
         return find_space("resnet" if on_gpu else "resnet-small")

@@ -256,7 +256,7 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
     """
     from ripieno.models.family_config import training_defaults
     from ripieno.models.resnet_config import megaflops
-    from ripieno.models.series_config import has_fixed_transform, is_series, series_megaflops
+    from ripieno.models.series_config import has_fixed_transform, is_series_family, series_megaflops
     from ripieno.models.timm_config import is_timm
     from ripieno.train.batching import count_passes
 
@@ -270,7 +270,7 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
 
         work = timm_megaflops(family, configuration)
         passes = {"all": 1.0, "most": 1.5}.get(str(configuration.get("frozen")), passes)
-    elif is_series(family):
+    elif is_series_family(family):
         work = series_megaflops(family, configuration, shape)
         passes = 1.0 if has_fixed_transform(family, configuration) else passes
     else:

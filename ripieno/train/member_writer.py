@@ -36,8 +36,6 @@ def add_member(library: Library, trainer: Trainer, member: Member, dataset: Data
     of other models than the trainer's. Raises ModelError when an exported model does not predict as its trainer does.
     """
     rows = dataset.rows("valid")
-    chosen = spread_rows(np.arange(len(rows)), COMPARED)
-    own = predictions[chosen] if dataset.folds is None else predict_rows(trainer, dataset, rows[chosen])
     targets = np.asarray(dataset.targets[rows])
     member = dataclasses.replace(
         member, losses=losses_of(predictions, dataset, rows), parameters=int(getattr(trainer, "parameters", 0))
@@ -46,6 +44,8 @@ def add_member(library: Library, trainer: Trainer, member: Member, dataset: Data
         member = dataclasses.replace(member, backbone=trainer.backbone)
         library.add(member, predictions, targets, trainer.weights())
     elif hasattr(trainer, "export"):
+        chosen = spread_rows(np.arange(len(rows)), COMPARED)
+        own = predictions[chosen] if dataset.folds is None else predict_rows(trainer, dataset, rows[chosen])
         content = export_model(trainer, dataset, rows[chosen], own)
         member = dataclasses.replace(member, format="onnx", parameters=member.parameters or _count_numbers(content))
         library.add(member, predictions, targets, content)

@@ -116,7 +116,7 @@ class NetworkTrainer:
             family, work = "resnet", int(resnet_config.megaflops(configuration, self.dataset.input) * 1e6)
         elif isinstance(self.network.body, TimmBody):
             family, work = "timm", int(timm_megaflops(self.config.family, configuration) * 1e6)
-        elif series_config.is_series(self.config.family):
+        elif series_config.is_series_family(self.config.family):
             work = int(series_config.series_megaflops(self.config.family, configuration, self.dataset.input) * 1e6)
             family = "series"
         else:
@@ -178,7 +178,8 @@ class NetworkTrainer:
         """Fit the head of fixed convolutions to their features of epoch `number`; return the loss."""
         transform.use_epoch(number)
         features, targets = transform.at(transform.rows), self._targets_at(transform.rows)
-        penalty = penalty_of(self.optimizer_config.weight_decay)
+        # ten times as many features as a backbone's: their loss is flat from 0.03 to 1
+        penalty = penalty_of(self.optimizer_config.weight_decay, factor=1.0)
         fit = fit_wide_head if features.shape[1] > features.shape[0] else fit_head
         loss = fit(transform.head, features.to(self.device), targets, self.loss, penalty)
         if not math.isfinite(loss):
@@ -369,7 +370,7 @@ def _check_loss(total: Tensor, epoch: int) -> float:
 
 def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    augmentations = AUGMENTATIONS["series" if series_config.is_series(family) else "image"]
+    augmentations = AUGMENTATIONS["series" if series_config.is_series_family(family) else "image"]
     known = hyperparameter_names(family) | optim.NAMES | losses.NAMES | mixing.NAMES | augmentations
     unknown = sorted(set(configuration) - known)
     if built_in_family(family) and unknown:

@@ -14,6 +14,7 @@ from ripieno.backends.torch import load_network
 from ripieno.data import load_dataset, write_dataset
 from ripieno.train import TrainingConfig, train_job
 from ripieno.train.evaluate import predict
+from ripieno.train.head_fit import fit_head
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.types import Dataset, Job, Member
 
@@ -81,3 +82,19 @@ def test_the_first_features_stay_the_same(config: TrainingConfig, waves: Dataset
     torch.testing.assert_close(trainer.network.body.features(x), found[2])
     for fewer in found[:2]:
         assert torch.equal(fewer, found[2][:, : fewer.shape[1]])
+
+
+def test_the_penalty_is_the_square_root_of_the_weight_decay(config: TrainingConfig, waves: Dataset) -> None:
+    trainer = NetworkTrainer(config)
+    trainer.start(Job(0, CONFIGURATION, 0, 3), waves)
+    trainer.epoch()
+    assert trainer.transform is not None
+    rows = trainer.transform.rows
+    features, targets = trainer.transform.at(rows), torch.tensor(waves.targets[rows].tolist())
+    losses = {}
+    for penalty in (0.03, 0.1, 0.3):
+        head = torch.nn.Linear(features.shape[1], 3)
+        losses[penalty] = fit_head(head, features, targets, torch.nn.functional.cross_entropy, penalty)
+    with torch.no_grad():
+        own = float(torch.nn.functional.cross_entropy(trainer.transform.head(features), targets))
+    assert min(losses, key=lambda penalty: abs(losses[penalty] - own)) == 0.1
