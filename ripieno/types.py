@@ -55,6 +55,33 @@ COST_SAMPLES = 2000
 """A cost in seconds is the time to predict this many samples (section 2.1: "time to predict 2000 images")."""
 
 
+ColumnKind = Literal["number", "category", "date"]
+DatePart = Literal["year", "month", "day", "weekday", "hour", "age"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Column of a table, and how `ripieno.data.table_encoding` turns its values into numbers, NaN where one is missing.
+
+    A number is itself. A category is its index in `categories`, and -1 where it has none. A date has a number for each
+    of its `parts`.
+    """
+
+    name: str
+    kind: ColumnKind = "number"
+    categories: tuple[str, ...] = ()
+    """values of the training rows, as text, the most frequent first"""
+    parts: tuple[DatePart, ...] = ()
+    """age: days before `latest`"""
+    latest: float = 0.0
+    """of a date: the last of the training rows, in days since 1970-01-01"""
+
+    @property
+    def width(self) -> int:
+        """Number of values of a sample that the column becomes."""
+        return len(self.parts) if self.kind == "date" else 1
+
+
 @dataclass(frozen=True)
 class Input:
     """Shape and type of one sample: `shape` without the batch axis (height, width, channels), `dtype` as in NumPy."""
@@ -63,6 +90,8 @@ class Input:
     dtype: str = "uint8"
     range: PixelRange | None = field(default=None, compare=False)
     """of the training images' pixels; None when unknown, and for tables: their columns have no common unit"""
+    columns: tuple[Column, ...] = ()
+    """of a table, whose values are the sample's in this order; none: the columns have no names and hold numbers"""
 
 
 RANKING_METRICS: Mapping[str, str] = {
@@ -127,6 +156,8 @@ class Dataset:
     folds: NDArray[np.uint8] | None = None
     """(samples,), the fold that holds each training sample out; None: the data set has a validation split. With folds
     the training samples are the validation samples, too: each is predicted by a model that was trained without it"""
+    columns: tuple[Column, ...] = ()
+    """of a table: see `Input.columns`"""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -154,7 +185,8 @@ class Dataset:
     @property
     def input(self) -> Input:
         """Shape and type of one sample."""
-        return Input(tuple(int(n) for n in self.inputs.shape[1:]), str(self.inputs.dtype), self.range)
+        shape = tuple(int(n) for n in self.inputs.shape[1:])
+        return Input(shape, str(self.inputs.dtype), self.range, self.columns)
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Return the indices of the samples of `split`, ascending; with folds, `valid` are those of `train`."""

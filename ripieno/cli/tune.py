@@ -38,7 +38,7 @@ def tune(
         int | None,
         typer.Option(
             help="Maximum number of epochs (or the trainer's steps or rounds) of a trial",
-            show_default="27, or the run's",
+            show_default="27, fewer for a short fine-tuning, or the run's",
         ),
     ] = None,
     space: Annotated[str, typer.Option(help="Search space: auto, a name or a JSON file")] = "auto",

@@ -4,7 +4,7 @@ FOLDER/inputs.npy     (samples, *shape) uint8 or float32; `images.npy` in versio
 FOLDER/targets.npy    (samples,) int64, or (samples, *task.output); `labels.npy` in version 1
 FOLDER/split.npy      (samples,) uint8
 FOLDER/folds.npy      (samples,) uint8; absent without folds
-FOLDER/dataset.json   task, kind, mean, std, range, folds; written last: its presence marks a complete data set
+FOLDER/dataset.json   task, kind, mean, std, range, folds, columns; written last: its presence marks a complete data set
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ripieno.data.folds import check_folds, has_form
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.registry import check_task, kind_of
-from ripieno.types import SPLITS, DataKind, Dataset, PixelRange, Task
+from ripieno.types import SPLITS, Column, DataKind, Dataset, PixelRange, Task
 
 BATCH = 64
 """Images that a network predicts at a time, where the user sets no batch size."""
@@ -43,6 +43,8 @@ class DatasetMetadata:
     """absent in data sets of older versions"""
     folds: int = 0
     """number of folds; 0: none"""
+    columns: tuple[Column, ...] = ()
+    """of a table"""
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
@@ -65,7 +67,7 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
                     append(array[block])
             if former != path:  # of version 1
                 files.remove_file(former)
-    fields = (dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range, dataset.fold_count)
+    fields = (dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range, dataset.fold_count, dataset.columns)
     metadata = DatasetMetadata(dataset.name, *fields)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
@@ -85,8 +87,8 @@ def open_dataset(folder: str | Path) -> Dataset:
         folds = files.read_array(folder / "folds.npy") if metadata.folds else None
     except LibraryError as error:
         raise DataError(f"{error}; prepare the data set again from its source") from error
-    fields = (metadata.task, metadata.mean, metadata.std, metadata.kind)
-    dataset = Dataset(metadata.name, inputs, targets, split, *fields, path=folder, range=metadata.range, folds=folds)
+    fields = (metadata.task, metadata.mean, metadata.std, metadata.kind, folder, metadata.range, folds)
+    dataset = Dataset(metadata.name, inputs, targets, split, *fields, metadata.columns)
     check_dataset(dataset, folder)
     return dataset
 
@@ -117,6 +119,10 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
         (dataset.folds is None or has_form(dataset.folds, split), f"folds must be ({samples},) uint8 like the split"),
+        (
+            not dataset.columns or sum(column.width for column in dataset.columns) == channels,
+            f"its columns have {sum(column.width for column in dataset.columns)} values, inputs have {channels}",
+        ),
         (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
         (samples > 0, "there are no samples"),
     )

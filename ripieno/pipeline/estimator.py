@@ -56,7 +56,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         hours: float | None = None,
         *,
         trials: int | None = None,
-        epochs: int = 27,
+        epochs: int | None = None,
         space: str = "auto",
         family: str | None = None,
         algorithm: str = "hyperband",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 from ripieno.errors import ModelError, SearchError
 from ripieno.models.backbone_id import split_stem
@@ -23,10 +24,16 @@ from ripieno.search.space import Categorical, Space, backbone_names
 from ripieno.train.network_trainer import check_hyperparameters
 from ripieno.types import Configuration, Dataset
 
-RATE = 5000.0
+RATE = 8000.0
 """Millions of multiply-adds of a backbone that a core does in a second, about."""
-SHARE = 0.25
+SHARE = 0.15
 """Largest share of a search's time for the features by all its backbones at all its resolutions."""
+TRIAL_SHARE = 1 / 3
+"""Largest share of a search's time for a trial of the maximum number of epochs."""
+PASSES = 3
+"""What an epoch of a whole network takes, forward and backward, in passes forward."""
+LEAST_EPOCHS = 2
+"""Smallest maximum number of epochs: the first only fits a head."""
 
 
 def family_of_weights(weights: str | Path) -> str:
@@ -123,6 +130,22 @@ def fit_time(space: Space, dataset: Dataset, seconds: float) -> tuple[Space, str
         ranges["backbone"] = Categorical(tuple(names))
     remark = f"left out as too slow for {seconds / 60:.0f} minutes of a core: {', '.join(left_out)}; give more --hours"
     return dataclasses.replace(space, ranges=ranges), remark
+
+
+def fit_epochs(space: Space, dataset: Dataset, seconds: float, epochs: int) -> tuple[int, str]:
+    """Return the maximum number of epochs of a search, `epochs` or fewer, and a remark on it, empty where it stays.
+
+    A trial of as many, of the whole network, takes at most `TRIAL_SHARE` of the `seconds` of all cores, in the median
+    over the backbones of `space` at its largest resolution. Longer trials would be cut off by the end of the search.
+    """
+    side = max(_resolutions(space), default=0)
+    at = {"resolution": side} if side else {}
+    passes = [timm_megaflops(FAMILY, {"backbone": name, **at}) / RATE for name in backbone_names(space)]
+    epoch = PASSES * median(passes) * len(dataset.rows("train"))
+    fitted = max(LEAST_EPOCHS, int(TRIAL_SHARE * seconds / epoch))
+    if fitted >= epochs:
+        return epochs, ""
+    return fitted, f"trials have at most {fitted} epochs, which fit in the time; give more --hours, or --epochs"
 
 
 def _resolutions(space: Space) -> list[int]:

@@ -148,7 +148,7 @@ def search_library(
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
-    from ripieno.pipeline.timm_space import cheapest_backbone, fit_time
+    from ripieno.pipeline.timm_space import cheapest_backbone, fit_epochs, fit_time
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import keep_backbones, prepare_weights
@@ -204,8 +204,13 @@ def search_library(
         is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
         found = keep_backbones(found, weights)
         if before is None and weights and is_built_in and hours is not None and not on_gpu:
-            found, remark = fit_time(found, dataset, 3600 * hours * len(usable_cores()))
-            notes.extend([remark] if remark else [])
+            core_seconds = 3600 * hours * len(usable_cores())
+            found, *remarks = fit_time(found, dataset, core_seconds)
+            if search.epochs is None:
+                epochs, remark = fit_epochs(found, dataset, core_seconds, settings.epochs)
+                settings = dataclasses.replace(settings, epochs=epochs)
+                remarks.append(remark)
+            notes.extend(filter(None, remarks))
     settings = dataclasses.replace(settings, space=found, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),

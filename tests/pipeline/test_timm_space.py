@@ -22,6 +22,7 @@ from ripieno.pipeline.timm_space import (
     check_backbones,
     family_of_weights,
     feature_seconds,
+    fit_epochs,
     fit_resolution,
     fit_time,
 )
@@ -190,6 +191,35 @@ def test_a_short_search_leaves_out_what_takes_most_of_its_time() -> None:
     assert fit_time(one, dataset, 4.01 * of_all) == (one, "")
     fitted, _ = fit_time(one, dataset, 3.99 * of_all)
     assert fitted.ranges["resolution"] == Categorical((96, 128))
+
+
+def test_a_short_search_has_trials_of_fewer_epochs() -> None:
+    dataset = load_dataset({"train": (IMAGES, LABELS), "valid": (IMAGES, LABELS)})
+    space = fix_backbone(find_space("timm-small"), "timm:test_byobnet")
+    train, valid = (len(dataset.rows(split)) for split in ("train", "valid"))
+    features = feature_seconds({"backbone": "test_byobnet", "resolution": 160}, dataset)
+    trial_of_nine = 9.001 * timm_space.PASSES * features * train / (train + valid)
+    assert fit_epochs(space, dataset, trial_of_nine / timm_space.TRIAL_SHARE, 27)[0] == 9
+    assert fit_epochs(space, dataset, trial_of_nine / timm_space.TRIAL_SHARE, 9) == (9, "")
+    assert fit_epochs(space, dataset, 1e9, 27) == (27, "")
+    assert fit_epochs(space, dataset, 1e-9, 27)[0] == timm_space.LEAST_EPOCHS
+
+
+def test_a_number_of_epochs_that_is_given_or_kept_is_not_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timm_space, "TRIAL_SHARE", 1e-6)
+    file = tmp_path / "test_byobnet.safetensors"
+    save_file(make_backbone("test_byobnet", 3).state_dict(), file)
+    bounds = {"trials": 1, "hours": 0.01, "algorithm": "random", "pool": "inline", "free": "off", "weights": file}
+    notes = list[str]()
+    fitted = ripieno.tune((IMAGES, LABELS), tmp_path / "fitted", notes=notes, **bounds)
+    assert [m.epochs for m in fitted.members()] == [2]
+    assert "trials have at most 2 epochs, which fit in the time; give more --hours, or --epochs" in notes
+    resumed = ripieno.tune(run=tmp_path / "fitted", **{**bounds, "trials": 2, "hours": 1})
+    assert [m.epochs for m in resumed.members()] == [2, 2]
+    given = ripieno.tune((IMAGES, LABELS), tmp_path / "given", epochs=3, **bounds)
+    assert [m.epochs for m in given.members()] == [3]
 
 
 def test_a_search_fitted_to_its_time_resumes_with_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
