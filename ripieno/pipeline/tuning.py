@@ -147,6 +147,7 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
+    from ripieno.pipeline.network_choice import fit_networks
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
     from ripieno.pipeline.timm_space import cheapest_backbone, fit_epochs, fit_time
     from ripieno.pipeline.trainer_check import check_trainer
@@ -203,10 +204,14 @@ def search_library(
     if trainer == "network":
         is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
         found = keep_backbones(found, weights)
-        if before is None and weights and is_built_in and hours is not None and not on_gpu:
+        weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
+        if before is None and is_built_in and hours is not None and not on_gpu:
             core_seconds = 3600 * hours * len(usable_cores())
-            found, *remarks = fit_time(found, dataset, core_seconds)
-            if search.epochs is None:
+            found, *remarks = fit_networks(found, weight, dataset.fold_count + 1, settings.epochs, core_seconds)
+            if weights:
+                found, remark = fit_time(found, dataset, core_seconds)
+                remarks.append(remark)
+            if weights and search.epochs is None:
                 epochs, remark = fit_epochs(found, dataset, core_seconds, settings.epochs)
                 settings = dataclasses.replace(settings, epochs=epochs)
                 remarks.append(remark)

@@ -214,12 +214,12 @@ def test_a_number_of_epochs_that_is_given_or_kept_is_not_fitted(
     bounds = {"trials": 1, "hours": 0.01, "algorithm": "random", "pool": "inline", "free": "off", "weights": file}
     notes = list[str]()
     fitted = ripieno.tune((IMAGES, LABELS), tmp_path / "fitted", notes=notes, **bounds)
-    assert [m.epochs for m in fitted.members()] == [2]
+    assert [m.epoch for m in fitted.members()] == [2]
     assert "trials have at most 2 epochs, which fit in the time; give more --hours, or --epochs" in notes
     resumed = ripieno.tune(run=tmp_path / "fitted", **{**bounds, "trials": 2, "hours": 1})
-    assert [m.epochs for m in resumed.members()] == [2, 2]
+    assert [m.epoch for m in resumed.members()] == [2, 2]
     given = ripieno.tune((IMAGES, LABELS), tmp_path / "given", epochs=3, **bounds)
-    assert [m.epochs for m in given.members()] == [3]
+    assert [m.epoch for m in given.members()] == [3]
 
 
 def test_a_search_fitted_to_its_time_resumes_with_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,152 @@
+"""Searches of series by the default space: single members and ensembles, beside published figures.
+
+    python benchmarks/tasks/series.py [SET ...] --data FOLDER [--seeds 0 1 2 3 4] [--trials 24] [--search-only]
+
+FOLDER holds a folder for each set, with SET_TRAIN and SET_TEST. The training part is validated by folds where it is
+small, as by default; the test part is the default one. A search has TRIALS trials of at most EPOCHS epochs of the
+networks that `--hours` of MINUTES would keep, so it may run beside other work; its processor time is in the table. A
+search that was interrupted resumes, and finished ones are read. Costs are measured alone. Budgets are in costs of the
+median member. Means over seeds have 95 % intervals by Student's t. `--published FILE` is a table with a row for each
+set and a column METHOD_default. Writes benchmarks/results/tasks-series.{json,txt}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
+import numpy as np
+from ensembles import BUDGETS, ensembles, interval, measured
+from libraries import one_thread, versions
+from record import RESULTS, record
+from sets import RUNS
+
+from ripieno.library import Library
+from ripieno.search.built_in_spaces import find_space
+from ripieno.search.space import Categorical, space_to_plain
+from ripieno.types import loss_key
+
+SETS = ("OSULeaf", "ItalyPowerDemand", "ArrowHead", "GunPoint", "ACSF1", "BasicMotions", "JapaneseVowels")
+NETWORKS = ("lite", "minirocket", "hydra")
+"""What ten minutes of two cores keep of the default space for the longest set."""
+METHODS = ("InceptionTime", "LITETime", "MiniROCKET", "Hydra", "MR-Hydra", "HC2")
+"""Published methods in the table."""
+
+
+def search(name: str, seed: int, options: argparse.Namespace) -> Library:
+    """Return the finished library of a set and a seed."""
+    run = RUNS / "series" / f"{name}-{seed}"
+    spent = run / "spent.json"
+    used = json.loads(spent.read_text())["processor seconds"] if spent.exists() else 0.0
+    if len(Library(run)) and used and json.loads(spent.read_text())["trials"] >= options.trials:
+        return Library(run)
+    run.mkdir(parents=True, exist_ok=True)
+    space = run.with_suffix(".space.json")
+    if not space.exists():
+        write_space(space)
+    command = [sys.executable, "-m", "ripieno", "tune", str(options.data / name), "--run", str(run), "--kind", "series"]
+    command += ["--space", str(space), "--trials", str(options.trials), "--epochs", str(options.epochs)]
+    command += ["--seed", str(seed), "--slots", "2"]
+    before = processor_seconds()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    used += processor_seconds() - before
+    spent.write_text(json.dumps({"processor seconds": used, "trials": options.trials}) + "\n")
+    return Library(run)
+
+
+def write_space(path: Path) -> None:
+    """Write the default space of series less its slow networks."""
+    space = find_space("series")
+    space = dataclasses.replace(space, ranges={**space.ranges, "network": Categorical(NETWORKS)})
+    path.write_text(json.dumps(space_to_plain(space), indent=2) + "\n")
+
+
+def processor_seconds() -> float:
+    """Return the processor time of all child processes that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def rows(name: str, seed: int, library: Library) -> list[dict[str, Any]]:
+    """Return a row for each ensemble of a library."""
+    costs = measured(library).alone("seconds")
+    found = ensembles(library, [float(np.median(list(costs.values())) * k) for k in BUDGETS])
+    loss = loss_key(library.members()[0].task, "test")
+    used = json.loads((library.path / "spent.json").read_text())["processor seconds"]
+    return [
+        {"set": name, "seed": seed, "ensemble": ensemble, "members": len(e.members), "library": len(library)}
+        | {"cost s": e.cost["seconds"], "loss": e.losses[loss], "accuracy": e.losses["test_accuracy"], "search s": used}
+        for ensemble, e in found.items()
+    ]
+
+
+def summary(found: list[dict[str, Any]], published: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """Return the mean over seeds of each row, and a row for each published figure."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in found:
+        groups.setdefault((row["set"], row["ensemble"]), []).append(row)
+    lines = []
+    for (name, ensemble), group in groups.items():
+        line = {"set": name, "ensemble": ensemble, "seeds": len(group)}
+        for key in ("library", "members", "cost s", "search s"):
+            line[key] = round(float(np.mean([r[key] for r in group])), 3)
+        line["accuracy %"] = interval([r["accuracy"] for r in group], 100)
+        line["cross-entropy"] = interval([r["loss"] for r in group], 1)
+        lines.append(line)
+    for name in dict.fromkeys(r["set"] for r in found):
+        known = {method: published.get(name, {}).get(f"{method}_default") for method in METHODS}
+        lines += [
+            {"set": name, "ensemble": f"{method}, published", "accuracy %": f"{100 * float(value):.2f}"}
+            for method, value in known.items()
+            if value
+        ]
+    return lines
+
+
+def read_published(path: Path | None) -> dict[str, dict[str, str]]:
+    """Return the published figures by set and column."""
+    if path is None:
+        return {}
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return {row["dataset"]: row for row in csv.DictReader(lines)}
+
+
+def main() -> None:
+    """Search all sets and seeds, seed by seed, then write the table."""
+    one_thread()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", default=list(SETS), metavar="SET")
+    parser.add_argument("--data", type=Path, required=True, help="folder of folders SET")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=27)
+    parser.add_argument("--published", type=Path)
+    parser.add_argument("--search-only", action="store_true")
+    options = parser.parse_args()
+    runs = [(name, seed) for seed in options.seeds for name in options.sets]
+    libraries = {}
+    for name, seed in runs:
+        library = libraries[name, seed] = search(name, seed, options)
+        used = json.loads((library.path / "spent.json").read_text())["processor seconds"]
+        print(f"{name}, seed {seed}: {len(library)} members, {used:.0f} s of a core", flush=True)
+    if options.search_only:
+        return
+    found = [row for key in runs for row in rows(*key, libraries[key])]
+    settings = {"trials": options.trials, "epochs": options.epochs, "networks": ", ".join(NETWORKS), **versions()}
+    table = summary(found, read_published(options.published))
+    record("tasks-series", settings, table, "budgets: in costs of the median member")
+    path = RESULTS / "tasks-series.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"by_seed": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
