@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,46 +24,26 @@ import numpy as np
 from ensembles import BUDGETS, ensembles, interval, measured
 from libraries import one_thread
 from record import RESULTS, record
+from searches import CORES, timed_search
 from sets import FEW, ROOT, RUNS, prepared
 
 from ripieno.library import Library
 from ripieno.types import loss_key
 
-CORES = 2
 METHODS = ("from nothing", "fine-tuned")
 SIDE = 32
 """Longest side in pixels of the images from nothing."""
-REST = 30.0
-"""Seconds of processor time that are not worth another start."""
 
 
 def search(name: str, seed: int, method: str, options: argparse.Namespace) -> Library:
     """Return the library of a set, a seed and a method."""
     run = RUNS / "fine-tuning" / f"{name}-{seed}-{method.replace(' ', '-')}"
-    spent = run / "spent.json"
-    used = json.loads(spent.read_text())["processor seconds"] if spent.exists() else 0.0
-    if run.exists() and not spent.exists():
-        raise SystemExit(f"{run} holds a search that was interrupted: remove it, since its time is not known.")
-    limit = 60 * options.minutes * CORES
-    while limit - used > REST:
-        command = [sys.executable, "-m", "ripieno", "tune", str(prepared(name, seed, options.data)), "--run", str(run)]
-        command += ["--seed", str(seed), "--slots", str(CORES), "--free", "off"]
-        command += ["--hours", str((limit - used) / CORES / 3600)]
-        if method == "fine-tuned":
-            command += ["--weights", str(options.weights)]
-        elif name.startswith("shapes"):
-            command += ["--size", str(SIDE)]
-        before = processor_seconds()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        used += processor_seconds() - before
-        spent.write_text(json.dumps({"processor seconds": used}) + "\n")
-    return Library(run)
-
-
-def processor_seconds() -> float:
-    """Return the processor time of all child processes that ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    arguments = [str(prepared(name, seed, options.data)), "--seed", str(seed), "--free", "off"]
+    if method == "fine-tuned":
+        arguments += ["--weights", str(options.weights)]
+    elif name.startswith("shapes"):
+        arguments += ["--size", str(SIDE)]
+    return timed_search(run, arguments, options.minutes)
 
 
 def rows(name: str, seed: int, method: str, library: Library) -> list[dict[str, Any]]:

@@ -16,8 +16,6 @@ import argparse
 import csv
 import dataclasses
 import json
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import numpy as np
 from ensembles import BUDGETS, ensembles, interval, measured
 from libraries import one_thread, versions
 from record import RESULTS, record
+from searches import counted_search, spent
 from sets import RUNS
 
 from ripieno.library import Library
@@ -44,23 +43,12 @@ METHODS = ("InceptionTime", "LITETime", "MiniROCKET", "Hydra", "MR-Hydra", "HC2"
 
 def search(name: str, seed: int, options: argparse.Namespace) -> Library:
     """Return the finished library of a set and a seed."""
-    run = RUNS / "series" / f"{name}-{seed}"
-    spent = run / "spent.json"
-    used = json.loads(spent.read_text())["processor seconds"] if spent.exists() else 0.0
-    if len(Library(run)) and used and json.loads(spent.read_text())["trials"] >= options.trials:
-        return Library(run)
-    run.mkdir(parents=True, exist_ok=True)
-    space = run.with_suffix(".space.json")
-    if not space.exists():
-        write_space(space)
-    command = [sys.executable, "-m", "ripieno", "tune", str(options.data / name), "--run", str(run), "--kind", "series"]
-    command += ["--space", str(space), "--trials", str(options.trials), "--epochs", str(options.epochs)]
-    command += ["--seed", str(seed), "--slots", "2"]
-    before = processor_seconds()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    used += processor_seconds() - before
-    spent.write_text(json.dumps({"processor seconds": used, "trials": options.trials}) + "\n")
-    return Library(run)
+    space = RUNS / "series" / "space.json"
+    space.parent.mkdir(parents=True, exist_ok=True)
+    write_space(space)
+    arguments = [str(options.data / name), "--kind", "series", "--space", str(space), "--seed", str(seed)]
+    arguments += ["--epochs", str(options.epochs)]
+    return counted_search(RUNS / "series" / f"{name}-{seed}", arguments, options.trials)
 
 
 def write_space(path: Path) -> None:
@@ -70,18 +58,12 @@ def write_space(path: Path) -> None:
     path.write_text(json.dumps(space_to_plain(space), indent=2) + "\n")
 
 
-def processor_seconds() -> float:
-    """Return the processor time of all child processes that ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def rows(name: str, seed: int, library: Library) -> list[dict[str, Any]]:
     """Return a row for each ensemble of a library."""
     costs = measured(library).alone("seconds")
     found = ensembles(library, [float(np.median(list(costs.values())) * k) for k in BUDGETS])
     loss = loss_key(library.members()[0].task, "test")
-    used = json.loads((library.path / "spent.json").read_text())["processor seconds"]
+    used = spent(library.path)
     return [
         {"set": name, "seed": seed, "ensemble": ensemble, "members": len(e.members), "library": len(library)}
         | {"cost s": e.cost["seconds"], "loss": e.losses[loss], "accuracy": e.losses["test_accuracy"], "search s": used}
@@ -136,7 +118,7 @@ def main() -> None:
     libraries = {}
     for name, seed in runs:
         library = libraries[name, seed] = search(name, seed, options)
-        used = json.loads((library.path / "spent.json").read_text())["processor seconds"]
+        used = spent(library.path)
         print(f"{name}, seed {seed}: {len(library)} members, {used:.0f} s of a core", flush=True)
     if options.search_only:
         return
