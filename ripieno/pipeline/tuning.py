@@ -152,7 +152,7 @@ def search_library(
     from ripieno.pipeline.timm_space import cheapest_backbone, fit_epochs, fit_time
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
-    from ripieno.pipeline.weights import keep_backbones, prepare_weights
+    from ripieno.pipeline.weights import keep_backbones, prepare_weights, weights_of
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
@@ -210,13 +210,14 @@ def search_library(
             found, *remarks = fit_networks(found, weight, dataset.fold_count + 1, settings.epochs, core_seconds)
             if weights:
                 found, remark = fit_time(found, dataset, core_seconds)
+                weights = weights_of(found, weights)
                 remarks.append(remark)
             if weights and search.epochs is None:
                 epochs, remark = fit_epochs(found, dataset, core_seconds, settings.epochs)
                 settings = dataclasses.replace(settings, epochs=epochs)
                 remarks.append(remark)
             notes.extend(filter(None, remarks))
-    settings = dataclasses.replace(settings, space=found, metric=loss_key(dataset.task))
+    settings = dataclasses.replace(settings, space=found, weights=weights, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),
         dataset=library.dataset_path.resolve(),

@@ -54,6 +54,11 @@ def keep_backbones(space: Space, weights: Iterable[str]) -> Space:
     return replace(space, ranges={**space.ranges, "backbone": Categorical(kept)}) if kept else space
 
 
+def weights_of(space: Space, weights: Iterable[str]) -> tuple[str, ...]:
+    """Return those of `weights` (`NAME-DIGEST`) that are of a backbone of `space`."""
+    return tuple(stem for stem in weights if split_stem(stem)[0] in backbone_names(space))
+
+
 def prepare_weights(
     given: str | Path | None,
     space: Space,

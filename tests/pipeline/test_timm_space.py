@@ -231,3 +231,20 @@ def test_a_search_fitted_to_its_time_resumes_with_its_space(tmp_path: Path, monk
     assert "left out as too slow for 1 minutes of a core: 160 pixels, 128 pixels; give more --hours" in notes
     library = ripieno.tune(run=tmp_path / "run", space="timm-small", **{**bounds, "trials": 2})
     assert [m.configuration["resolution"] for m in library.members()] == [96, 96]
+
+
+def test_a_search_that_leaves_out_backbones_resumes_with_its_weights_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timm_space, "SHARE", 1e-6)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for name in ("lcnet_100", "mobilenetv2_100"):
+        save_file(make_backbone(name, 3).state_dict(), weights / f"{name}.safetensors")
+    bounds = {**QUICK, "trials": 1, "hours": 0.01, "weights": weights}
+    ripieno.tune((IMAGES, LABELS), tmp_path / "run", **bounds)
+    library = ripieno.tune(run=tmp_path / "run", **{**bounds, "trials": 2})
+    assert [m.family for m in library.members()] == ["timm:lcnet_100"] * 2
+    kept = kept_settings(library.path / "run.json")
+    assert kept is not None
+    assert [stem.rpartition("-")[0] for stem in kept.weights] == ["lcnet_100"]
