@@ -36,10 +36,12 @@ class DataKindTraits:
 
 SERIES_FAMILIES = ("series", "lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra")
 """Families of networks for series; `series` is that of searches whose configurations name one of the others."""
+TABLE_FAMILIES = ("table", "mlp", "mlp-periodic")
+"""Families of networks for tables, and `table`, likewise."""
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
     "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet", "timm"), "image"),
     "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series", has_folds=True),
-    "table": DataKindTraits(("columns",), "rows", False, (), "tabular"),
+    "table": DataKindTraits(("columns",), "rows", False, TABLE_FAMILIES, "tabular"),
 }
 
 

@@ -21,7 +21,7 @@ _MODULES = {
     "parquet": "pyarrow",
     "yaml": "yaml",
     "trees": "lightgbm skl2onnx onnxmltools",
-    "demo": "sklearn",
+    "tables": "sklearn",
     "timm": "timm torchvision",
     "dashboard": "optuna_dashboard",
     "tensorboard": "tensorboardX",

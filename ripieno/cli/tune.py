@@ -133,10 +133,9 @@ def tune(
 
     A run that exists is resumed with its data and settings; it needs no DATA.
 
-    Search spaces are resnet, resnet-small, resnet-tiny, resnet-table,
-    resnet-paper, timm, timm-small, series, lightgbm, random-forest and
-    extra-trees; auto takes the run's, or one that suits the trainer, the family,
-    the data and the device.
+    Search spaces are resnet, resnet-small, resnet-tiny, resnet-paper, timm,
+    timm-small, series, table, lightgbm, random-forest and extra-trees; auto takes
+    the run's, or one that suits the trainer, the family, the data and the device.
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """

@@ -238,12 +238,20 @@ def white_of(wanted: Input) -> float | None:
 
 
 def random_images(wanted: Input, count: int, seed: int = 0) -> NDArray[Any]:
-    """Draw noise (count, *wanted.shape) in the range of the training images, for benchmarks: the same for a seed."""
+    """Draw noise (count, *wanted.shape) in the range of the training images, for benchmarks: the same for a seed.
+
+    Of tables, categories are drawn from those of their columns, and from others.
+    """
     generator = np.random.default_rng(seed)
     shape = (count, *wanted.shape)
     low, high = wanted.range or BYTES
     if wanted.dtype == "uint8":
         return generator.integers(int(low), int(high) + 1, shape, np.uint8)
     if wanted.range is None:
-        return generator.standard_normal(shape, np.float32)
+        noise = generator.standard_normal(shape, np.float32)
+        starts = np.cumsum([0, *(column.width for column in wanted.columns)])
+        for start, column in zip(starts, wanted.columns, strict=False):
+            if column.kind == "category":
+                noise[:, start] = generator.integers(-1, len(column.categories), count)
+        return noise
     return generator.uniform(low, high, shape).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Construction of networks by family: `resnet`, those of series, `timm:NAME`, or a user's own `module:function`.
+"""Construction of networks by family: `resnet`, of series, of tables, `timm:NAME`, or a user's own `module:function`.
 
 A family's function takes (configuration, input, outputs) and returns a module from normalised float32 inputs, channels
-first (images NCHW, series (batch, channels, length) with NaN as padding), to (batch, outputs): logits of classes or
-labels, or standardised values. `build` wraps it into `Network`, which takes inputs in the data set's form and gives
+first (images NCHW, series (batch, channels, length) with NaN as padding, rows of tables (batch, values) with NaN where
+one is missing), to (batch, outputs): logits of classes or labels, or standardised values. `build` wraps it into `Network`, which takes inputs in the data set's form and gives
 outputs in the task's.
 """
 
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ripieno.errors import ModelError, RipienoError, error_summary
-from ripieno.models import series_config
+from ripieno.models import series_config, table_config
 from ripieno.models.activations import ACTIVATIONS
 from ripieno.models.resnet import resnet
 from ripieno.models.series import series_network
+from ripieno.models.table import TableNetwork, table_network
 from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.models.timm_network import TimmBody, timm_network
 from ripieno.models.user_code import import_named, is_user_code
@@ -31,6 +32,7 @@ Family = Callable[[Configuration, Input, int], nn.Module]
 FAMILIES: dict[str, Family] = {
     "resnet": resnet,
     **{name: partial(series_network, family=name) for name in (series_config.FAMILY, *series_config.NETWORKS)},
+    **{name: partial(table_network, family=name) for name in (table_config.FAMILY, *table_config.NETWORKS)},
 }
 """The built-in families, besides `timm:NAME`."""
 
@@ -120,10 +122,11 @@ def build(
 ) -> Network:
     """Build the network of `configuration` for `task`, from inputs (batch, *input.shape) of `input.dtype`.
 
-    `family` is `resnet`, a network of series (or `series`, with its name in the configuration), `timm:NAME` (or `timm`,
-    likewise) or `module:function`; the last is imported only when it is in `trusted`, the names that the user allows: a
-    name read from a file is data, and importing it would run its code. `mean` and `std` are the data set's, per channel
-    (default 0 and 1, which weights loaded later replace); a network of timm has its own instead.
+    `family` is `resnet`, a network of series (or `series`, with its name in the configuration), one of tables (`table`),
+    `timm:NAME` (or `timm`) likewise, or `module:function`; the last is imported only when it is in `trusted`, the names
+    that the user allows: a name read from a file is data, and importing it would run its code. `mean` and `std` are the
+    data set's, per channel (default 0 and 1, which weights loaded later replace); a network of timm has its own
+    instead, one of tables has none, but a preparation that is fitted to training rows: see `TableNetwork.fit`.
     Initial weights come from torch's generator.
 
     Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.
@@ -145,6 +148,8 @@ def build(
     mean, std = mean or (0.0,) * channels, std or (1.0,) * channels
     if isinstance(body, TimmBody):
         mean, std = body.moments(input, mean, std)
+    if isinstance(body, TableNetwork):
+        mean, std = (0.0,) * channels, (1.0,) * channels
     network = Network(body, task, mean, std)
     if built_in_family(family) is None:
         _check(family, network, input, outputs)

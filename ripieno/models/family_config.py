@@ -1,34 +1,60 @@
-"""Hyperparameters and defaults of optimisation of the built-in families, by the name of the family. No torch."""
+"""Hyperparameters, cost and defaults of optimisation of the built-in families, by the name of the family. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ripieno.models import resnet_config, series_config, timm_config
-from ripieno.types import Configuration, Value
+from ripieno.data_kinds import DATA_KINDS
+from ripieno.models import resnet_config, series_config, table_config, timm_config
+from ripieno.types import Configuration, DataKind, Input, Value
+
+_CONFIGS = {"image": resnet_config, "series": series_config, "table": table_config}
+
+
+def family_kind(family: str) -> DataKind:
+    """Return the kind of data that a built-in family takes; `image` of the user's own."""
+    return next((kind for kind, traits in DATA_KINDS.items() if family in traits.families), "image")
+
+
+def network_group(family: str) -> str | None:
+    """Return the family whose configurations name `family` as their network: `series` or `table`; None: no other."""
+    return next((c.FAMILY for c in (series_config, table_config) if family in (c.FAMILY, *c.NETWORKS)), None)
 
 
 def hyperparameter_names(family: str) -> frozenset[str]:
     """Return the hyperparameters of a built-in family's networks; those of their training are not among them."""
-    if timm_config.is_timm(family):
-        return timm_config.NAMES
-    return series_config.NAMES if series_config.is_series_family(family) else resnet_config.NAMES
+    return timm_config.NAMES if timm_config.is_timm(family) else _CONFIGS[family_kind(family)].NAMES
 
 
 def training_defaults(family: str) -> Mapping[str, Value]:
     """Return the defaults of the optimisation of `family` that differ from `OptimizerConfig`."""
     if timm_config.is_timm(family):
         return timm_config.TRAINING_DEFAULTS
-    return series_config.TRAINING_DEFAULTS if series_config.is_series_family(family) else {}
+    defaults = {"series": series_config.TRAINING_DEFAULTS, "table": table_config.TRAINING_DEFAULTS}
+    return defaults.get(family_kind(family), {})
+
+
+def network_megaflops(family: str, configuration: Configuration, input: Input) -> float:
+    """Count the multiply-adds of one sample in millions; 0 where the family is of timm, or the user's own.
+
+    Raises ModelError for a bad configuration.
+    """
+    if series_config.is_series_family(family):
+        return series_config.series_megaflops(family, configuration, input)
+    if network_group(family) == table_config.FAMILY:
+        return table_config.table_megaflops(family, configuration, input)
+    return resnet_config.megaflops(configuration, input) if family == "resnet" else 0.0
 
 
 def member_family(family: str, configuration: Configuration) -> str:
     """Return the family of a member of a search.
 
-    Of `timm` it is `timm:NAME`, of `series` the network; `configuration` names both.
+    Of `timm` it is `timm:NAME`, of `series` and `table` the network; `configuration` names it.
     """
     if family == timm_config.FAMILY:
         return timm_config.PREFIX + timm_config.backbone_config(family, configuration).backbone
     if family == series_config.FAMILY:
         return series_config.series_config(family, configuration).network
+    if family == table_config.FAMILY:
+        return table_config.table_config(family, configuration).network
     return family

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
+from ripieno.models.network_choice import choose_network
 from ripieno.types import Configuration, Input, Value
 
 FAMILY = "series"
@@ -77,15 +78,7 @@ def has_fixed_transform(family: str, configuration: Configuration) -> bool:
 def series_config(family: str, configuration: Configuration) -> SeriesConfig:
     """Read the network's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
-    known = f"one of {', '.join(NETWORKS)}"
-    own = "" if family == FAMILY else family
-    network = chosen.setdefault("network", own)
-    if not network:
-        raise ModelError(f"family {FAMILY} has no network: name {known}, in the space as network or as the family")
-    if network not in NETWORKS:
-        raise ModelError(f"network is {network!r}: it must be {known}")
-    if own not in ("", network):
-        raise ModelError(f"network is {network!r}, but the family is {family}: leave one of them out")
+    chosen["network"] = choose_network(FAMILY, NETWORKS, family, configuration)
     for key, value in chosen.items():
         if key == "normalisation" and value not in get_args(Normalisation):
             raise ModelError(f"normalisation is {value!r}: it must be one of {', '.join(get_args(Normalisation))}")

@@ -49,6 +49,30 @@ MODELS: Mapping[str, tuple[str, Configuration]] = {
     ),
 }
 """Trainer and configuration of each free member, by id."""
+TABLE_MODELS: Mapping[str, tuple[str, Configuration]] = {
+    "trees-lightgbm-shallow": (
+        "trees:lightgbm",
+        {"rounds": 300, "num_leaves": 4, "learning_rate": 0.08, "feature_fraction": 0.7, "bagging_fraction": 0.8},
+    ),
+    "trees-lightgbm-medium": (
+        "trees:lightgbm",
+        {"rounds": 150, "num_leaves": 15, "learning_rate": 0.05, "feature_fraction": 0.7, "bagging_fraction": 0.8},
+    ),
+    "trees-lightgbm-long": (
+        "trees:lightgbm",
+        {"rounds": 300, "num_leaves": 31, "learning_rate": 0.05, "feature_fraction": 0.5, "bagging_fraction": 0.8},
+    ),
+    "trees-lightgbm-large": (
+        "trees:lightgbm",
+        {
+            **{"rounds": 300, "num_leaves": 127, "learning_rate": 0.05, "min_child_samples": 50, "lambda_l2": 5.0},
+            **{"feature_fraction": 0.5, "bagging_fraction": 0.8},
+        },
+    ),
+    "trees-random-forest-large": ("trees:random-forest", {"trees": 200, "min_samples_leaf": 5, "max_features": 0.4}),
+    "trees-extra-trees-large": ("trees:extra-trees", {"trees": 200, "min_samples_leaf": 5, "max_features": 0.6}),
+}
+"""Those of tables besides, on which trees are as good as networks; their sizes suit data sets of different sizes."""
 SIDE = 32
 """Longest side in pixels of the images that are flattened."""
 FEATURES = 4096
@@ -59,6 +83,10 @@ TREES = 600
 """Most trees of a boosted model: with many classes or labels it gets fewer rounds."""
 SHARE = 0.05
 """Share of a search's time after which no other free member is begun."""
+TABLE_SHARE = 0.15
+"""The same of a search on a table."""
+LEAVES = 2500
+"""Most leaves of a tree of a forest on a table: the file of one with a leaf a row has hundreds of megabytes."""
 _MODULES = ("sklearn", "skl2onnx", "lightgbm", "onnxmltools", "onnxruntime")
 _FIRST_SEED = 1_000_000_000
 """Number from which seeds of free members are drawn, beyond those of trials."""
@@ -81,8 +109,10 @@ def add_free_members(
     if library.journal_path.exists() or not (_is_small(dataset) or backbone):
         return
     backbone = None if _is_small(dataset) else backbone
-    missing = [name for name in MODELS if _member_id(name, backbone is not None) not in library]
-    if missing and backbone and (took := feature_seconds(backbone, dataset)) > SHARE * (seconds or math.inf):
+    models = _models(dataset)
+    missing = [name for name in models if _member_id(name, backbone is not None) not in library]
+    share = TABLE_SHARE if dataset.kind == "table" else SHARE
+    if missing and backbone and (took := feature_seconds(backbone, dataset)) > share * (seconds or math.inf):
         if notes is not None:
             notes.append(f"the search begins without free members: their features would take about {took:.0f} s")
         return
@@ -100,7 +130,7 @@ def add_free_members(
         # one thread: the same trees on every machine, and no threads of OpenMP that slow down trials of this process
         config = dataclasses.replace(config, threads=1)
         for done, name in enumerate(missing):
-            if seconds is not None and time.monotonic() - started > SHARE * seconds:
+            if seconds is not None and time.monotonic() - started > share * seconds:
                 break
             progress("training free members", done, len(missing))
             try:
@@ -109,6 +139,19 @@ def add_free_members(
                 if notes is not None:
                     notes.append(f"free member {name} was left out: {error}")
         progress("training free members", len(missing), len(missing))
+
+
+def _models(dataset: Dataset) -> Mapping[str, tuple[str, Configuration]]:
+    """Return trainer and configuration of each free member of `dataset`, by id."""
+    if dataset.kind != "table":
+        return MODELS
+    least = math.ceil(len(dataset.rows("train")) / LEAVES)
+    bounded = {
+        name: (trainer, {**chosen, "min_samples_leaf": max(least, int(chosen["min_samples_leaf"]))})
+        for name, (trainer, chosen) in {**MODELS, **TABLE_MODELS}.items()
+        if "min_samples_leaf" in chosen
+    }
+    return {**MODELS, **TABLE_MODELS, **bounded}
 
 
 def _member_id(name: str, on_features: bool) -> str:
@@ -141,7 +184,7 @@ def _add(
     name: str,
     features: tuple[Network, FrozenBackbone] | None,
 ) -> None:
-    trainer_name, configuration = MODELS[name]
+    trainer_name, configuration = _models(dataset)[name]
     if "rounds" in configuration:
         rounds = max(5, min(int(configuration["rounds"]), TREES // prod(dataset.task.output)))
         configuration = {**configuration, "rounds": rounds}
@@ -158,7 +201,7 @@ def _add(
         return FeatureTreeTrainer(trees, *features, library.path)
 
     trainer = make() if dataset.folds is None else FoldTrainer(make, dataset.fold_count)
-    seed = trial_seed(config.seed, _FIRST_SEED + list(MODELS).index(name))
+    seed = trial_seed(config.seed, _FIRST_SEED + [*MODELS, *TABLE_MODELS].index(name))
     trainer.start(Job(0, configuration, 0, 1, seed), few)
     trainer.epoch()
     predictions = predict_valid(trainer, dataset)

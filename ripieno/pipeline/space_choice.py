@@ -7,11 +7,10 @@ from pathlib import Path
 
 from ripieno.errors import SearchError
 from ripieno.models.build import built_in_family, built_in_names, find_family
-from ripieno.models.series_config import FAMILY as SERIES
-from ripieno.models.series_config import is_series_family
+from ripieno.models.family_config import network_group
 from ripieno.models.timm_config import is_timm
 from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
-from ripieno.search.built_in_spaces import SPACES, find_space
+from ripieno.search.built_in_spaces import RETIRED, SPACES, find_space
 from ripieno.search.settings import Settings
 from ripieno.search.space import Space, fix_backbone, fix_network
 from ripieno.train.registry import TRAINERS, find_trainer
@@ -36,7 +35,7 @@ def choose_space(
     """
     if weights is not None and (family, trainer, space, before) == (None, None, AUTO, None):
         family = family_of_weights(weights)
-    if before is not None and (space == AUTO or (space in SPACES and space == before.space.name)):
+    if before is not None and (space == AUTO or (space in SPACES | RETIRED and space == before.space.name)):
         found = before.space  # a built-in space may have been fitted to the data and the time
     elif space == AUTO:
         found = default_space(trainer, on_gpu, family)
@@ -46,7 +45,7 @@ def choose_space(
         raise SearchError(f"family {family} is of networks, not of trainer {trainer}: leave one of them out")
     if family and is_timm(family):
         found = fit_resolution(fix_backbone(found, family))
-    elif family and is_series_family(family):
+    elif family and network_group(family):
         found = fix_network(found, family)
     elif family:
         find_family(family, (family,))
@@ -75,8 +74,8 @@ def default_space(trainer: str | None, on_gpu: bool, family: str | None = None, 
     """
     if family and is_timm(family):
         return find_space("timm" if on_gpu else "timm-small")
-    if (family and is_series_family(family)) or (trainer in (None, "network") and not family and kind == "series"):
-        return find_space(SERIES)
+    if trainer in (None, "network") and (group := network_group(family or kind)):
+        return find_space(group)
     if trainer in (None, "network"):
         return find_space("resnet" if on_gpu else "resnet-small")
     found = next((space for space in SPACES.values() if space.family == trainer), None)

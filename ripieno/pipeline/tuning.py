@@ -38,13 +38,13 @@ class SearchOptions:
     """bound of the number of trials"""
     epochs: int | None = None
     space: str = "auto"
-    """name or JSON file; `auto`: that of the run, else `series` of series; of images `resnet` on a GPU, `resnet-small`
-    on a CPU; of networks of timm, which a family or `weights` name, `timm` or `timm-small`"""
+    """name or JSON file; `auto`: that of the run, else `series` of series, `table` of tables; of images `resnet` on a GPU,
+    `resnet-small` on a CPU; of networks of timm, which a family or `weights` name, `timm` or `timm-small`"""
     algorithm: str | None = None
     eta: int | None = None
     seed: int | None = None
     family: str | None = None
-    """`timm:NAME`, a network of timm, one of series, such as `lite`, or the user's own model family
+    """`timm:NAME`, a network of timm, one of series or tables, such as `lite` or `mlp`, or the user's own model family
     (`module:function`), whose code is run"""
     trainer: str | None = None
     """`network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees`, or the user's own (`module:Class`),
@@ -102,8 +102,9 @@ def tune(
     (`ripieno.search.settings`) or of `ripieno.data.load_dataset`.
 
     Bounded by trials alone, the result of a search depends on the seed only. The space is by default `series` for
-    series, `resnet` for images on a GPU, `resnet-small` on a CPU; of networks of timm, which `family` (`timm:NAME`) or
-    `weights` names, `timm`, `timm-small`. A `family` of series (`lite`, ...) is one network of `series`. Another
+    series, `table` for tables, `resnet` for images on a GPU, `resnet-small` on a CPU; of networks of timm, which `family`
+    (`timm:NAME`) or `weights` names, `timm`, `timm-small`. A `family` of series (`lite`, ...) or of tables (`mlp`,
+    `mlp-periodic`) is one network of `series` or `table`. Another
     `family` (`module:function`) is your own code, which is run; such a family named only by a space's file or by the
     run is refused. So is `trainer` (`module:Class`), a class with the methods of
     `ripieno.train.trainer.Trainer`; built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and
@@ -161,6 +162,7 @@ def search_library(
 
     require("torch")
     from ripieno.models.build import built_in_family
+    from ripieno.models.family_config import network_group
     from ripieno.train.registry import find_unit
 
     if execution.pool == "ray":
@@ -201,6 +203,8 @@ def search_library(
             f"the data are of kind {dataset.kind}, which family {found.family} does not take: use {known}your own with "
             "--family (family=), or trees with --trainer, or read the data in another run with another --kind"
         )
+    if network_group(found.family) == "table":
+        require("sklearn")  # fits the preparation of the networks
     if trainer == "network":
         is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
         found = keep_backbones(found, weights)
@@ -265,9 +269,8 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
 
     Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
     """
-    from ripieno.models.family_config import training_defaults
-    from ripieno.models.resnet_config import megaflops
-    from ripieno.models.series_config import has_fixed_transform, is_series_family, series_megaflops
+    from ripieno.models.family_config import network_megaflops, training_defaults
+    from ripieno.models.series_config import has_fixed_transform
     from ripieno.models.timm_config import is_timm
     from ripieno.train.batching import count_passes
 
@@ -281,10 +284,8 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
 
         work = timm_megaflops(family, configuration)
         passes = {"all": 1.0, "most": 1.5}.get(str(configuration.get("frozen")), passes)
-    elif is_series_family(family):
-        work = series_megaflops(family, configuration, shape)
-        passes = 1.0 if has_fixed_transform(family, configuration) else passes
     else:
-        work = megaflops(configuration, shape) if family == "resnet" else 0.0
+        work = network_megaflops(family, configuration, shape)
+        passes = 1.0 if has_fixed_transform(family, configuration) else passes
     # a step costs some milliseconds however small the network
     return steps * 5.0 + samples * passes * work / 20.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ripieno.errors import SearchError
-from ripieno.models import series_config
+from ripieno.models.family_config import network_group
 from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.types import Configuration, Value
 
@@ -110,12 +110,13 @@ def fix_backbone(space: Space, family: str) -> Space:
 
 
 def fix_network(space: Space, family: str) -> Space:
-    """Return `space`, of networks of series, with the one network that `family` names.
+    """Return `space`, of networks of series or tables, with the one network that `family` names.
 
-    The family `series` leaves the choice to the space. Raises SearchError for a space of another family.
+    The families `series` and `table` leave the choice to the space. Raises SearchError for a space of another family.
     """
-    if space.family not in (series_config.FAMILY, family):
-        raise SearchError(f"space {space.name} is of family {space.family}, not of {family}: use series")
+    group = network_group(family)
+    if space.family not in (group, family):
+        raise SearchError(f"space {space.name} is of family {space.family}, not of {family}: use {group}")
     if space.family == family:
         return space
     ranges = {name: choice for name, choice in space.ranges.items() if name != "network"}

@@ -15,12 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ripieno.errors import ModelError
+from ripieno.data.dataset import spread_rows
 from ripieno.library import Library
-from ripieno.models import resnet_config, series_config, timm_config
+from ripieno.models import timm_config
 from ripieno.models.backbone_weights import BACKBONE_TENSORS
 from ripieno.models.build import Network, build, built_in_family
-from ripieno.models.family_config import hyperparameter_names, training_defaults
+from ripieno.models.family_config import (
+    family_kind,
+    hyperparameter_names,
+    network_group,
+    network_megaflops,
+    training_defaults,
+)
 from ripieno.models.fixed_transform import FixedTransform
+from ripieno.models.table import TableNetwork
 from ripieno.models.timm_network import TimmBody, timm_megaflops
 from ripieno.train import losses, mixing, optim
 from ripieno.train.augmentation import AUGMENTATIONS, augmentation
@@ -39,6 +47,8 @@ from ripieno.types import Configuration, Dataset, Job
 
 _WEIGHTS, _STATE, _AVERAGE, _EPOCH, _UPDATES = "weights.", "optimizer.", "average.", "epoch", "updates"
 """Names and prefixes of names of a checkpoint's tensors."""
+FITTED = 20_000_000
+"""Values of the training rows that the preparation of tables is fitted to, at most."""
 
 
 class NetworkTrainer:
@@ -71,6 +81,9 @@ class NetworkTrainer:
             self.transform: TransformFeatures | None = None
             if isinstance(body, FixedTransform):
                 self.transform = TransformFeatures(self.network, body, data, config.epochs)
+            if isinstance(body, TableNetwork):
+                fitted = spread_rows(data.rows("train"), max(1, FITTED // data.inputs.shape[1]))
+                body.fit(np.asarray(data.inputs[fitted]))
         self.pretrained = load_pretrained(self.network, config, job.configuration, data)
         if self.loss.moments is not None:
             self.network.set_target_moments(*self.loss.moments)
@@ -87,7 +100,7 @@ class NetworkTrainer:
             shares = losses.balanced_shares(trained)
         least = self.optimizer_config.epoch_samples
         batches = EpochBatches(data, size, self.augment, drawn, self.device.type, shares, least)
-        # networks of timm have moments of their own
+        # networks of timm have moments of their own, those of tables none
         mean, std = (tuple(moments.tolist()) for moments in (self.network.mean, self.network.std))
         encoded = dataclasses.replace(data, targets=self.loss.encode(np.asarray(data.targets)), mean=mean, std=std)
         record = Library(config.run).path / "feeds" / f"{self._kind()}.json"
@@ -112,13 +125,11 @@ class NetworkTrainer:
     def _kind(self) -> str:
         """Return the name of a class of trials for which the same way of preparing data is fastest."""
         configuration = self.job.configuration
-        if self.config.family == "resnet":
-            family, work = "resnet", int(resnet_config.megaflops(configuration, self.dataset.input) * 1e6)
-        elif isinstance(self.network.body, TimmBody):
+        if isinstance(self.network.body, TimmBody):
             family, work = "timm", int(timm_megaflops(self.config.family, configuration) * 1e6)
-        elif series_config.is_series_family(self.config.family):
-            work = int(series_config.series_megaflops(self.config.family, configuration, self.dataset.input) * 1e6)
-            family = "series"
+        elif built_in_family(self.config.family):
+            family = network_group(self.config.family) or self.config.family
+            work = int(network_megaflops(self.config.family, configuration, self.dataset.input) * 1e6)
         else:
             family, work = "own", sum(p.numel() for p in self.network.parameters())
         changed = "plain" if self.augment.is_identity else "warped" if self.augment.warps else "light"
@@ -370,8 +381,9 @@ def _check_loss(total: Tensor, epoch: int) -> float:
 
 def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    augmentations = AUGMENTATIONS["series" if series_config.is_series_family(family) else "image"]
-    known = hyperparameter_names(family) | optim.NAMES | losses.NAMES | mixing.NAMES | augmentations
+    kind = family_kind(family)
+    changes = AUGMENTATIONS[kind] | (mixing.NAMES if kind != "table" else set())  # a mixture of categories is none
+    known = hyperparameter_names(family) | optim.NAMES | losses.NAMES | changes
     unknown = sorted(set(configuration) - known)
     if built_in_family(family) and unknown:
         raise ModelError(

@@ -22,10 +22,11 @@ class TreeModel:
     """its one column that counts; None: all"""
 
 
-def tree_graph(models: list[TreeModel], input: Input, outputs: int) -> bytes:
+def tree_graph(models: list[TreeModel], input: Input, outputs: int, preparation: Any = None) -> bytes:
     """Return an ONNX file from `images` (batch, *input.shape) of `input.dtype` to the predictions of all `models`.
 
-    These are (batch, outputs) float32. Padding of series becomes 0, as in training.
+    These are (batch, outputs) float32. Padding of series becomes 0, as in training. `preparation`, an
+    `onnx.ModelProto`, makes the features that the models take; without it they are the flattened inputs.
     """
     onnx = require("onnx")
     compose, helper, types = require("onnx.compose"), onnx.helper, onnx.TensorProto
@@ -39,9 +40,16 @@ def tree_graph(models: list[TreeModel], input: Input, outputs: int) -> bytes:
         constants.append(helper.make_tensor("zero", types.FLOAT, [], [0.0]))
         nodes.append(helper.make_node("IsNaN", ["padded"], ["is_padding"]))
         nodes.append(helper.make_node("Where", ["is_padding", "zero", "padded"], ["features"]))
+    features = "features"
+    if preparation is not None:
+        graph = compose.add_prefix(preparation, "preparation/").graph
+        nodes.append(helper.make_node("Identity", [features], [graph.input[0].name]))
+        nodes += graph.node
+        constants += graph.initializer
+        features = graph.output[0].name
     for index, part in enumerate(models):
         graph = compose.add_prefix(part.model, f"model{index}/").graph
-        nodes.append(helper.make_node("Identity", ["features"], [graph.input[0].name]))
+        nodes.append(helper.make_node("Identity", [features], [graph.input[0].name]))
         nodes += graph.node
         constants += graph.initializer
         name = graph.output[part.output].name
@@ -50,7 +58,8 @@ def tree_graph(models: list[TreeModel], input: Input, outputs: int) -> bytes:
             nodes.append(helper.make_node("Gather", [name, f"column{index}"], [f"part{index}"], axis=1))
             name = f"part{index}"
         parts.append(name)
-        for opset in part.model.opset_import:
+    for model in [*(part.model for part in models), *([] if preparation is None else [preparation])]:
+        for opset in model.opset_import:
             opsets[opset.domain] = max(opset.version, opsets.get(opset.domain, 1))
     nodes.append(helper.make_node("Concat", parts, ["predictions"], axis=1))
     shape = ["batch", *input.shape]

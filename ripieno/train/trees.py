@@ -1,4 +1,7 @@
-"""Trainers of trees on flattened inputs: LightGBM, and scikit-learn's random forests and extremely random trees."""
+"""Trainers of trees on flattened inputs: LightGBM, and scikit-learn's random forests and extremely random trees.
+
+Rows of tables are prepared for them, which is part of the model: see `ripieno.train.table_preparation`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.errors import ModelError, require
 from ripieno.tasks.registry import kind_of
+from ripieno.train.table_preparation import TreePreparation, needs_preparation
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.tree_export import TreeModel, tree_graph
 from ripieno.types import Configuration, Dataset, Float32s, Job, TrainingUnit
@@ -58,7 +62,12 @@ class TreeTrainer(ABC):
         self.job, self.task, self.input, self.finished = job, data.task, data.input, 0
         self.activation = kind_of(data.task).activation
         rows = data.rows("train")
-        self.features, self.targets = flatten(np.asarray(data.inputs[rows])), np.asarray(data.targets[rows])
+        self.targets = np.asarray(data.targets[rows])
+        self.preparation = TreePreparation(data, job.seed) if needs_preparation(data) else None
+        if self.preparation is None:
+            self.features = flatten(np.asarray(data.inputs[rows]))
+        else:
+            self.features = self.preparation.features
         self._prepare(job.configuration)
 
     @abstractmethod
@@ -85,9 +94,14 @@ class TreeTrainer(ABC):
     def models(self) -> list[TreeModel]:
         """Return the models whose predictions, side by side, are those of the trainer."""
 
+    def read_features(self, inputs: NDArray[Any]) -> Float32s:
+        """Return the features (samples, features) of `inputs` (samples, *shape): flattened, or prepared."""
+        return flatten(inputs) if self.preparation is None else self.preparation.transform(inputs)
+
     def export(self, path: Path) -> None:
-        """Write the model as ONNX; it takes inputs in the data set's form and flattens them."""
-        files.write_bytes(path, tree_graph(self.models(), self.input, prod(self.task.output)))
+        """Write the model as ONNX; it takes inputs in the data set's form, and flattens or prepares them."""
+        preparation = None if self.preparation is None else self.preparation.to_onnx()
+        files.write_bytes(path, tree_graph(self.models(), self.input, prod(self.task.output), preparation))
 
 
 @final
@@ -134,7 +148,7 @@ class LightGBMTrainer(TreeTrainer):
     def predict(self, inputs: NDArray[Any]) -> Float32s:
         """Predict `inputs` (samples, *shape): float32 (samples, *task.output)."""
         lightgbm = require("lightgbm")
-        features = flatten(inputs)
+        features = self.read_features(inputs)
         boosters = [lightgbm.Booster(model_str=text) for text in self._texts]
         parts = [booster.predict(features, num_threads=self.threads) for booster in boosters]
         return np.concatenate([np.reshape(part, (len(inputs), -1)) for part in parts], axis=1).astype(np.float32)
@@ -195,7 +209,7 @@ class ForestTrainer(TreeTrainer):
 
     def predict(self, inputs: NDArray[Any]) -> Float32s:
         """Predict `inputs` (samples, *shape): float32 (samples, *task.output)."""
-        features = flatten(inputs)
+        features = self.read_features(inputs)
         if self.activation != "softmax":
             return np.reshape(self._forest.predict(features), (len(inputs), -1)).astype(np.float32)
         predictions = np.zeros((len(inputs), len(self.task.names)), np.float32)

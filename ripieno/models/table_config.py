@@ -1,0 +1,148 @@
+"""Hyperparameters of networks of tables: names, defaults, checks, cost; and the form of a row. No torch.
+
+A search may have the family `table`: the hyperparameter `network` then names the network, and the members are of the
+family of that name, such as `mlp-periodic`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from ripieno.data_kinds import DATA_KINDS
+from ripieno.errors import ModelError
+from ripieno.models.network_choice import choose_network
+from ripieno.types import Configuration, Input, Value
+
+FAMILY = "table"
+"""The family of a search whose configurations name the network."""
+NETWORKS = tuple(name for name in DATA_KINDS["table"].families if name != FAMILY)
+EMBEDDED = "mlp-periodic"
+"""Network with an embedding of each number."""
+NumberNormalisation = Literal["quantile", "robust"]
+NumberEmbedding = Literal["periodic", "piecewise-linear"]
+MOST_EMBEDDED = 8192
+"""Values of the embeddings of all numbers of a row, at most: with more than 341 numbers each has a smaller one."""
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """Hyperparameters of a network of tables and their defaults."""
+
+    network: str
+    """one of `NETWORKS`"""
+    layers: int = 3
+    """hidden layers"""
+    units: int = 256
+    """of each hidden layer"""
+    dropout: float = 0.1
+    """share of the units of a hidden layer that are dropped in training"""
+    normalisation: NumberNormalisation = "quantile"
+    """of numbers: `quantile` to a normal distribution; `robust` by median and quartiles, and large ones are reduced"""
+    category_size: int = 16
+    """values of the embedding of a category, at most"""
+    embedding: NumberEmbedding = "periodic"
+    """of numbers in `mlp-periodic`: sines of learned frequencies, or shares of bins"""
+    embedding_size: int = 24
+    """values of the embedding of a number, at most"""
+    frequencies: int = 48
+    """of a `periodic` embedding, at most"""
+    frequency_scale: float = 0.1
+    """deviation of the initial frequencies"""
+    bins: int = 48
+    """of a `piecewise-linear` embedding, at most; each holds as many training rows as any other"""
+
+    def shared(self, wanted: int, numbers: int) -> int:
+        """Return how many values an embedding has that should have `wanted`, in rows of `numbers` numbers."""
+        return max(1, min(wanted, MOST_EMBEDDED // max(1, numbers)))
+
+
+NAMES = frozenset(f.name for f in fields(TableConfig))
+TRAINING_DEFAULTS: Mapping[str, Value] = {
+    "optimizer": "adamw",
+    "learning_rate": 0.001,
+    "batch_size": 128,
+    "weight_decay": 0.01,
+    "epoch_samples": 4000,
+}
+"""Defaults of the optimisation of these families; see `ripieno.train.optim` for the others."""
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "normalisation": get_args(NumberNormalisation),
+    "embedding": get_args(NumberEmbedding),
+}
+_COUNT: tuple[Callable[[float], bool], str] = (
+    lambda value: isinstance(value, int) and value >= 1,
+    "a whole number of at least 1",
+)
+_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    **dict.fromkeys(("layers", "units", "category_size", "embedding_size", "frequencies", "bins"), _COUNT),
+    "dropout": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
+    "frequency_scale": (lambda value: 0 < value < math.inf, "a number above 0"),
+}
+
+
+def table_config(family: str, configuration: Configuration) -> TableConfig:
+    """Read the network's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
+    chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
+    chosen["network"] = choose_network(FAMILY, NETWORKS, family, configuration)
+    for key, value in chosen.items():
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise ModelError(f"{key} is {value!r}: it must be one of {', '.join(_CHOICES[key])}")
+        if key in _NUMBERS:
+            is_valid, expected = _NUMBERS[key]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_valid(value):
+                raise ModelError(f"{key} is {value!r}: it must be {expected}")
+    return TableConfig(**chosen)
+
+
+@dataclass(frozen=True)
+class RowForm:
+    """Positions of numbers and categories in a row of a table; a column may have several numbers."""
+
+    numbers: tuple[int, ...]
+    categories: tuple[int, ...]
+    counts: tuple[int, ...]
+    """number of categories at each of the positions `categories`"""
+
+
+def row_form(input: Input) -> RowForm:
+    """Return the form of one sample; without columns, all values are numbers. Raises ModelError when it is no row."""
+    if len(input.shape) != 1 or input.shape[0] < 1:
+        raise ModelError(f"samples have shape {input.shape}; networks of tables need (columns,)")
+    numbers: list[int] = []
+    counts: dict[int, int] = {}
+    position = 0
+    for column in input.columns:
+        if column.kind == "category":
+            counts[position] = len(column.categories)
+        else:
+            numbers += range(position, position + column.width)
+        position += column.width
+    if input.columns and position != input.shape[0]:
+        raise ModelError(f"samples have {input.shape[0]} values, but their columns have {position}")
+    chosen = numbers if input.columns else range(input.shape[0])
+    return RowForm(tuple(chosen), tuple(counts), tuple(counts.values()))
+
+
+def category_size(config: TableConfig, form: RowForm) -> int:
+    """Return the number of values of the embedding of a category, for the column with most categories."""
+    return min(config.category_size, max(1, round(1.6 * max(form.counts, default=0) ** 0.56)))
+
+
+def table_megaflops(family: str, configuration: Configuration, input: Input) -> float:
+    """Count the multiply-adds of one row in millions: all matrix products. Raises ModelError for a bad configuration.
+
+    This takes a few microseconds and builds no network.
+    """
+    config, form = table_config(family, configuration), row_form(input)
+    numbers, size = len(form.numbers), 1
+    cost = 0
+    if config.network == EMBEDDED:
+        size = config.shared(config.embedding_size, numbers)
+        wanted = config.bins if config.embedding == "piecewise-linear" else config.frequencies
+        factor = 1 if config.embedding == "piecewise-linear" else 2  # a sine and a cosine
+        cost += numbers * factor * config.shared(wanted, numbers) * size
+    width = numbers * (size + 1) + len(form.categories) * category_size(config, form)
+    return (cost + width * config.units + (config.layers - 1) * config.units**2) / 1e6

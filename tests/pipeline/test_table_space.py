@@ -1,0 +1,99 @@
+"""Searches of tables: their space, families and free members; and the space that version 1 had for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightgbm")
+pytest.importorskip("skl2onnx")
+pytest.importorskip("onnxmltools")
+
+from ripieno import Library, pipeline
+from ripieno.errors import SearchError
+from ripieno.models.table_config import NETWORKS
+from ripieno.pipeline.free_members import LEAVES, MODELS, TABLE_MODELS, _models
+from ripieno.pipeline.space_choice import choose_space, default_space
+from ripieno.pipeline.tuning import estimate_epoch_cost
+from ripieno.search.built_in_spaces import RETIRED, SPACES, find_space, fit_space
+from ripieno.search.settings import Settings, kept_settings
+from ripieno.search.space import Categorical, fix_network
+from ripieno.types import Dataset, Input, Task
+from tests.mixed_table import TABLE, mixed_table
+
+
+def search(run: Path, **options: object) -> Library:
+    defaults: dict[str, object] = {"trials": 1, "epochs": 1, "pool": "inline", "seed": 1}
+    return pipeline.tune(mixed_table(), run, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def test_a_search_of_a_table_has_its_space_and_begins_with_trees_that_are_selected_with_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TABLE_MODELS:  # quickly trained
+        trainer, chosen = TABLE_MODELS[name]
+        few = {key: 4 for key in ("rounds", "trees") if key in chosen}
+        monkeypatch.setitem(TABLE_MODELS, name, (trainer, {**chosen, **few}))  # type: ignore[arg-type]
+    library = search(tmp_path / "run")
+    kept = kept_settings(library.path / "run.json")
+    assert kept is not None
+    assert (kept.space.name, kept.space.family) == ("table", "table")
+    assert set(library.ids()) == {"00000-e001", *MODELS, *TABLE_MODELS}
+    member = library.member("00000-e001")
+    assert member.family == member.configuration["network"] in NETWORKS
+    (ensemble,) = pipeline.select(library, None, prune=1.0)
+    assert ensemble.losses["valid_cross_entropy"] <= min(m.loss for m in library.members())
+    pipeline.tune(run=library.path, trials=1, pool="inline")  # resumed without a space
+
+
+def test_a_family_searches_one_network(tmp_path: Path) -> None:
+    (member,) = search(tmp_path / "run", family="mlp", free="off").members()
+    assert member.family == "mlp"
+    with pytest.raises(SearchError, match="kind table, which family resnet does not take: use table, mlp, mlp-per"):
+        search(tmp_path / "other", space="resnet-tiny")
+
+
+def test_the_space_of_tables_is_theirs() -> None:
+    assert default_space(None, False, kind="table").name == "table"
+    assert default_space(None, True, "mlp-periodic").name == "table"
+    assert default_space("trees:lightgbm", False, kind="table").name == "lightgbm"
+    assert SPACES["table"].ranges["network"] == Categorical(NETWORKS)
+    fixed = fix_network(SPACES["table"], "mlp")
+    assert (fixed.family, fixed.fixed["network"]) == ("mlp", "mlp")
+    values = Task("regression", (1,), ("value",))
+    assert fit_space(SPACES["table"], "table", values) == SPACES["table"]
+    with pytest.raises(SearchError, match="space series is of family series, not of mlp: use table"):
+        fix_network(SPACES["series"], "mlp")
+
+
+def test_the_cost_of_an_epoch_follows_the_network() -> None:
+    costs = {n: estimate_epoch_cost("table", TABLE, 400, {"network": n}) for n in NETWORKS}
+    assert costs["mlp"] < costs["mlp-periodic"]
+    wide = Input((500,), "float32")
+    assert estimate_epoch_cost("mlp", TABLE, 400, {}) < estimate_epoch_cost("mlp", wide, 400, {})
+    assert estimate_epoch_cost("mlp", TABLE, 400, {}) == estimate_epoch_cost("mlp", TABLE, 4000, {})
+
+
+def test_the_space_of_version_1_is_not_listed_but_found_by_runs_that_have_it() -> None:
+    assert "resnet-table" not in SPACES
+    with pytest.raises(SearchError) as refused:
+        find_space("tables")
+    assert "resnet-table" not in str(refused.value)
+    old = RETIRED["resnet-table"]
+    assert find_space("resnet-table") is old
+    before = Settings(old)
+    assert choose_space("resnet-table", None, None, None, before, False) == (old, "network")
+    assert choose_space("auto", None, None, None, before, False) == (old, "network")
+
+
+def test_forests_of_large_tables_have_few_leaves() -> None:
+    small = mixed_table()
+    assert _models(small)["trees-random-forest"][1]["min_samples_leaf"] == 2
+    samples = 20 * LEAVES
+    large = Dataset(
+        "large", np.zeros((samples, 1), np.float32), np.zeros(samples), np.zeros(samples, np.uint8), small.task, (), (),
+        kind="table",
+    )  # fmt: skip
+    assert {c["min_samples_leaf"] for _, c in _models(large).values() if "min_samples_leaf" in c} == {20}
