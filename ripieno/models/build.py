@@ -1,9 +1,9 @@
 """Construction of networks by family: `resnet`, of series, of tables, `timm:NAME`, or a user's own `module:function`.
 
 A family's function takes (configuration, input, outputs) and returns a module from normalised float32 inputs, channels
-first (images NCHW, series (batch, channels, length) with NaN as padding, rows of tables (batch, values) with NaN where
-one is missing), to (batch, outputs): logits of classes or labels, or standardised values. `build` wraps it into `Network`, which takes inputs in the data set's form and gives
-outputs in the task's.
+first, to (batch, outputs): logits of classes or labels, or standardised values. Images are NCHW, series (batch,
+channels, length) with NaN as padding, rows of tables (batch, values) with NaN where one is missing. `build` wraps the
+module into `Network`, which takes inputs in the data set's form and gives outputs in the task's.
 """
 
 from __future__ import annotations
@@ -122,11 +122,11 @@ def build(
 ) -> Network:
     """Build the network of `configuration` for `task`, from inputs (batch, *input.shape) of `input.dtype`.
 
-    `family` is `resnet`, a network of series (or `series`, with its name in the configuration), one of tables (`table`),
-    `timm:NAME` (or `timm`) likewise, or `module:function`; the last is imported only when it is in `trusted`, the names
-    that the user allows: a name read from a file is data, and importing it would run its code. `mean` and `std` are the
-    data set's, per channel (default 0 and 1, which weights loaded later replace); a network of timm has its own
-    instead, one of tables has none, but a preparation that is fitted to training rows: see `TableNetwork.fit`.
+    `family` is `resnet`, a network of series (or `series`, with its name in the configuration), of tables (or `table`)
+    or of timm (`timm:NAME`, or `timm`), or `module:function`; the last is imported only when it is in `trusted`, the
+    names that the user allows: a name read from a file is data, and importing it would run its code. `mean` and `std`
+    are the data set's, per channel (default 0 and 1, which weights loaded later replace); a network of timm has its own
+    instead, one of tables a preparation that is fitted to training rows: see `TableNetwork.fit`.
     Initial weights come from torch's generator.
 
     Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
-from ripieno.models.network_choice import choose_network
+from ripieno.models.named_network import choose_network
 from ripieno.types import Configuration, Input, Value
 
 FAMILY = "series"

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ripieno.errors import ModelError
 from ripieno.data.dataset import spread_rows
+from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models import timm_config
 from ripieno.models.backbone_weights import BACKBONE_TENSORS

@@ -18,8 +18,12 @@ from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
 from ripieno.models.table import TableNetwork
 from ripieno.models.table_config import MOST_EMBEDDED, NETWORKS, TableConfig, row_form, table_megaflops
-from ripieno.models.table_parts import CategoryEmbedding, PiecewiseLinearEmbedding, QuantileNormalisation
-from ripieno.models.table_parts import RobustNormalisation
+from ripieno.models.table_parts import (
+    CategoryEmbedding,
+    PiecewiseLinearEmbedding,
+    QuantileNormalisation,
+    RobustNormalisation,
+)
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.types import Column, Configuration, Float32s, Input, Member, Task
 from tests.mixed_table import AGE, COLOUR, INCOME, MEMBER, MONTH, TABLE, TASKS, TOWN, YEAR, mixed_rows
@@ -212,7 +216,10 @@ def test_a_configuration_may_name_the_network() -> None:
         ({"network": "mlp", "units": 0}, "units is 0: it must be a whole number of at least 1"),
         ({"network": "mlp", "units": 2.5}, "units is 2.5: it must be a whole number"),
         ({"network": "mlp", "dropout": 1}, "dropout is 1: it must be a number of at least 0 and below 1"),
-        ({"network": "mlp", "normalisation": "series"}, "normalisation is 'series': it must be one of quantile, robust"),
+        (
+            {"network": "mlp", "normalisation": "series"},
+            "normalisation is 'series': it must be one of quantile, robust",
+        ),
     ):
         with pytest.raises(ModelError, match=message):
             build("table", values, form, TASKS["classification"])
