@@ -61,7 +61,7 @@ def write_fp16(source: Path, target: Path) -> None:
             convert = require("onnxruntime.transformers.float16").convert_float_to_float16
             loaded = onnx.load(str(source))
             _check_products(loaded.graph, source)
-            model = convert(loaded, keep_io_types=True)
+            model = convert(loaded, keep_io_types=True, node_block_list=_row_operators(loaded.graph))
     except EngineError:
         raise
     except Exception as error:  # as above
@@ -87,7 +87,7 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         weight_type=tool.QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=list(QUANTISED),
-        nodes_to_exclude=_value_operators(graph),
+        nodes_to_exclude=[*_value_operators(graph), *_row_operators(graph)],
     )
 
 
@@ -109,6 +109,23 @@ def _value_operators(graph: Any) -> list[str]:
         names += [node.name] if node.name else []
         inputs = [producers[name] for name in node.input if name in producers]
         node = inputs[0] if inputs and node.op_type in SCALING else None
+    return names
+
+
+def _row_operators(graph: Any) -> list[str]:
+    """Return the names of the operators before the first products, if the input is rows of a table.
+
+    Their values have units of their own: prices beside shares.
+    """
+    if len(graph.input[0].type.tensor_type.shape.dim) != 2:
+        return []
+    after: set[str] = set()
+    names: list[str] = []
+    for node in graph.node:  # in topological order
+        if node.op_type in PRODUCTS or after.intersection(node.input):
+            after.update(node.output)
+        elif node.name:
+            names.append(node.name)
     return names
 
 

@@ -47,8 +47,8 @@ from ripieno.types import Configuration, Dataset, Job
 
 _WEIGHTS, _STATE, _AVERAGE, _EPOCH, _UPDATES = "weights.", "optimizer.", "average.", "epoch", "updates"
 """Names and prefixes of names of a checkpoint's tensors."""
-FITTED = 20_000_000
-"""Values of the training rows that the preparation of tables is fitted to, at most."""
+FITTED_ROWS, FITTED_VALUES = 20_000, 20_000_000
+"""Training rows, and values of them, that the preparation of tables is fitted to, at most."""
 
 
 class NetworkTrainer:
@@ -82,7 +82,8 @@ class NetworkTrainer:
             if isinstance(body, FixedTransform):
                 self.transform = TransformFeatures(self.network, body, data, config.epochs)
             if isinstance(body, TableNetwork):
-                fitted = spread_rows(data.rows("train"), max(1, FITTED // data.inputs.shape[1]))
+                most = min(FITTED_ROWS, max(1, FITTED_VALUES // data.inputs.shape[1]))
+                fitted = spread_rows(data.rows("train"), most)
                 body.fit(np.asarray(data.inputs[fitted]))
         self.pretrained = load_pretrained(self.network, config, job.configuration, data)
         if self.loss.moments is not None:

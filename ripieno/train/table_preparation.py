@@ -76,10 +76,10 @@ class TreePreparation:
             assert targets is not None
             selection = require("sklearn.model_selection")
             divide = selection.KFold if kind == "continuous" else selection.StratifiedKFold
-            parted = divide(PARTS, shuffle=True, random_state=seed)
-            encoder = parts[-1][1]
-            found = selection.cross_val_predict(encoder, inputs[:, encoded], targets, cv=parted, method="transform")
-            self.features[:, -len(encoded) :] = found
+            encoder, codes = parts[-1][1], inputs[:, encoded]
+            for others, own in divide(PARTS, shuffle=True, random_state=seed).split(codes, targets):
+                found = encoder.fit(codes[others], targets[others]).transform(codes[own])
+                self.features[own, -len(encoded) :] = found
 
     def transform(self, inputs: NDArray[Any]) -> Float32s:
         """Prepare rows (samples, values): (samples, features)."""
