@@ -32,7 +32,7 @@ def mixed_rows(samples: int = 400, seed: int = 0) -> tuple[Float32s, Float32s]:
     rows[:, COLOUR] = draw.integers(0, 3, samples)
     rows[:, YEAR], rows[:, MONTH] = draw.integers(1990, 2020, samples), draw.integers(1, 13, samples)
     rows[:, TOWN] = draw.integers(0, 20, samples)
-    rows[:, INCOME] = np.where(draw.random(samples) < 0.5, 0, draw.lognormal(10, 1, samples))
+    rows[:, INCOME] = np.where(draw.random(samples) < 0.3, 0, draw.lognormal(10, 1, samples))
     rows[:, MEMBER] = draw.integers(0, 2, samples)
     missing = draw.random(samples) < 0.2
     values = np.sin(rows[:, AGE] / 8) + (rows[:, COLOUR] == 1) + (rows[:, TOWN] % 3 == 0) + 0.5 * (rows[:, INCOME] > 0)

@@ -128,7 +128,7 @@ def row_form(input: Input) -> RowForm:
 
 def category_size(config: TableConfig, form: RowForm) -> int:
     """Return the number of values of the embedding of a category, for the column with most categories."""
-    return min(config.category_size, max(1, round(1.6 * max(form.counts, default=0) ** 0.56)))
+    return min(config.category_size, max(1, round(1.6 * math.pow(max(form.counts, default=0), 0.56))))
 
 
 def table_megaflops(family: str, configuration: Configuration, input: Input) -> float:

@@ -13,14 +13,19 @@ pytest.importorskip("onnxmltools")
 
 from ripieno import Library, pipeline
 from ripieno.errors import SearchError
+from ripieno.library import write_bundle
 from ripieno.models.table_config import NETWORKS
-from ripieno.pipeline.free_members import LEAVES, MODELS, TABLE_MODELS, _models
+from ripieno.pipeline import free_members
+from ripieno.pipeline.costs import export_members
+from ripieno.pipeline.free_members import LEAVES, _models
+from ripieno.pipeline.prediction import predict
 from ripieno.pipeline.space_choice import choose_space, default_space
 from ripieno.pipeline.tuning import estimate_epoch_cost
+from ripieno.profiles import local_devices
 from ripieno.search.built_in_spaces import RETIRED, SPACES, find_space, fit_space
 from ripieno.search.settings import Settings, kept_settings
 from ripieno.search.space import Categorical, fix_network
-from ripieno.types import Dataset, Input, Task
+from ripieno.types import Allocation, Configuration, Dataset, Ensemble, Input, Placement, Task
 from tests.mixed_table import TABLE, mixed_table
 
 
@@ -29,22 +34,29 @@ def search(run: Path, **options: object) -> Library:
     return pipeline.tune(mixed_table(), run, **{**defaults, **options})  # type: ignore[arg-type]
 
 
-def test_a_search_of_a_table_has_its_space_and_begins_with_trees_that_are_selected_with_networks(
+def test_a_search_of_a_table_has_its_space_and_begins_with_trees_that_serve_with_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in TABLE_MODELS:  # quickly trained
-        trainer, chosen = TABLE_MODELS[name]
-        few = {key: 4 for key in ("rounds", "trees") if key in chosen}
-        monkeypatch.setitem(TABLE_MODELS, name, (trainer, {**chosen, **few}))  # type: ignore[arg-type]
+    few: dict[str, tuple[str, Configuration]] = {"trees-lightgbm": ("trees:lightgbm", {"rounds": 20})}
+    monkeypatch.setattr(free_members, "MODELS", few)
+    monkeypatch.setattr(free_members, "TABLE_MODELS", {"trees-extra": ("trees:extra-trees", {"trees": 10})})
     library = search(tmp_path / "run")
     kept = kept_settings(library.path / "run.json")
     assert kept is not None
     assert (kept.space.name, kept.space.family) == ("table", "table")
-    assert set(library.ids()) == {"00000-e001", *MODELS, *TABLE_MODELS}
+    assert set(library.ids()) == {"00000-e001", "trees-lightgbm", "trees-extra"}
     member = library.member("00000-e001")
     assert member.family == member.configuration["network"] in NETWORKS
-    (ensemble,) = pipeline.select(library, None, prune=1.0)
-    assert ensemble.losses["valid_cross_entropy"] <= min(m.loss for m in library.members())
+    ids, cpu = tuple(library.ids()), local_devices("cpu")[0]
+    ensemble = Ensemble("all", ids, (1 / 3,) * 3, "mean", {}, {}, {})
+    export_members(library, library.members())
+    allocation = Allocation("all", "all", (cpu,), tuple(Placement(name, cpu.name, 64) for name in ids))
+    bundle = write_bundle(library, ensemble, allocation, "onnx", tmp_path / "bundle")
+    data = mixed_table()
+    rows = np.asarray(data.inputs[data.rows("valid")])
+    full = ~np.isnan(rows).any(axis=1)
+    expected = np.mean([library.predictions(name) for name in ids], axis=0)
+    np.testing.assert_allclose(predict(bundle, rows[full]), expected[full], atol=1e-4)
     pipeline.tune(run=library.path, trials=1, pool="inline")  # resumed without a space
 
 
