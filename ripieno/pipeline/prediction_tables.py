@@ -11,7 +11,7 @@ from ripieno.pipeline.prediction import PredictionBatch
 from ripieno.tasks.metrics import predicted_labels
 from ripieno.types import Bundle
 
-Column = tuple[str, Any]
+OutputColumn = tuple[str, Any]
 """Name of a column, and a text, a number or None for each sample."""
 JOINT = "|"
 """Separator of several labels in one cell."""
@@ -20,7 +20,7 @@ JOINT = "|"
 class PredictionTable(Protocol):
     """Forms in which predictions of one kind of task are written and listed."""
 
-    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
         """Return the columns of a file of predictions, the names of the samples first."""
         ...
 
@@ -33,7 +33,7 @@ class PredictionTable(Protocol):
 class ClassTable:
     """Of a classification: the most probable class, its probability and its spread, the probability of each class."""
 
-    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
         """Return `file`, `prediction`, `probability`, `spread` and a column per class."""
         best = batch.predictions.argmax(axis=1)
         names = bundle.task.names
@@ -57,7 +57,7 @@ class ClassTable:
 class LabelTable:
     """Of several labels: those whose probability reaches their threshold, and the probability of each."""
 
-    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
         """Return `file`, `prediction` and a column per label."""
         labels = [JOINT.join(record["labels"]) for record in self.records(batch, bundle)]
         probabilities = zip(bundle.task.names, batch.predictions.T, strict=True)
@@ -74,10 +74,10 @@ class LabelTable:
 class ValueTable:
     """Of a regression: the value and the spread of each target."""
 
-    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
         """Return `file`, and a column and `NAME_spread` per target."""
         spread = batch.spread if batch.spread is None else batch.spread.reshape(batch.predictions.shape)
-        columns: list[Column] = [("file", batch.names)]
+        columns: list[OutputColumn] = [("file", batch.names)]
         for index, name in enumerate(bundle.task.names):
             columns.append((name, batch.predictions[:, index]))
             columns.append((f"{name}_spread", _known(None if spread is None else spread[:, index], len(batch.names))))
