@@ -115,7 +115,7 @@ def _value_operators(graph: Any) -> list[str]:
 def _row_operators(graph: Any) -> list[str]:
     """Return the names of the operators before the first products, if the input is rows of a table.
 
-    Their values have units of their own: prices beside shares.
+    Their values have units of their own, such as prices and shares, of which one scale keeps neither.
     """
     if len(graph.input[0].type.tensor_type.shape.dim) != 2:
         return []
