@@ -56,6 +56,11 @@ def infer_data_kind(shape: tuple[int, ...], dtype: DTypeLike) -> DataKind:
     return "series" if is_series else "image"
 
 
+def noun_of(input: Input) -> str:
+    """Return the plural name of samples of `input` in messages."""
+    return next((kind.noun for kind in DATA_KINDS.values() if len(kind.axes) == len(input.shape)), "samples")
+
+
 def is_series(input: Input) -> bool:
     """Return whether samples of `input` are series, (length, channels) of float32, which NaN may pad at the end."""
     return len(input.shape) == len(DATA_KINDS["series"].axes) and input.dtype == "float32"

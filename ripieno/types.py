@@ -26,7 +26,8 @@ Ints = NDArray[np.int64]
 
 ProgressFunction = Callable[[str, int, int], None]
 """Callback with the name of the step, the number of items done and their total."""
-ImageLayout = Literal["auto", "NHWC", "NCHW"]
+InputLayout = Literal["auto", "NHWC", "NCHW", "NLC", "NCL"]
+"""Axes of a network's inputs: batch, height, width, length of series, channels."""
 ModelOutputs = Literal["probabilities", "logits"]
 
 Value = bool | int | float | str
@@ -569,7 +570,14 @@ class Bundle:
         return self.task.names
 
 
+RENAMED = {
+    "ImageLayout": "InputLayout",
+    "Outcome": "JobResult",
+    "Point": "BatchProfile",
+    "Range": "PixelRange",
+}
+"""Former names of types."""
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
 
     def __getattr__(name: str) -> Any:
-        return find_renamed(globals(), {"Point": "BatchProfile", "Outcome": "JobResult", "Range": "PixelRange"}, name)
+        return find_renamed(globals(), RENAMED, name)

@@ -34,6 +34,7 @@ RENAMED = [
     ("ripieno.search.scheduler", "Decision", "TrialStep"),
     ("ripieno.server", "Running", "ServerHandle"),
     ("ripieno.server", "start", "start_in_thread"),
+    ("ripieno.types", "ImageLayout", "InputLayout"),
     ("ripieno.types", "Outcome", "JobResult"),
     ("ripieno.types", "Point", "BatchProfile"),
     ("ripieno.types", "Range", "PixelRange"),

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
+from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, SeriesOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.shell_command import command, shell
 from ripieno.tasks.display import score_of
-from ripieno.types import DataKind, ImageLayout, Member, ModelOutputs
+from ripieno.types import DataKind, InputLayout, Member, ModelOutputs
 
 Sort = Literal["loss", "cost", "size", "diversity"]
 Splits = Literal["valid", "test"]
@@ -35,7 +35,7 @@ def import_(
         list[str], typer.Argument(help="ONNX files, .safetensors, or predictions (.npy .npz .csv .parquet, a folder)")
     ],
     run: Annotated[Path, typer.Option(help="Folder of the run; created when it does not exist")] = Path("run"),
-    data: Annotated[str | None, typer.Option(help="Images to evaluate networks on, as for tune")] = None,
+    data: Annotated[str | None, typer.Option(help="Data to evaluate networks on, as for tune")] = None,
     targets: Annotated[
         Path | None, typer.Option("--targets", "--labels", help="Targets of predictions: .npy, .csv or .parquet")
     ] = None,
@@ -46,11 +46,13 @@ def import_(
     family: Annotated[
         str | None, typer.Option(help="Model factory (module:function) of the network in .safetensors")
     ] = None,
-    layout: Annotated[str, typer.Option(help="Image layout of ONNX files: auto, NHWC or NCHW")] = "auto",
+    layout: Annotated[
+        str, typer.Option(help="Axes of inputs of ONNX files: auto, NHWC or NCHW, of series NLC or NCL")
+    ] = "auto",
     outputs: Annotated[str, typer.Option(help="Outputs of ONNX files: probabilities or logits")] = "probabilities",
     tensor: Annotated[str | None, typer.Option(help="Name of the output of ONNX files to use")] = None,
     configuration: Annotated[str, typer.Option(help="Configuration that --family reads, as name=value pairs")] = "",
-    scale: Annotated[float, typer.Option(help="Factor of the image values, applied before --mean and --std")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Factor of the input values, applied before --mean and --std")] = 1.0,
     mean: Annotated[str, typer.Option(help="Mean per channel, subtracted after scaling")] = "",
     std: Annotated[str, typer.Option(help="Divisor per channel, applied after the mean")] = "",
     half: Annotated[bool, typer.Option(help="Store predictions as float16")] = False,
@@ -61,6 +63,9 @@ def import_(
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Column of targets of --data; repeatable")] = None,
     kind: Annotated[str | None, typer.Option(help="Kind of --data: image, series or table")] = None,
+    series: SeriesOpt = None,
+    time: TimeOpt = None,
+    value: ValueOpt = None,
 ) -> None:
     """Import trained models or their predictions into a run."""
     given = locals()
@@ -69,7 +74,8 @@ def import_(
     given["split"] = parsing.parse_choice(Splits, "--split", split)
     given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
     given["target"] = target or None
-    given["layout"] = parsing.parse_choice(ImageLayout, "--layout", layout)
+    given["value"] = parsing.parse_names(value) or None
+    given["layout"] = parsing.parse_choice(InputLayout, "--layout", layout)
     given["outputs"] = parsing.parse_choice(ModelOutputs, "--outputs", outputs)
     given["configuration"] = parsing.values("--configuration", configuration) or None
     given["mean"], given["std"] = parsing.numbers("--mean", mean), parsing.numbers("--std", std)

@@ -1,6 +1,6 @@
 """Import of externally trained networks: ONNX files, and PyTorch weights with the function that builds the network.
 
-They are run on the library's validation images, so that the library stores the same data as for a trained member.
+They are run on the library's validation samples, so that the library stores the same data as for a trained member.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ripieno import backends
 from ripieno.data.dataset import BATCH, batches, find_dataset, spread_rows, write_dataset
+from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import LibraryError, error_summary, require
 from ripieno.library import check, probe
 from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
@@ -25,7 +26,7 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Dataset, Device, Member
 
 FEW = 8
-"""Images for the comparison of single and batched predictions."""
+"""Samples for the comparison of single and batched predictions."""
 
 
 def import_onnx(
@@ -40,8 +41,8 @@ def import_onnx(
 ) -> tuple[Member, ...]:
     """Add ONNX files as members named by their stems; return the members added.
 
-    Each file takes a batch of images of any size and gives (batch, *task.output); `form` supplies what the files do not
-    state. They are run on the validation images of the library's data set, or of `dataset`, which a library without
+    Each file takes a batch of any size and gives (batch, *task.output); `form` supplies what the files do not
+    state. They are run on the validation samples of the library's data set, or of `dataset`, which a library without
     one stores. `notes` gets warnings: see `ripieno.library.probe`.
 
     Raises LibraryError naming the file and its fault; the library is then unchanged.
@@ -54,6 +55,8 @@ def import_onnx(
         found = []
         for name, path in zip(names, map(Path, paths), strict=True):
             network = OnnxNetwork(path, data.input, form)
+            if network.fills_padding and np.isnan(data.inputs[:, -1]).any():
+                notes.append(f"{path} does not test for NaN: shorter series are padded with 0 for it")
             few = data.inputs[spread_rows(np.arange(len(data.inputs)), BATCH)]
             output = probe.choose_output(network, few, data.task, form.tensor, form.outputs, notes)
             content = network.adapted(output, kind_of(data.task))
@@ -81,9 +84,10 @@ def import_torch(
 ) -> tuple[Member, ...]:
     """Add the network that `family` (your own `module:function`, or `resnet`) builds, with weights from .safetensors.
 
-    The function takes (configuration, input, classes) and returns a module from normalised NCHW images to logits. The
+    The function takes (configuration, input, classes) and returns a module from normalised inputs, channels first, to
+    logits; the padding of series is NaN. The
     weights are that module's `state_dict`, with names behind at most one prefix, or those of a ripieno member, which
-    contain their own normalisation. Other modules get `(images * scale - mean) / std`, the last two per channel;
+    contain their own normalisation. Other modules get `(inputs * scale - mean) / std`, the last two per channel;
     without all three, the moments of the data set are used. With several files each is a member, named by its stem.
     The family's code is run. `notes` gets warnings: see `ripieno.library.probe`.
 
@@ -122,7 +126,7 @@ def _build(family: str, configuration: Configuration, data: Dataset) -> tuple[di
 def _moments(
     data: Dataset, scale: float, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation per channel for the network's input, in the unit of the images."""
+    """Return mean and standard deviation per channel for the network's input, in the unit of the inputs."""
     channels = data.input.shape[-1]
     # an explicit scale defines the network's unit, while the data set's moments are of unscaled pixels
     usual = (data.mean, data.std) if scale == 1.0 else ((0.0,) * channels, (1.0,) * channels)
@@ -184,7 +188,7 @@ def _member(
 
 
 def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: list[str]) -> NDArray[Any]:
-    """Predict and check the validation images."""
+    """Predict and check the validation samples."""
     rows, activation = data.rows("valid"), kind_of(data.task).activation
     targets = np.asarray(data.targets[rows])
     runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), 1, trusted=(member.family,))
@@ -194,11 +198,15 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: lis
             return runner.infer(images)
         except Exception as error:  # a foreign graph may cause any exception
             line = error_summary(error)
-            raise LibraryError(f"{member.id} cannot predict batches of images: {line[:200]}") from error
+            raise LibraryError(f"{member.id} cannot predict batches of {noun_of(data.input)}: {line[:200]}") from error
 
     try:
         parts = [infer(batch) for batch in batches(data.inputs, rows)]
-        values = check.read_predictions(member.id, np.concatenate(parts), targets, data.task)
+        found = np.concatenate(parts)
+        if is_series(data.input) and np.isnan(found[np.isnan(data.inputs[rows, -1]).all(axis=1)]).any():
+            remedy = "mask the padding in the network, or replace it by 0"
+            raise LibraryError(f"{member.id} predicts NaN for series that are padded with NaN at the end; {remedy}")
+        values = check.read_predictions(member.id, found, targets, data.task)
         several = rows if len(rows) > 1 else np.arange(len(data.inputs))  # a single row makes no batch
         # values have the target's unit, probabilities none
         unit = float(targets.std()) or 1.0 if activation == "identity" else 1.0

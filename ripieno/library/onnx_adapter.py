@@ -1,12 +1,13 @@
 """Adapter of foreign ONNX files to ripieno's form.
 
-Members take `images` (batch, height, width, channels) in the data set's dtype and give `probabilities` (batch, classes)
+Members take `images` (batch, *shape), channels last, in the data set's dtype and give `probabilities` (batch, classes)
 float32. A file with channels first, float or scaled pixels, or logits gets the missing nodes around its graph; the
-graph itself is not changed.
+graph itself is not changed. So does one of series that does not mask their padding: it gets 0 there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import LibraryError, error_summary, require
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import ImageLayout as ImageLayout
 from ripieno.types import Input
+from ripieno.types import InputLayout as InputLayout
 from ripieno.types import ModelOutputs as ModelOutputs
 
 LARGEST = 2_000_000_000
@@ -34,7 +36,7 @@ class OnnxFormat:
     Its input is `(images * scale - mean) / std`, the last two per channel.
     """
 
-    layout: ImageLayout = "auto"
+    layout: InputLayout = "auto"
     outputs: ModelOutputs = "probabilities"
     scale: float = 1.0
     mean: Sequence[float] = ()
@@ -44,12 +46,12 @@ class OnnxFormat:
 
 
 class OnnxNetwork:
-    """An ONNX file that takes images of `input`, read and checked."""
+    """An ONNX file that takes samples of `input`, read and checked."""
 
     def __init__(self, path: Path, input: Input, form: OnnxFormat) -> None:
         """Read the file at `path`.
 
-        Raises LibraryError when it is no ONNX file, takes other than one input, or images of another shape.
+        Raises LibraryError when it is no ONNX file, takes other than one input, or samples of another shape.
         """
         self._onnx = onnx = require("onnx")
         if not path.is_file():
@@ -64,10 +66,13 @@ class OnnxNetwork:
         inputs = [i for i in model.graph.input if i.name not in weights]
         if len(inputs) != 1:
             names = ", ".join(i.name for i in inputs)
-            raise LibraryError(f"{path} takes {len(inputs)} inputs ({names}); expected one, the images")
+            raise LibraryError(f"{path} takes {len(inputs)} inputs ({names}); expected one, the {noun_of(input)}")
         self.path, self._input, self._form = path, input, form
         self._model, self._graph_input = model, inputs[0]
         self._layout = _layout(path, inputs[0], input, form.layout)
+        nodes = (*model.graph.node, *(node for function in model.functions for node in function.node))
+        self.fills_padding = is_series(input) and not any(node.op_type == "IsNaN" for node in nodes)
+        """whether the padding of series becomes 0, because the network does not test for NaN"""
         self.parameters = count_parameters(model)
         self.batch = int(inputs[0].type.tensor_type.shape.dim[0].dim_value)
         """the only batch size that the file accepts; 0: any"""
@@ -101,7 +106,7 @@ class OnnxNetwork:
     def _wrap(self, inner: Any, after: Sequence[Any], outputs: Sequence[Any]) -> bytes:
         """Wrap the graph `inner` in the missing nodes, and return the bytes of the file."""
         helper, graph = self._onnx.helper, inner.graph
-        before = _before(self._onnx, self._graph_input, self._input, self._form, self._layout)
+        before = _before(self._onnx, self._graph_input, self._input, self._form, self._layout, self.fills_padding)
         images = helper.np_dtype_to_tensor_dtype(np.dtype(self._input.dtype))
         weights = {w.name for w in graph.initializer}
         whole = helper.make_graph(
@@ -151,21 +156,38 @@ def count_parameters(model: Any) -> int:
     return of_graph(model.graph) + sum(of_nodes(function.node) for function in model.functions)
 
 
-def _layout(path: Path, graph_input: Any, input: Input, asked: ImageLayout) -> ImageLayout:
-    """Return the position of the channels: as requested, else by the shape in the file."""
+def _layouts(input: Input) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample in each layout that a file can have, by the layout's name."""
+    *place, channels = input.shape
+    if len(place) == 2:
+        return {"NHWC": input.shape, "NCHW": (channels, *place)}
+    if len(place) == 1:
+        alone = {"NL": tuple(place)} if channels == 1 else {}
+        return {"NLC": input.shape, "NCL": (channels, *place)} | alone
+    return {"NC": input.shape}
+
+
+def _layout(path: Path, graph_input: Any, input: Input, asked: InputLayout) -> str:
+    """Return the order of the axes, a key of `_layouts`: as requested, else by the shape in the file."""
     dims = [d.dim_value or None for d in graph_input.type.tensor_type.shape.dim]
-    if len(dims) != 4:
-        raise LibraryError(f"{path} takes {graph_input.name} of {len(dims)} axes; images have four, batch first")
-    height, width, channels = input.shape
-    shapes: dict[ImageLayout, tuple[int, ...]] = {"NHWC": (height, width, channels), "NCHW": (channels, height, width)}
-    fitting = [k for k, s in shapes.items() if all(d is None or d == n for d, n in zip(dims[1:], s, strict=True))]
+    shapes, noun = _layouts(input), noun_of(input)
+    if len(dims) - 1 not in {len(shape) for shape in shapes.values()}:
+        axes = 1 + len(input.shape)
+        raise LibraryError(f"{path} takes {graph_input.name} of {len(dims)} axes; {noun} have {axes}, batch first")
+    fitting = [
+        name
+        for name, shape in shapes.items()
+        if len(shape) == len(dims) - 1 and all(d is None or d == n for d, n in zip(dims[1:], shape, strict=True))
+    ]
     if asked != "auto":
-        fitting = [k for k in fitting if k == asked]
+        fitting = [name for name in fitting if name == asked]
     if not fitting:
         taken = ", ".join("?" if d is None else str(d) for d in dims[1:])
-        raise LibraryError(f"{path} takes images ({taken}), but those of the library are {input.shape}, channels last")
-    if len(fitting) == 2 and height * width != 1:
-        raise LibraryError(f"cannot infer the layout of {path} from its input shape; pass --layout NHWC or NCHW")
+        raise LibraryError(f"{path} takes {noun} ({taken}), but those of the library are {input.shape}, channels last")
+    if len(fitting) == 2 and math.prod(input.shape[:-1]) != 1:
+        raise LibraryError(
+            f"cannot infer the layout of {path} from its input shape; pass --layout {' or '.join(fitting)}"
+        )
     return fitting[0]
 
 
@@ -187,8 +209,19 @@ class _NodeChain:
         self.now = out or f"{self._name}/{len(self.nodes)}"
         self.nodes.append(self._onnx.helper.make_node(operator, inputs, [self.now], **attributes))
 
+    def fill_nan(self) -> None:
+        """Replace NaN by 0."""
+        values = self.now
+        self.then("IsNaN")
+        zero = self._onnx.numpy_helper.from_array(np.array(0, np.float32), f"{self._name}/zero")
+        self.constants.append(zero)
+        missing, self.now = self.now, f"{self._name}/{len(self.nodes)}"
+        self.nodes.append(self._onnx.helper.make_node("Where", [missing, zero.name, values], [self.now]))
 
-def _before(onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout: ImageLayout) -> _NodeChain:
+
+def _before(
+    onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout: str, fills_padding: bool
+) -> _NodeChain:
     """Build the nodes from `images` to the graph's input."""
     kinds, channels = onnx.TensorProto, input.shape[-1]
     kind = graph_input.type.tensor_type.elem_type
@@ -202,8 +235,13 @@ def _before(onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout:
         chain.then("Cast", to=kinds.FLOAT)
         chain.then("Mul", form.scale / std)
         chain.then("Sub", mean / std)
+    if fills_padding:
+        chain.fill_nan()
     chain.then("Cast", to=kind)
-    if layout == "NCHW":
-        chain.then("Transpose", perm=[0, 3, 1, 2])
+    if layout in ("NCHW", "NCL"):
+        axes = range(1, len(input.shape))
+        chain.then("Transpose", perm=[0, len(input.shape), *axes])
+    elif layout == "NL":
+        chain.then("Flatten", axis=1)
     chain.then("Identity", out=INNER + graph_input.name)
     return chain

@@ -19,7 +19,7 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import OutputActivation, Task
 
 ROUNDING = 1e-3
-"""Largest change of a probability with the batch of its image that rounding in kernels explains."""
+"""Largest change of a probability with the batch of its sample that rounding in kernels explains."""
 NOUNS: Mapping[OutputActivation, str] = {"softmax": "class", "sigmoid": "label", "identity": "target"}
 """Names of an output in messages, by activation."""
 BROKEN = 0.05
@@ -102,7 +102,7 @@ def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs, activatio
     if classes and not sum_to_one:
         remedy = "if they come from a sigmoid for each class, export the network with a softmax"
         raise LibraryError(
-            f"{what} holds numbers that sum to {sums.min():.3g} to {sums.max():.3g} for an image, "
+            f"{what} holds numbers that sum to {sums.min():.3g} to {sums.max():.3g} for a sample, "
             f"expected probabilities with the sum 1; {remedy}"
         )
 
@@ -114,7 +114,7 @@ def check_steady(
     notes: list[str],
     unit: float = 1.0,
 ) -> None:
-    """Check that a network predicts the same for an image alone and in a batch of `images`, and in two runs.
+    """Check that a network predicts the same for a sample alone and in a batch of `images`, and in two runs.
 
     Raises LibraryError when a probability, or a value in `unit`, changes by more than `BROKEN`; above `ROUNDING` a note
     is added.
@@ -123,7 +123,7 @@ def check_steady(
     together = infer(images)
     alone = np.concatenate([infer(images[i : i + 1]) for i in range(len(images))])
     again, apart = (float(np.abs(other - together).max()) / unit for other in (infer(images), alone))
-    finding = "predicts an image differently with other images in its batch"
+    finding = "predicts a sample differently with other samples in its batch"
     if again > ROUNDING:
         finding = "predicts the same batch differently each time"
     moved = float(np.max([again, apart]))
@@ -144,7 +144,7 @@ def note_flat(name: str, values: NDArray[Any], notes: list[str]) -> None:
 
 
 def _misfit(value: Any, classes: int) -> str:
-    """Describe why an output for one image cannot hold predictions; empty when it can."""
+    """Describe why an output for one sample cannot hold predictions; empty when it can."""
     if not isinstance(value, np.ndarray):
         return "a sequence of maps (export it with zipmap=False)" if isinstance(value, list) else "no tensor"
     fits = value.dtype.kind == "f" and value.ndim == 2 and value.shape[1] == classes

@@ -21,7 +21,7 @@ from ripieno.pipeline.preparation import DataOptions, DataSource, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.pipeline.selection import reevaluate
 from ripieno.shell_command import command
-from ripieno.types import Configuration, DataKind, ImageLayout, Member, ModelOutputs, Split
+from ripieno.types import Configuration, DataKind, InputLayout, Member, ModelOutputs, Split
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ImportOptions:
     split: Split = "valid"
     family: str | None = None
     configuration: Configuration | None = None
-    layout: ImageLayout = "auto"
+    layout: InputLayout = "auto"
     outputs: ModelOutputs = "probabilities"
     tensor: str | None = None
     scale: float = 1.0
@@ -47,6 +47,9 @@ class ImportOptions:
     task: str | None = None
     target: str | Sequence[str] | None = None
     kind: DataKind | None = None
+    series: str | None = None
+    time: str | None = None
+    value: str | Sequence[str] | None = None
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -54,10 +57,11 @@ class ImportOptions:
         return [f.name for f, value in values if (value is not None if f.default is None else value != f.default)]
 
 
+_OF_DATA = ("data", "size", "task", "target", "kind", "series", "time", "value")
 OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
     "predictions": ("targets", "costs", "classes", "split", "task"),
-    "ONNX files": ("data", "size", "task", "target", "kind", "layout", "outputs", "tensor", "scale", "mean", "std"),
-    "weights": ("data", "size", "task", "target", "kind", "family", "configuration", "scale", "mean", "std"),
+    "ONNX files": (*_OF_DATA, "layout", "outputs", "tensor", "scale", "mean", "std"),
+    "weights": (*_OF_DATA, "family", "configuration", "scale", "mean", "std"),
 }
 """Valid options of each kind of source; `half` and `replace` are valid for all."""
 READ = (".onnx", ".safetensors", ".npy", ".npz", ".csv", ".parquet")
@@ -87,7 +91,7 @@ def import_(
     split: Split = ImportOptions.split,
     family: str | None = None,
     configuration: Configuration | None = None,
-    layout: ImageLayout = ImportOptions.layout,
+    layout: InputLayout = ImportOptions.layout,
     outputs: ModelOutputs = ImportOptions.outputs,
     tensor: str | None = None,
     scale: float = ImportOptions.scale,
@@ -99,6 +103,9 @@ def import_(
     task: str | None = None,
     target: str | Sequence[str] | None = None,
     kind: DataKind | None = None,
+    series: str | None = None,
+    time: str | None = None,
+    value: str | Sequence[str] | None = None,
     labels: str | Path | ArrayLike | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
@@ -107,10 +114,11 @@ def import_(
 
     `sources` are ONNX files, `.safetensors` weights of the network that `family` (`module:function`; its code is run)
     builds, files or folders of predictions (.npy, .npz, .csv, .parquet), or a mapping of names to predictions (samples,
-    classes). Networks predict the validation images of the run's data set, or of `data`, which the run then keeps; its
-    training split may lack classes, as nothing is trained on it. The input of networks is `(images * scale - mean) /
-    std`; for weights without any of the three, the moments of the data set are used. `tensor` names the output with the
-    predictions where an ONNX file has several.
+    classes). Networks predict the validation samples of the run's data set, or of `data`, which the run then keeps; its
+    training split may lack classes, as nothing is trained on it. The input of networks is `(inputs * scale - mean) /
+    std`; for weights without any of the three, the moments of the data set are used. `layout` is the order of the axes
+    of ONNX files where their shape does not show it. Series are padded with 0 for an ONNX file that does not test for
+    NaN. `tensor` names the output with the predictions where an ONNX file has several.
 
     `ripieno.library.probe` describes the checks of a network's predictions, with their errors and `notes`. Predictions
     need `targets`; `labels` is another name of them, and `task` is their kind. `costs` are by name and kind. See
@@ -185,7 +193,8 @@ def import_models(
 
 
 def _data_options(options: ImportOptions) -> DataOptions:
-    return DataOptions(options.size, task=options.task, target=options.target, kind=options.kind)
+    names = ("size", "task", "target", "kind", "series", "time", "value")
+    return DataOptions(**{name: getattr(options, name) for name in names})
 
 
 @contextmanager

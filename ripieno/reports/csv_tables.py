@@ -73,7 +73,10 @@ def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble]
 
 
 def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> None:
-    """Write the explorer's tables: `front`, `disagreement` and `images`, of classes `confusion` and `reliability`."""
+    """Write the explorer's tables: `front`, `disagreement`, of classes `confusion` and `reliability`, hardest samples.
+
+    The last is named as the samples are: `images`, `series`, `rows`.
+    """
     write_ensembles(folder, "front", [s.ensemble for s in explorer.spots], reading)
     evaluations = {s.ensemble.name: s.judged for s in explorer.spots if s.judged is not None} | explorer.faces
     if evaluations:
@@ -82,22 +85,18 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
     folder.table("disagreement", ("member", "other", "share_of_samples" if evaluations else "difference"), pairs)
     own, figure = ("class", "probability_of_true_class") if evaluations else ("target", "loss")
     folder.table(
-        "images",
+        reading.noun,
         ("ensemble", "why", "row_of_split", f"true_{own}", "answer", figure),
         [
             (
                 s.ensemble.name, reason, sample.row,
-                _name_of(sample.truth, reading), _name_of(sample.answer, reading), sample.probability,
+                reading.name_of(sample.truth), reading.name_of(sample.answer), sample.probability,
             )
             for s in explorer.spots
             for reason, samples in (("hardest", s.hardest), ("disputed", s.disputed))
             for sample in samples
         ],
     )  # fmt: skip
-
-
-def _name_of(answer: int | str, reading: RunData) -> str:
-    return reading.classes()[answer] if isinstance(answer, int) else answer
 
 
 def _write_evaluations(

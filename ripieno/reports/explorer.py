@@ -1,7 +1,7 @@
 """Data that the explorer shows at each budget, without drawing.
 
 A *spot* is an ensemble of the front, a *face* a member of one. All values of a spot are computed here, so that the page
-only displays them. Everything is limited: spots, faces, classes of a confusion, samples, images.
+only displays them. Everything is limited: spots, faces, classes of a confusion, samples, drawings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAMPLES = 20_000
 FITTED = 2_000
 """Maximum number of samples that a temperature is fitted to."""
 HARDEST = 12
-"""Number of images per point of each kind: the hardest and the most disputed."""
+"""Number of samples per point of each kind: the hardest and the most disputed."""
 MATRIX = 16
 """Maximum number of members compared in pairs at a point."""
 
@@ -62,7 +62,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class HardSample:
-    """An image at a point: its row in the split, what is true and what is predicted."""
+    """A sample at a point: its row in the split, what is true and what is predicted."""
 
     row: int
     truth: int | str

@@ -53,8 +53,27 @@ def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> Axes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    made = figure.add_subplot(xlabel=x, ylabel=y)
     figure.patch.set_alpha(0)
+    made = figure.add_subplot(xlabel=x, ylabel=y)
+    _set_style(made, 9 if size == WIDE else 8)
+    return made
+
+
+def grid(count: int, columns: int, size: tuple[float, float]) -> list[Axes]:
+    """Return `count` empty plots of one figure, each of `size`, in rows of `columns`."""
+    from matplotlib.figure import Figure
+
+    rows = -(-count // columns)
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+    figure.patch.set_alpha(0)
+    made = [figure.add_subplot(rows, columns, number) for number in range(1, count + 1)]
+    for one in made:
+        _set_style(one, 6)
+    return made
+
+
+def _set_style(made: Axes, size: int) -> None:
+    """Make a plot transparent, with a faint grid, only the left and bottom axes, and labels of `size`."""
     made.patch.set_alpha(0)
     made.set_axisbelow(True)
     made.grid(color=INK, alpha=0.18, linewidth=0.6)
@@ -62,11 +81,10 @@ def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> Axes:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
         spine.set_alpha(0.5)
-    made.tick_params(colors=INK, which="both", labelsize=9 if size == WIDE else 8, length=3)
+    made.tick_params(colors=INK, which="both", labelsize=size, length=3)
     made.tick_params(which="minor", length=0)
     made.xaxis.label.set_color(INK)
     made.yaxis.label.set_color(INK)
-    return made
 
 
 def logarithmic(axis: Axis, values: Sequence[float], most: int = 8) -> None:

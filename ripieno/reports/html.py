@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ripieno import files
 from ripieno.data.folds import validation_words
-from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
@@ -22,17 +21,23 @@ from ripieno.reports.figures import figures
 from ripieno.reports.plot_files import PlotWriter
 from ripieno.reports.run_data import RunData, load_run
 from ripieno.reports.search import failures
+from ripieno.reports.series_lines import series_lines
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
 from ripieno.tasks.display import format_metric
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
-from ripieno.types import ranking_loss, training_unit
+from ripieno.types import DataKind, Dataset, ranking_loss, training_unit
 
 LISTED = 20
 """Maximum number of members in the table of the best."""
 FAILED = 20
 """Maximum number of failed jobs listed."""
+DRAW: Mapping[DataKind, Callable[[Dataset, Sequence[int]], Mapping[int, payload.Drawing]]] = {
+    "image": thumbnails,
+    "series": series_lines,
+}
+"""Function that draws the samples at some rows of a data set, as many as the page has room for, by kind of data."""
 
 
 def report(
@@ -89,7 +94,6 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         best=min(ensembles, key=lambda e: math.inf if (loss := ranking_loss(e.losses)) is None else loss, default=None),
         scores=[(score, METRICS[score].title) for score in dict.fromkeys([reading.score, *objectives])],
         names=kind_of(reading.task).names_title,
-        noun=DATA_KINDS[dataset.kind].noun if dataset else "samples",
         training_unit=training_unit(reading.members),
         format_metric=format_metric,
         loss_title=lambda ensemble: METRICS[metric_key(ensemble.loss)].title,
@@ -108,13 +112,14 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
 
 
 def _data(reading: RunData, explored: explorer.Explorer) -> dict[str, Any]:
-    pictures: dict[int, str] = {}
-    if reading.dataset is not None:
-        index = payload.places(explored, reading.dataset)
+    drawings: dict[int, payload.Drawing] = {}
+    dataset = reading.dataset
+    if dataset is not None and dataset.kind in DRAW:
+        index = payload.places(explored, dataset)
         rows = [row for row in pick(payload.wanted_rows(explored)) if row in index]
-        drawn = thumbnails(reading.dataset, [index[row] for row in rows])
-        pictures = {row: drawn[index[row]] for row in rows if index[row] in drawn}
-    return payload.payload(reading, explored, pictures)
+        drawn = DRAW[dataset.kind](dataset, [index[row] for row in rows])
+        drawings = {row: drawn[index[row]] for row in rows if index[row] in drawn}
+    return payload.payload(reading, explored, drawings)
 
 
 def _asset(name: str) -> str:

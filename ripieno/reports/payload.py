@@ -7,24 +7,26 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ripieno.data_kinds import DATA_KINDS
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
 from ripieno.reports.run_data import RunData
+from ripieno.reports.series_lines import HEIGHT, WIDTH, SeriesLines
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Member
 
+Drawing = str | SeriesLines
+"""A sample on the page: the address of a picture, or lines."""
 DOTS = 1500
 """Maximum number of members in the chart, the best."""
 
 
-def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -> dict[str, Any]:
-    """Return the data for `explorer.js`; `pictures` are by row of the split shown."""
+def payload(reading: RunData, explorer: Explorer, drawings: Mapping[int, Drawing]) -> dict[str, Any]:
+    """Return the data for `explorer.js`; `drawings` of samples are by row of the split shown."""
     used = sorted({m for s in explorer.spots for m in s.ensemble.members})
     index = {m: i for i, m in enumerate(used)}
     by_id = {m.id: m for m in reading.members}
     drawn = [m for m in reading.members if m.id in reading.costs][:DOTS]
-    addresses = sorted(pictures)
+    rows = sorted(drawings)
     return {
         "unit": reading.unit,
         "kind": reading.kind,
@@ -41,7 +43,7 @@ def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -
         "members": [_member(by_id[m], reading, explorer.faces.get(m)) for m in used],
         "dots": [[rounded(reading.costs[m.id]), rounded(m.loss)] for m in drawn],
         "pairs": [[index[a], index[b], rounded(share, 3)] for (a, b), share in explorer.disagreement.items()],
-        "pictures": [pictures[row] for row in addresses],
+        "drawings": [_drawing(drawings[row]) for row in rows],
         "points": [
             {
                 "names": list(s.names),
@@ -55,8 +57,8 @@ def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -
                 **({} if s.judged is None else _evaluation(s.judged)),
                 "confused": [list(c) for c in s.confused],
                 "doubted": [[c, rounded(share, 3)] for c, share in s.doubted],
-                "hardest": [_sample(sample, addresses) for sample in s.hardest],
-                "disputed": [_sample(sample, addresses) for sample in s.disputed],
+                "hardest": [_sample(sample, rows) for sample in s.hardest],
+                "disputed": [_sample(sample, rows) for sample in s.disputed],
             }
             for s in explorer.spots
         ],
@@ -67,8 +69,8 @@ def places(explorer: Explorer, dataset: Dataset) -> dict[int, int]:
     """Return the row in the data set of each row of the split shown; empty if the samples are not the data set's."""
     rows = dataset.rows(explorer.split)
     wanted = {s.row: s.truth for spot in explorer.spots for s in (*spot.hardest, *spot.disputed)}
-    # imported predictions may be of other samples than the data set's: then there are no pictures
-    if not DATA_KINDS[dataset.kind].is_picture or any(
+    # imported predictions may be of other samples than the data set's: then there are no drawings
+    if any(
         row >= len(rows) or (isinstance(truth, int) and dataset.targets[rows[row]] != truth)
         for row, truth in wanted.items()
     ):
@@ -77,7 +79,7 @@ def places(explorer: Explorer, dataset: Dataset) -> dict[int, int]:
 
 
 def wanted_rows(explorer: Explorer) -> list[list[int]]:
-    """Return the rows of the split to show as pictures, one list per point: ends and middle of the front first."""
+    """Return the rows of the split to draw, one list per point: ends and middle of the front first."""
     spots = explorer.spots
     order = sorted(range(len(spots)), key=lambda i: min(i, len(spots) - 1 - i, abs(i - len(spots) // 2)))
     return [[s.row for pair in zip_longest(spots[i].hardest, spots[i].disputed) for s in pair if s] for i in order]
@@ -116,12 +118,19 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _sample(sample: HardSample, addresses: Sequence[int]) -> dict[str, Any]:
+def _drawing(drawing: Drawing) -> str | dict[str, Any]:
+    """Return the address of a picture, or the paths of a series in their view box."""
+    if isinstance(drawing, str):
+        return drawing
+    return {"box": [WIDTH, HEIGHT], "lines": list(drawing.lines), "note": drawing.note}
+
+
+def _sample(sample: HardSample, rows: Sequence[int]) -> dict[str, Any]:
     return {
         "row": sample.row,
         "truth": sample.truth,
         "answer": sample.answer,
         "p": rounded(sample.probability, 3),
         "votes": [list(v) for v in sample.votes],
-        "picture": addresses.index(sample.row) if sample.row in addresses else None,
+        "drawing": rows.index(sample.row) if sample.row in rows else None,
     }

@@ -17,6 +17,7 @@ from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.reports.figures import Figures
 from ripieno.reports.run_data import evenly_spaced
 from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
+from ripieno.reports.series_lines import CHANNELS, envelope
 from ripieno.tasks.metrics import METRICS
 from ripieno.types import Allocation, Ensemble, Member, TrainingUnit, ranking_loss
 
@@ -35,6 +36,8 @@ CHOICES = 8
 """Maximum number of labelled categories on one axis."""
 RESIDUALS = 2000
 """Maximum number of samples in a plot of residuals."""
+SERIES_COLUMNS, SERIES_SIZE = 3, (1.5, 1.15)
+"""Series in a row of a plot, and inches of each."""
 MAX_WORKERS = 64
 """Maximum number of workers drawn."""
 
@@ -246,6 +249,16 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
     return figure_style.finish(axes)
+
+
+def series(drawn: Sequence[NDArray[Any]], titles: Sequence[str], right: Sequence[bool]) -> Figure:
+    """Plot series (points, channels) side by side, each under its title, in orange where it is not `right`."""
+    axes = figure_style.grid(len(drawn), SERIES_COLUMNS, SERIES_SIZE)
+    for one, values, title, correct in zip(axes, drawn, titles, right, strict=True):
+        for channel in values[:, :CHANNELS].T:
+            one.plot(*envelope(channel), color=BLUE, linewidth=0.9, alpha=0.8)
+        one.set_title(title, color=INK if correct else ORANGE, fontsize=7)
+    return figure_style.finish(axes[0])
 
 
 def reliability(bins: Sequence[Bin]) -> Figure:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ripieno.data import open_dataset
+from ripieno.data_kinds import DATA_KINDS, noun_of
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
@@ -68,6 +69,11 @@ class RunData:
         return self.members[0].task
 
     @property
+    def noun(self) -> str:
+        """Plural name of the samples."""
+        return noun_of(self.members[0].input) if self.dataset is None else DATA_KINDS[self.dataset.kind].noun
+
+    @property
     def ranking(self) -> str:
         """Name in `METRICS` of the loss by which members are ranked."""
         return RANKING_METRICS[self.task.kind]
@@ -80,6 +86,10 @@ class RunData:
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes, labels or targets."""
         return self.members[0].classes
+
+    def name_of(self, answer: int | str) -> str:
+        """Return the name of a class by its index, or labels and values, which are texts, as they are."""
+        return self.classes()[answer] if isinstance(answer, int) else answer
 
     def split(self, ids: tuple[str, ...]) -> Split:
         """Return the split to show these members on: the test split if all have predictions for it."""

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+import numpy as np
+
 from ripieno.allocation.explain import Explanation, explain_from
 from ripieno.allocation.memory import format_bytes
 from ripieno.errors import AllocationError
 from ripieno.reports import csv_tables, plots
 from ripieno.reports.explorer import Explorer, has_classes
+from ripieno.reports.figure_style import short
 from ripieno.reports.figures import Figures
+from ripieno.reports.payload import places
 from ripieno.reports.plot_files import PlotFile, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import (
@@ -25,10 +29,11 @@ from ripieno.reports.search import (
     utilisation,
     varying_hyperparameters,
 )
+from ripieno.reports.series_lines import without_padding
 from ripieno.reports.task_tables import ROWS, Row, error_by_decile
 from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
-from ripieno.types import DISABLED, Allocation, ProgressFunction, TrainingUnit, training_unit
+from ripieno.types import DISABLED, Allocation, Ensemble, ProgressFunction, TrainingUnit, training_unit
 
 HYPERPARAMETERS = 24
 """Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
@@ -175,16 +180,13 @@ def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[Plo
     csv_tables.write_explorer(folder, reading, explored)
     judged = explored.spots[-1].judged
     ensembles = [s.ensemble for s in explored.spots]
-    front = folder.plot(
-        "front", "Error by budget", plots.front(ensembles, reading.kind, reading.unit, reading.score, reading.metric),
-        f"{len(ensembles)} ensembles by cost and error.", "front",
-    )  # fmt: skip
+    made = [_points(folder, reading, ensembles), *_hardest_series(folder, reading, explored)]
     if judged is None:
-        return [front]
+        return made
     classes = reading.classes()
     shown = [*(classes[c] for c in explored.shown), *(["others"] if explored.rest else [])]
     return [
-        front,
+        *made,
         folder.plot(
             "confusion", "Confusion of the most expensive", plots.confusion(judged.confusion, shown),
             "Confusion of the most expensive ensemble.", "confusion",
@@ -194,6 +196,32 @@ def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[Plo
             f"Reliability of the most expensive ensemble; its expected calibration error is {judged.error:.3f}.",
             "reliability",
         ),
+    ]  # fmt: skip
+
+
+def _points(folder: PlotWriter, reading: RunData, ensembles: Sequence[Ensemble]) -> PlotFile:
+    return folder.plot(
+        "front", "Error by budget", plots.front(ensembles, reading.kind, reading.unit, reading.score, reading.metric),
+        f"{len(ensembles)} ensembles by cost and error.", "front",
+    )  # fmt: skip
+
+
+def _hardest_series(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[PlotFile]:
+    """Draw the hardest series of the most expensive ensemble; nothing for other kinds of data."""
+    dataset, hardest = reading.dataset, explored.spots[-1].hardest
+    rows = places(explored, dataset) if dataset is not None and dataset.kind == "series" else {}
+    if dataset is None or not rows:
+        return []
+    named = [(s.row, *(short(reading.name_of(one), 10) for one in (s.truth, s.answer))) for s in hardest]
+    titles = [f"{row}: {truth} \N{RIGHTWARDS ARROW} {answer}" for row, truth, answer in named]
+    drawn = [without_padding(np.asarray(dataset.inputs[rows[s.row]])) for s in hardest]
+    return [
+        folder.plot(
+            "hardest-series", "Hardest series of the most expensive",
+            plots.series(drawn, titles, [s.truth == s.answer for s in hardest]),
+            f"The {len(drawn)} hardest series of the most expensive ensemble.", reading.noun,
+            "Above each: its row in the split, its true and its predicted value.",
+        )
     ]  # fmt: skip
 
 

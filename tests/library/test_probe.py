@@ -85,7 +85,7 @@ def test_a_sound_network_is_taken_without_a_word(tmp_path: Path) -> None:
 def test_a_network_whose_answers_depend_on_the_batch_is_refused(tmp_path: Path) -> None:
     nodes = [POOL, HEAD, node("ReduceMean", "z", "m", axes=[0]), node("Sub", "z m", "n")]
     write(tmp_path / "net.onnx", [*nodes, node("Softmax", "n", "y", axis=1)])
-    refused(tmp_path, "net predicts an image differently with other images in its batch.*evaluation mode")
+    refused(tmp_path, "net predicts a sample differently with other samples in its batch.*evaluation mode")
 
 
 def test_a_network_in_training_mode_is_refused(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_the_batch_moves_a_little_is_noted(tmp_path: Path) -> None:
     write(tmp_path / "net.onnx", [*nodes, node("MatMul", "p w", "z"), SOFTMAX], w=WEIGHTS / 4)
     imported(tmp_path, notes)
     assert len(notes) == 1
-    assert "differently with other images in its batch" in notes[0]
+    assert "differently with other samples in its batch" in notes[0]
 
 
 def test_a_network_that_rolls_dice_is_refused(tmp_path: Path) -> None:

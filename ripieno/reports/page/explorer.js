@@ -253,14 +253,21 @@
     $("doubted").replaceChildren(...(bars.length ? bars : [htmlNode("li", { class: "dim" }, "The members always agree.")]));
   }
 
-  // images
+  // samples
 
-  function images(list, samples, votes) {
-    const items = samples.map((sample) => {
+  function draw(drawing, text) {
+    if (typeof drawing === "string") return [htmlNode("img", { src: drawing, alt: text, loading: "lazy" })];
+    const svg = svgNode("svg", { viewBox: `0 0 ${drawing.box.join(" ")}`, preserveAspectRatio: "none", role: "img", "aria-label": text });
+    svg.append(...drawing.lines.map((line) => svgNode("path", { d: line })));
+    return [svg, htmlNode("div", { class: "dim" }, drawing.note)];
+  }
+
+  function samples(list, chosen, votes) {
+    const items = chosen.map((sample) => {
       const item = htmlNode("li");
       const truth = className(sample.truth), answer = className(sample.answer);
       const text = `sample ${sample.row}: ${truth}, ${hasClasses ? "classified as" : "predicted"} ${answer}`;
-      if (sample.picture !== null) item.append(htmlNode("img", { src: data.pictures[sample.picture], alt: text, loading: "lazy" }));
+      if (sample.drawing !== null) item.append(...draw(data.drawings[sample.drawing], text));
       const right = sample.truth === sample.answer;
       item.append(htmlNode("div", { class: "truth" }, truth), htmlNode("div", { class: right ? "good" : "answer" }, right ? "correct" : `${hasClasses ? "classified as" : "predicted"} ${answer}`));
       item.append(htmlNode("div", { class: "dim" }, votes ? sample.votes.map(([index, count]) => `${count}×\u00a0${className(index)}`).join(", ") : hasClasses ? `true class ${percent(sample.p)}` : `${data.loss} ${figure(sample.p)}`));
@@ -282,12 +289,12 @@
     figures(point);
     members(point);
     pairs(point);
-    images($("hardest"), point.hardest, false);
+    samples($("hardest"), point.hardest, false);
     if (!hasClasses) return;
     updateChoices(point);
     showDetails();
     doubted(point);
-    images($("disputed"), point.disputed, true);
+    samples($("disputed"), point.disputed, true);
   }
 
   let width = 0;
