@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import files
 from ripieno.data.folds import validation_words
-from ripieno.data_kinds import DATA_KINDS
+from ripieno.data_kinds import DATA_KINDS, is_series
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
@@ -57,7 +57,7 @@ def render_card(
         _head(task, data, licence),
         f"# {_text(ensemble.name)}: an ensemble of {len(members)} members",
         f"It takes `images` (batch, {shape}) of {bundle.input.dtype}{_range(bundle.input)}, not normalised: "
-        f"normalisation is included. It gives `{kind.outputs[0]}` (batch, {outputs}) of float32, the "
+        f"normalisation is included.{_padding(bundle.input)} It gives `{kind.outputs[0]}` (batch, {outputs}) of float32, the "
         f"{combiner_name(ensemble.combiner)} of its members' {kind.outputs[0]}.",
         f"{kind.names_title.capitalize()}, in order: {names}{f' and {rest} more' if rest > 0 else ''}.",
         *_thresholds(ensemble, task),
@@ -118,6 +118,11 @@ def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
 def _range(input: Input) -> str:
     """Format the range of the training pixels, where it is known."""
     return "" if input.range is None else " from {:g} to {:g}".format(*input.range)
+
+
+def _padding(input: Input) -> str:
+    """Describe the padding of series; empty for other inputs."""
+    return " Shorter series are padded with NaN at the end, in all channels." if is_series(input) else ""
 
 
 def _thresholds(ensemble: Ensemble, task: Task) -> list[str]:

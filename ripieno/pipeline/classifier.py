@@ -21,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d  # noqa: E402
 class EnsembleClassifier(ClassifierMixin, EnsembleEstimator):  # type: ignore[misc]
     """A scikit-learn classifier: an ensemble of networks under a budget.
 
-    Samples are images (samples, height, width[, channels]), uint8 or float, or rows of a table (samples, features). A
-    row becomes an image of one pixel with one channel per feature. `y` (samples,) holds numbers or names of classes;
+    Samples are images (samples, height, width[, channels]), uint8 or float, time series (samples, length, channels), or
+    a list of series of unequal lengths, or rows of a table (samples, features). A row becomes an image of one pixel
+    with one channel per feature. `y` (samples,) holds numbers or names of classes;
     `y` (samples, labels) of 0 and 1 makes it a multilabel classifier.
 
     - `budget`: bound of the cost of all members together: seconds for 2,000 samples, or a mapping of kinds of cost to
@@ -34,7 +35,9 @@ class EnsembleClassifier(ClassifierMixin, EnsembleEstimator):  # type: ignore[mi
     - `split`: shares of the samples for training, validation (choice of members) and test;
       each class needs a sample in each of the three.
     - `folds`: 2 to 20 folds choose the members out of fold, and the share of validation is trained on, too; "auto":
-      none for images and tables, see `ripieno.data.load_dataset`.
+      5 for few series, see `ripieno.data.load_dataset`.
+    - `kind`: `image`, `series` or `table`; None: rows of a table where `X` has two axes, else as
+      `ripieno.data.load_dataset` reads arrays. Series (samples, length) of one channel need `kind="series"`.
     - `run`: folder of the run, which is kept and resumed; None: a temporary one.
     - `verbose`: above 0, notes on the data and the progress of the search are printed.
 

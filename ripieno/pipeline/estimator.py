@@ -11,7 +11,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ from ripieno import files
 from ripieno.data.load import dataset_of
 from ripieno.data.pixels import fit_array, laid_out
 from ripieno.data.samples import Samples, SplitArrays, given_of, join
+from ripieno.data.series import fit_series, unequal_series
 from ripieno.errors import DataError, require
 from ripieno.library import read_bundle, write_bundle
 from ripieno.notes import Notes
@@ -30,7 +31,7 @@ from ripieno.pipeline.selection import select
 from ripieno.pipeline.tuning import FreeMembers, SearchOptions, tune
 from ripieno.tasks.display import loss_title
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Allocation, Dataset, Folds, Input, Placement, Task
+from ripieno.types import Allocation, DataKind, Dataset, Folds, Input, Placement, Task
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -66,6 +67,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         size: int | None = None,
         split: tuple[float, float, float] = (0.80, 0.15, 0.05),
         folds: Folds = "auto",
+        kind: DataKind | None = None,
         slots: int | None = None,
         pool: PoolName = "local",
         device: str = "auto",
@@ -86,6 +88,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         self.size = size
         self.split = split
         self.folds = folds
+        self.kind = kind
         self.slots = slots
         self.pool = pool
         self.device = device
@@ -96,9 +99,9 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
         """Search, select an ensemble under the budget and write its bundle; the class describes `X` and `y`."""
         seed = int(self.random_state or 0)
-        notes = Notes(self._say) if self.verbose else Notes()
+        notes = self._notes()
         try:
-            samples = self._samples(X, y)
+            samples = self._samples(X, y, notes)
             dataset = dataset_of(samples, self.size, self.split, seed, self.metric, notes, folds=self.folds)
             kind_of(dataset.task).check_training(dataset.targets[dataset.rows("train")], dataset.task, "y", DataError)
         except DataError as error:
@@ -113,12 +116,15 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
         """Return predictions (samples, *task.output)."""
         check_is_fitted(self)
-        images = self._images(X)
-        if self.size is not None and images.shape[1:3] != (self.size, self.size):
+        inputs = self._inputs(X)
+        if self.size is not None and inputs.shape[1:3] != (self.size, self.size):
             from ripieno.data.image_io import resize
 
-            images = resize(images, self.size)
-        return predict(self.bundle_, images)
+            inputs = resize(inputs, self.size)
+        return predict(self.bundle_, inputs)
+
+    def _notes(self) -> Notes:
+        return Notes(self._say) if self.verbose else Notes()
 
     def _say(self, text: str) -> None:
         print(f"[{type(self).__name__}] {text}", flush=True)  # noqa: T201
@@ -171,39 +177,48 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
 
     # samples
 
-    def _samples(self, X: ArrayLike, y: ArrayLike) -> Samples:  # noqa: N803
-        """Return the samples to fit as images, and keep their shape."""
-        are_images = getattr(X, "ndim", 2) > 2
-        if are_images:
-            rows, values = np.asarray(X), np.asarray(y)
-        else:
+    def _samples(self, X: Any, y: ArrayLike, notes: list[str]) -> Samples:  # noqa: N803
+        """Return the samples to fit, and keep their shape: (columns,), (length, channels) or that of images."""
+        kind = self._data_kind(X)
+        if kind == "table":
             # float32 here, so that this check rejects values that overflow it as infinite
-            rows, values = validate_data(self, X, y, dtype=np.float32, multi_output=True)
-            rows = rows[:, None, None, :]
-        if len(rows) < 2:
-            raise ValueError(f"n_samples={len(rows)} is too few: give at least two samples")
+            inputs, values = validate_data(self, X, y, dtype=np.float32, multi_output=True)
+            inputs = inputs[:, None, None, :]
+        else:
+            inputs, values = X if unequal_series(X) is not None else np.asarray(X), np.asarray(y)
+        if len(inputs) < 2:
+            raise ValueError(f"n_samples={len(inputs)} is too few: give at least two samples")
         targets, task = self._read_targets(values)
-        self.sample_shape_: tuple[int, ...] = (int(rows.shape[-1]),)
-        if not are_images:
-            return Samples("X", rows, targets, given_of("train", len(rows)), task)
-        part = SplitArrays(rows, targets, "X")
-        samples = join("X", [part], list(task.names), Notes(), positions=True, task=task.kind, kind="image")
+        if kind == "table":
+            self.sample_shape_: tuple[int, ...] = (int(inputs.shape[-1]),)
+            return Samples("X", inputs, targets, given_of("train", len(inputs)), task)
+        part = SplitArrays(inputs, targets, "X")
+        samples = join("X", [part], list(task.names), notes, positions=True, task=task.kind, kind=kind)
         self.n_features_in_ = int(np.prod(samples.inputs.shape[1:]))
         self.sample_shape_ = tuple(int(n) for n in samples.inputs.shape[1:])
         return samples
 
-    def _images(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
-        """Return the samples to predict as images."""
-        are_images, fitted_on_images = getattr(X, "ndim", 2) > 2, len(self.sample_shape_) > 1
-        if not are_images and not fitted_on_images:
+    def _data_kind(self, X: Any) -> DataKind | None:  # noqa: N803
+        """Return the kind of data of `X`; None for arrays of three axes or more, whose shape and type decide."""
+        if self.kind not in (None, *get_args(DataKind)):
+            raise ValueError(f"kind is {self.kind!r}: it must be {', '.join(get_args(DataKind))}")
+        if self.kind is None and unequal_series(X) is not None:
+            return "series"
+        return "table" if self.kind is None and getattr(X, "ndim", 2) <= 2 else self.kind
+
+    def _inputs(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """Return the samples to predict as the bundle takes them. Raises ValueError for others than those fitted on."""
+        axes, fitted = getattr(X, "ndim", 2), self.bundle_.input
+        if len(self.sample_shape_) == 1 and axes <= 2:
             rows: NDArray[Any] = validate_data(self, X, dtype=np.float32, reset=False)
-            return rows[:, None, None, :]
-        if are_images and fitted_on_images and laid_out(np.asarray(X), self.sample_shape_) is not None:
-            fitted = self.bundle_.input
-            try:
+            return rows.reshape(len(rows), *fitted.shape)
+        try:
+            if len(self.sample_shape_) == 2:
+                return fit_series(X, fitted, "series of X", self._notes())
+            if axes > 2 and laid_out(np.asarray(X), self.sample_shape_) is not None:
                 return fit_array(X, Input(self.sample_shape_, fitted.dtype, fitted.range))
-            except DataError as error:
-                raise ValueError(f"X: {error}") from error
+        except DataError as error:
+            raise ValueError(f"X: {error}") from error
         shape = np.shape(X)[1:]
         raise ValueError(f"X has samples of shape {shape}, the estimator was fitted on {self.sample_shape_}: reshape X")
 

@@ -19,8 +19,9 @@ from sklearn.utils.validation import check_array  # noqa: E402
 class EnsembleRegressor(RegressorMixin, EnsembleEstimator):  # type: ignore[misc]
     """A scikit-learn regressor: an ensemble of networks under a budget.
 
-    Samples are images (samples, height, width[, channels]), uint8 or float, or rows of a table (samples, features). A
-    row becomes an image of one pixel with one channel per feature. `y` is (samples,) or, with several targets,
+    Samples are images (samples, height, width[, channels]), uint8 or float, time series (samples, length, channels), or
+    a list of series of unequal lengths, or rows of a table (samples, features). A row becomes an image of one pixel
+    with one channel per feature. `y` is (samples,) or, with several targets,
     (samples, targets).
 
     - `budget`: bound of the cost of all members together: seconds for 2,000 samples, or a mapping of kinds of cost to
@@ -31,7 +32,9 @@ class EnsembleRegressor(RegressorMixin, EnsembleEstimator):  # type: ignore[misc
       `ripieno.tune`; `space` is by default `resnet-table` for tables.
     - `split`: shares of the samples for training, validation (choice of members) and test.
     - `folds`: 2 to 20 folds choose the members out of fold, and the share of validation is trained on, too; "auto":
-      none for images and tables, see `ripieno.data.load_dataset`.
+      5 for few series, see `ripieno.data.load_dataset`.
+    - `kind`: `image`, `series` or `table`; None: rows of a table where `X` has two axes, else as
+      `ripieno.data.load_dataset` reads arrays. Series (samples, length) of one channel need `kind="series"`.
     - `run`: folder of the run, which is kept and resumed; None: a temporary one.
     - `verbose`: above 0, notes on the data and the progress of the search are printed.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -16,9 +18,12 @@ from ripieno.engine import Engine
 from ripieno.errors import DataError, EngineError, RipienoError
 from ripieno.library import write_bundle
 from ripieno.pipeline.costs import export_members
+from ripieno.pipeline.prediction import stream_predictions
+from ripieno.pipeline.prediction_files import prediction_writer
 from ripieno.profiles import local_devices
 from ripieno.server import Client, start_in_thread
 from ripieno.types import Allocation, Bundle, Ensemble, Placement
+from tests.pipeline.test_exporting import read_configs
 
 LENGTH = 24
 
@@ -106,6 +111,43 @@ def test_the_test_file_is_evaluated(bundle: Bundle, files: Path) -> None:
     found = ripieno.evaluate(bundle, files)
     assert (found.split, found.samples) == ("test", 20)
     assert ripieno.evaluate(bundle, files / "Waves_TEST.ts").scores == found.scores
+
+
+def test_predictions_of_a_file_are_written_by_their_place(bundle: Bundle, files: Path, tmp_path: Path) -> None:
+    with prediction_writer(tmp_path / "predictions.csv", bundle) as append:
+        for batch in stream_predictions(bundle, files / "Waves_TEST.ts"):
+            append(batch)
+    with open(tmp_path / "predictions.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["file"] for row in rows] == [f"Waves_TEST.ts[{i}]" for i in range(20)]
+    found = ripieno.predict(bundle, files / "Waves_TEST.ts")
+    np.testing.assert_allclose([float(row["slow"]) for row in rows], found[:, 1], atol=1e-5)
+
+
+def test_exports_take_padded_series(bundle: Bundle, tmp_path: Path) -> None:
+    padded = pad(waves(20, 1)[0], LENGTH)
+    expected = ripieno.predict(bundle, padded)
+
+    def run(path: Path, given: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(["probabilities"], given)[0])
+
+    path = ripieno.export(bundle, tmp_path / "one.onnx")
+    np.testing.assert_allclose(run(path, {"images": padded}), expected, atol=1e-5)
+    card = path.with_suffix(".md").read_text()
+    assert f"It takes `images` (batch, {LENGTH}, 2) of float32" in card
+    assert "Shorter series are padded with NaN at the end" in card
+    single = ripieno.export(bundle, tmp_path / "single", form="triton-single")
+    np.testing.assert_allclose(run(single / "ensemble" / "1" / "model.onnx", {"images": padded}), expected, atol=1e-5)
+    models = ripieno.export(bundle, tmp_path / "models", form="triton")
+    given = {
+        f"member{number}": run(models / f"ensemble-{member}" / "1" / "model.onnx", {"images": padded})
+        for number, member in enumerate(bundle.ensemble.members)
+    }
+    np.testing.assert_allclose(run(models / "ensemble-combine" / "1" / "model.onnx", given), expected, atol=1e-5)
+    for folder in (single, models):
+        (tensor,) = read_configs(folder)["ensemble"].input
+        assert (tensor.name, list(tensor.dims), tensor.data_type) == ("images", [LENGTH, 2], 11)  # TYPE_FP32
 
 
 @pytest.mark.parametrize(
