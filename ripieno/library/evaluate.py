@@ -36,21 +36,12 @@ def evaluate(
     dataset = find_dataset(library.dataset_path) if missing else None
     if dataset is None or not len(rows := dataset.rows("test")):
         return
-    threads = len(usable_cores())
-    device, done = Device("cpu:0", "cpu", 0), itertools.count(1)
+    done = itertools.count(1)
     reasons: dict[str, str] = {}
-
-    def run(member: str) -> Backend:
-        if is_exported(library.onnx_path(member), library.member(member)):
-            return backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)
-        path = library.weights_path(member)
-        if not path.exists():
-            raise EngineError("it has neither a model to predict the test split nor predictions of it")
-        return backends.load("torch", path, library.member(member), device, threads, library.trusted)
 
     def predict(member: str) -> None:
         try:
-            runner = run(member)
+            runner = open_member(library, member)
         except (EngineError, ModelError, MissingExtraError) as error:
             reasons[member] = str(error)
             return
@@ -67,3 +58,17 @@ def evaluate(
         first, why = next(iter(reasons.items()))
         more = f" and {len(reasons) - 1} more members" if len(reasons) > 1 else ""
         notes.append(f"no test scores for the ensembles with {first}{more}: {why}")
+
+
+def open_member(library: Library, member: str) -> Backend:
+    """Load a member on the CPU: with ONNX Runtime where it has an ONNX file, else with PyTorch.
+
+    Raises EngineError where it has no model, and as `backends.load`.
+    """
+    threads, device = len(usable_cores()), Device("cpu:0", "cpu", 0)
+    if is_exported(library.onnx_path(member), library.member(member)):
+        return backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)
+    path = library.weights_path(member)
+    if not path.exists():
+        raise EngineError("it has neither a model to predict the test split nor predictions of it")
+    return backends.load("torch", path, library.member(member), device, threads, library.trusted)

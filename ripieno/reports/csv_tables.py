@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ripieno.library.bench_records import BenchRecord
+from ripieno.reports.column_quality import ColumnQuality
 from ripieno.reports.explorer import Evaluation, Explorer
 from ripieno.reports.figures import Figures
 from ripieno.reports.plot_files import Cell, PlotWriter
@@ -122,6 +123,19 @@ def _write_evaluations(
         for number, b in enumerate(e.bins)
     ]
     folder.table("reliability", columns, bins)
+
+
+def write_columns(folder: PlotWriter, quality: ColumnQuality) -> None:
+    """Write the tables `columns`, in the order of their importance, and `slices`, in the order of the columns."""
+    measured = {one.name: one for one in quality.importances.columns} if quality.importances else {}
+    kinds = {column.name: column.kind for column in quality.columns}
+    rows: list[tuple[Cell, ...]] = []
+    for name in quality.ordered:
+        own = measured.get(name)
+        rows.append((name, kinds[name], own and own.increase, own and own.spread))
+    folder.table("columns", ("column", "kind", "increase_of_loss", "spread"), rows)
+    columns = ("column", "values", "samples", "loss", "excess_in_standard_errors")
+    folder.table("slices", columns, [(s.column, s.values, s.samples, s.loss, s.excess) for s in quality.slices])
 
 
 def write_figures(folder: PlotWriter, found: Figures) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.library.evaluate import evaluate
 from ripieno.reports import csv_tables, explorer, figure_style, payload, sections
+from ripieno.reports.column_quality import ColumnQuality, column_quality
 from ripieno.reports.figures import figures
 from ripieno.reports.plot_files import PlotWriter
+from ripieno.reports.row_values import row_values
 from ripieno.reports.run_data import RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.series_lines import series_lines
@@ -33,11 +36,6 @@ LISTED = 20
 """Maximum number of members in the table of the best."""
 FAILED = 20
 """Maximum number of failed jobs listed."""
-DRAW: Mapping[DataKind, Callable[[Dataset, Sequence[int]], Mapping[int, payload.Drawing]]] = {
-    "image": thumbnails,
-    "series": series_lines,
-}
-"""Function that draws the samples at some rows of a data set, as many as the page has room for, by kind of data."""
 
 
 def report(
@@ -56,20 +54,23 @@ def report(
     front = explorer.load_front(reading, progress)
     evaluate(library, sorted({m for e in front for m in e.members}), progress)
     explored = explorer.explore(reading, front, progress)
+    quality = column_quality(reading, explored, progress)
     papers = reading.kind == "seconds" and explorer.has_classes(reading.task)
     found = figures(library, reading.table, reading.score, progress) if papers else None
     folder = PlotWriter(library.path / library.report_path.stem)
     chosen = frozenset(m for e in front for m in e.members)
     csv_tables.write_benches(folder, reading.benches)
     with figure_style.style():
-        parts = sections.draw(folder, reading, explored, found, disagreement(library), chosen, progress)
+        parts = sections.draw(folder, reading, explored, quality, found, disagreement(library), chosen, progress)
     folder.close()
-    page = _render(reading, explored, parts)
+    page = _render(reading, explored, parts, quality)
     files.write_bytes(library.report_path, page.encode("utf-8", "replace"))
     return library.report_path
 
 
-def _render(reading: RunData, explored: explorer.Explorer | None, parts: sections.Sections) -> str:
+def _render(
+    reading: RunData, explored: explorer.Explorer | None, parts: sections.Sections, quality: ColumnQuality | None
+) -> str:
     import jinja2
 
     script = _asset("explorer.js")
@@ -89,6 +90,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
         folds=validation_words(dataset.fold_count) if dataset and dataset.folds is not None else "",
         explored=explored,
+        quality=quality,
         classes=explorer.has_classes(reading.task),
         ensembles=ensembles,
         best=min(ensembles, key=lambda e: math.inf if (loss := ranking_loss(e.losses)) is None else loss, default=None),
@@ -107,17 +109,22 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         script=script,
         # the content security policy allows only this script
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=payload.embedded(_data(reading, explored)) if explored else "",
+        data=payload.embedded(_data(reading, explored, quality)) if explored else "",
     )
 
 
-def _data(reading: RunData, explored: explorer.Explorer) -> dict[str, Any]:
+def _data(reading: RunData, explored: explorer.Explorer, quality: ColumnQuality | None) -> dict[str, Any]:
     drawings: dict[int, payload.Drawing] = {}
     dataset = reading.dataset
-    if dataset is not None and dataset.kind in DRAW:
+    if dataset is not None:
+        draw: Mapping[DataKind, Callable[[Dataset, Sequence[int]], Mapping[int, payload.Drawing]]] = {
+            "image": thumbnails,
+            "series": series_lines,
+            "table": partial(row_values, order=quality.ordered if quality else []),
+        }
         index = payload.places(explored, dataset)
         rows = [row for row in pick(payload.wanted_rows(explored)) if row in index]
-        drawn = DRAW[dataset.kind](dataset, [index[row] for row in rows])
+        drawn = draw[dataset.kind](dataset, [index[row] for row in rows])
         drawings = {row: drawn[index[row]] for row in rows if index[row] in drawn}
     return payload.payload(reading, explored, drawings)
 

@@ -8,14 +8,15 @@ from itertools import zip_longest
 from typing import Any
 
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
+from ripieno.reports.row_values import RowValues
 from ripieno.reports.run_data import RunData
 from ripieno.reports.series_lines import HEIGHT, WIDTH, SeriesLines
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Member
 
-Drawing = str | SeriesLines
-"""A sample on the page: the address of a picture, or lines."""
+Drawing = str | SeriesLines | RowValues
+"""A sample on the page: the address of a picture, lines, or values by column."""
 DOTS = 1500
 """Maximum number of members in the chart, the best."""
 
@@ -119,9 +120,11 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _drawing(drawing: Drawing) -> str | dict[str, Any]:
-    """Return the address of a picture, or the paths of a series in their view box."""
+    """Return the address of a picture, the values of a row, or the paths of a series in their view box."""
     if isinstance(drawing, str):
         return drawing
+    if isinstance(drawing, tuple):
+        return {"values": [list(pair) for pair in drawing]}
     return {"box": [WIDTH, HEIGHT], "lines": list(drawing.lines), "note": drawing.note}
 
 

@@ -13,6 +13,8 @@ from ripieno.allocation.explain import Explanation
 from ripieno.reports import figure_style
 from ripieno.reports.allocation_rows import bar_lengths, rows_by_worker, time_text
 from ripieno.reports.calibration import Bin
+from ripieno.reports.column_importance import ColumnImportance
+from ripieno.reports.column_slices import ColumnSlice
 from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.reports.figures import Figures
 from ripieno.reports.run_data import evenly_spaced
@@ -299,6 +301,30 @@ def figures_by_name(names: Sequence[str], values: Sequence[float], title: str) -
     axes.barh(range(len(names)), values, height=0.7, color=BLUE, alpha=0.6)
     axes.set_yticks(range(len(names)), [figure_style.short(name, 18) for name in names])
     axes.set_xlim(0, 1)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    return figure_style.finish(axes)
+
+
+def importance(columns: Sequence[ColumnImportance], loss: str) -> Figure:
+    """Plot the importance of columns as bars, with the range of its measurements."""
+    axes = figure_style.axes(f"increase of {loss}", "", (figure_style.WIDE[0], 0.8 + 0.24 * len(columns)))
+    spreads = [one.spread for one in columns]
+    increases = [one.increase for one in columns]
+    axes.barh(range(len(columns)), increases, 0.7, color=BLUE, alpha=0.6, xerr=spreads, ecolor=INK)
+    axes.set_yticks(range(len(columns)), [figure_style.short(one.name, 18) for one in columns])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    return figure_style.finish(axes)
+
+
+def slices(rows: Sequence[ColumnSlice], mean: float, loss: str) -> Figure:
+    """Plot the loss of the slices of one column as bars, in orange above the `mean` of all samples."""
+    axes = figure_style.axes(loss, "", (figure_style.WIDE[0], 0.8 + 0.24 * len(rows)))
+    colours = [ORANGE if one.loss > mean else BLUE for one in rows]
+    axes.barh(range(len(rows)), [one.loss for one in rows], 0.7, color=colours, alpha=0.6)
+    axes.axvline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_yticks(range(len(rows)), [figure_style.short(one.values, 18) for one in rows])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     return figure_style.finish(axes)

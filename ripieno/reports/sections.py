@@ -13,6 +13,7 @@ from ripieno.allocation.explain import Explanation, explain_from
 from ripieno.allocation.memory import format_bytes
 from ripieno.errors import AllocationError
 from ripieno.reports import csv_tables, plots
+from ripieno.reports.column_quality import ColumnQuality
 from ripieno.reports.explorer import Explorer, has_classes
 from ripieno.reports.figure_style import short
 from ripieno.reports.figures import Figures
@@ -39,6 +40,8 @@ HYPERPARAMETERS = 24
 """Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
 NAMES_SHOWN = 24
 """Maximum number of labels or targets that are drawn."""
+SLICED = 9
+"""Maximum number of columns whose losses are drawn by value, the most important."""
 ALLOCATIONS = 6
 """Maximum number of plots of allocations."""
 
@@ -57,6 +60,8 @@ class Sections:
     """of a task without classes: residuals and errors by decile, or scores by label"""
     task_rows: list[Row]
     """figures of each label or target; empty for classes"""
+    columns: list[PlotFile]
+    """of a table: importance of its columns, and losses by their values"""
     paper: list[PlotFile]
     allocations: list[tuple[Allocation, PlotFile]]
     serving: list[PlotFile]
@@ -68,6 +73,7 @@ def draw(
     folder: PlotWriter,
     reading: RunData,
     explored: Explorer | None,
+    quality: ColumnQuality | None,
     found: Figures | None,
     differ: Mapping[str, float],
     chosen: frozenset[str],
@@ -98,6 +104,7 @@ def draw(
     step()
     front = _front(folder, reading, explored) if explored else []
     task_plots, task_rows = _task(folder, reading, explored) if explored else ([], [])
+    columns = _columns(folder, reading, quality) if quality else []
     paper = _paper(folder, reading, found) if found else []
     step()
     allocations = [(a, _allocation(folder, reading, a)) for a in reading.allocations[:ALLOCATIONS]]
@@ -105,7 +112,7 @@ def draw(
     serving = [_speed(folder, timed[:ALLOCATIONS])] if timed else []
     progress("drawing", steps, steps)
     slots = 1 + max((s.slot for s in intervals), default=-1)
-    figures = search, hyperparameters, library, front, task_plots, task_rows, paper, allocations, serving
+    figures = search, hyperparameters, library, front, task_plots, task_rows, columns, paper, allocations, serving
     return Sections(len(tried), slots, *figures, folder.tables())
 
 
@@ -255,6 +262,30 @@ def _task(folder: PlotWriter, reading: RunData, explored: Explorer) -> tuple[lis
             ),
         ]  # fmt: skip
     return made, rows
+
+
+def _columns(folder: PlotWriter, reading: RunData, quality: ColumnQuality) -> list[PlotFile]:
+    """Draw the importance of columns, and the losses by the values of the most important ones."""
+    csv_tables.write_columns(folder, quality)
+    made = []
+    if quality.importances:
+        shown = quality.importances.columns[:NAMES_SHOWN]
+        first = f"; the most important is {shown[0].name}" if shown else ""
+        made.append(
+            folder.plot(
+                "columns", "Importance of columns", plots.importance(shown, reading.loss),
+                f"Increase of the loss by shuffled column{first}.", "columns",
+                f"Increase of the {reading.loss} where the values of a column are shuffled, on "
+                f"{quality.importances.samples:,} samples.",
+            )
+        )  # fmt: skip
+    for name in quality.ordered[:SLICED]:
+        own = [one for one in quality.slices if one.column == name]
+        if own:
+            drawn = plots.slices(own, quality.loss, reading.loss)
+            label = "; ".join(f"{one.values}: {one.loss:.4g}" for one in own)
+            made.append(folder.plot(f"slices-{_file(name)}", name, drawn, f"Loss by {name}: {label}.", "slices"))
+    return made
 
 
 def _paper(folder: PlotWriter, reading: RunData, found: Figures) -> list[PlotFile]:

@@ -96,9 +96,7 @@ def test_a_file_of_any_layout_gets_zeros_as_padding(
     series = dataset.inputs[dataset.rows("valid")]
     fed = (series * 0.5 - np.array(SCALING["mean"])) / np.array(SCALING["std"]) if scaling else series
     fed = np.nan_to_num(fed, nan=0.0)
-    np.testing.assert_allclose(
-        library.predictions("theirs"), softmax(fed.reshape(len(fed), -1) @ weights), atol=1e-5
-    )
+    np.testing.assert_allclose(library.predictions("theirs"), softmax(fed.reshape(len(fed), -1) @ weights), atol=1e-5)
     assert any("does not test for NaN: shorter series are padded with 0" in note for note in notes)
 
 
@@ -107,9 +105,7 @@ def test_a_file_that_tests_for_nan_gets_the_padding(tmp_path: Path) -> None:
     dataset, notes, library = data(), list[str](), Library(tmp_path / "run")
     import_onnx(library, [tmp_path / "theirs.onnx"], dataset, notes=notes)
     fed = np.nan_to_num(dataset.inputs[dataset.rows("valid")], nan=9.0)
-    np.testing.assert_allclose(
-        library.predictions("theirs"), softmax(fed.reshape(len(fed), -1) @ weights), atol=1e-5
-    )
+    np.testing.assert_allclose(library.predictions("theirs"), softmax(fed.reshape(len(fed), -1) @ weights), atol=1e-5)
     assert not any("padded" in note for note in notes)
 
 
@@ -134,7 +130,7 @@ def test_a_layout_that_the_shape_does_not_show_is_named(tmp_path: Path) -> None:
     write_onnx(tmp_path / "theirs.onnx", [2, 2])
     dataset = data(length=2)
     dataset = dataclasses.replace(dataset, inputs=np.nan_to_num(dataset.inputs))
-    with pytest.raises(LibraryError, match="cannot infer the layout of .* pass --layout NLC or NCL"):
+    with pytest.raises(LibraryError, match=r"cannot infer the layout of .* pass --layout NLC or NCL"):
         import_onnx(Library(tmp_path / "run"), [tmp_path / "theirs.onnx"], dataset)
     import_onnx(Library(tmp_path / "run"), [tmp_path / "theirs.onnx"], dataset, form=OnnxFormat("NCL"))
 

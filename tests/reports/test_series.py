@@ -37,9 +37,7 @@ def make_run(path: Path, task: Task, members: int = 3) -> Library:
         found = rng.dirichlet((1, 1), 90) if of_classes else targets + rng.normal(size=(90, 1))
         found, rows = found.astype(np.float32), dataset.rows("valid")
         losses = kind.losses(found[rows], targets[rows], task)
-        member = Member(
-            f"{number:05d}-e001", number, 1, "lite", {}, Input((12, 1), "float32"), task, losses, 1000, 2.0
-        )
+        member = Member(f"{number:05d}-e001", number, 1, "lite", {}, Input((12, 1), "float32"), task, losses, 1000, 2.0)
         library.add(member, found[rows], targets[rows])
         rows = dataset.rows("test")
         library.write_predictions(member.id, "test", found[rows], targets[rows])

@@ -257,6 +257,10 @@
 
   function draw(drawing, text) {
     if (typeof drawing === "string") return [htmlNode("img", { src: drawing, alt: text, loading: "lazy" })];
+    if (drawing.values) {
+      const cells = drawing.values.flatMap(([name, value]) => [htmlNode("dt", {}, name), htmlNode("dd", {}, value)]);
+      return [htmlNode("dl", { "aria-label": text }, ...cells)];
+    }
     const svg = svgNode("svg", { viewBox: `0 0 ${drawing.box.join(" ")}`, preserveAspectRatio: "none", role: "img", "aria-label": text });
     svg.append(...drawing.lines.map((line) => svgNode("path", { d: line })));
     return [svg, htmlNode("div", { class: "dim" }, drawing.note)];
