@@ -57,8 +57,8 @@ def render_card(
         _head(task, data, licence),
         f"# {_text(ensemble.name)}: an ensemble of {len(members)} members",
         f"It takes `images` (batch, {shape}) of {bundle.input.dtype}{_range(bundle.input)}, not normalised: "
-        f"normalisation is included.{_padding(bundle.input)} It gives `{kind.outputs[0]}` (batch, {outputs}) of float32, "
-        f"the {combiner_name(ensemble.combiner)} of its members' {kind.outputs[0]}.",
+        f"normalisation is included.{_padding(bundle.input)} It gives `{kind.outputs[0]}` (batch, {outputs}) of "
+        f"float32, the {combiner_name(ensemble.combiner)} of its members' {kind.outputs[0]}.",
         f"{kind.names_title.capitalize()}, in order: {names}{f' and {rest} more' if rest > 0 else ''}.",
         *_thresholds(ensemble, task),
         "## Scores",

@@ -91,7 +91,7 @@ def test_the_page_has_importances_losses_by_value_and_the_hardest_rows(tmp_path:
     assert "<b>job</b>" not in page
     folder = tmp_path / "run" / "report"
     columns = read_csv(folder / "columns.csv")
-    assert [row["column"] for row in columns][0] == "age"
+    assert columns[0]["column"] == "age"
     assert float(columns[0]["increase_of_loss"]) > 100
     assert all(float(row["increase_of_loss"]) == pytest.approx(0, abs=1e-3) for row in columns[1:])
     worst = page.partition("Values with the highest loss")[2].partition("</table>")[0]
@@ -101,7 +101,7 @@ def test_the_page_has_importances_losses_by_value_and_the_hardest_rows(tmp_path:
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     sample = data["points"][-1]["hardest"][0]
     values = dict(data["drawings"][sample["drawing"]]["values"])
-    assert list(values)[0] == "age"
+    assert next(iter(values)) == "age"
     assert values["<b>job</b>"] == "nurse"
     assert "Hardest rows" in page
 
