@@ -66,7 +66,7 @@ def importances(
     kept = np.asarray(inputs[rows])
     whole = float(loss(kept, rows).mean())
     found = []
-    for done, (column, place) in enumerate(places(used)):
+    for done, (column, place) in enumerate(column_places(used)):
         progress("shuffling columns", done, len(used))
         generator = np.random.default_rng(done)
         shuffled = np.tile(kept, (REPEATS, 1))
@@ -80,7 +80,7 @@ def importances(
     return Importances(ordered, count, whole, len(columns) - len(used))
 
 
-def places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
+def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
     """Yield each column with the place of its values in a sample."""
     start = 0
     for column in columns:

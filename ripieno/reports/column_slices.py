@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.reports.column_importance import places
+from ripieno.reports.column_importance import column_places
 from ripieno.types import Column, Floats
 
 PARTS = 5
@@ -42,7 +42,7 @@ class ColumnSlice:
 def slices(columns: Sequence[Column], inputs: NDArray[Any], losses: Floats) -> list[ColumnSlice]:
     """Return the slices of all `columns`, in their order, of samples `inputs` (samples, values) with `losses`."""
     found = []
-    for column, place in places(columns):
+    for column, place in column_places(columns):
         of_dates = column.kind == "date"
         for number, values in enumerate(inputs[:, place].T):
             prefix = f"{column.parts[number]} " if of_dates else ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.reports.column_importance import places
+from ripieno.reports.column_importance import column_places
 from ripieno.reports.column_quality import columns_of
 from ripieno.types import Column, Dataset
 
@@ -24,7 +24,7 @@ RowValues = tuple[tuple[str, str], ...]
 
 def row_values(dataset: Dataset, rows: Sequence[int], order: Sequence[str]) -> dict[int, RowValues]:
     """Return the values of some rows of a table, of the first columns in `order`."""
-    columns = {column.name: (column, place) for column, place in places(columns_of(dataset))}
+    columns = {column.name: (column, place) for column, place in column_places(columns_of(dataset))}
     shown = [columns[name] for name in order[:SHOWN]]
     return {
         row: tuple((column.name, value_text(column, dataset.inputs[row, place])[:LENGTH]) for column, place in shown)
