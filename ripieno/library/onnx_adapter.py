@@ -2,7 +2,8 @@
 
 Members take `images` (batch, *shape), channels last, in the data set's dtype and give `probabilities` (batch, classes)
 float32. A file with channels first, float or scaled pixels, or logits gets the missing nodes around its graph; the
-graph itself is not changed. So does one of series that does not mask their padding: it gets 0 there.
+graph itself is not changed. So does one of series that does not mask their padding: it gets 0 there. A file may also
+take the columns of a table, each by its name.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.backends.support import ML_DOMAIN
 from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import LibraryError, error_summary, require
+from ripieno.library.onnx_columns import ML_OPSET, GraphPart, column_inputs, takes_columns
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Input
 from ripieno.types import InputLayout as InputLayout
@@ -64,12 +67,14 @@ class OnnxNetwork:
             raise LibraryError(f"{path} is not a readable ONNX file: {line[:200]}") from error
         weights = {w.name for w in model.graph.initializer}
         inputs = [i for i in model.graph.input if i.name not in weights]
-        if len(inputs) != 1:
+        self._columns = inputs if takes_columns(inputs, input.columns) else []
+        """the inputs of a file with one for each column of a table"""
+        if len(inputs) != 1 and not self._columns:
             names = ", ".join(i.name for i in inputs)
             raise LibraryError(f"{path} takes {len(inputs)} inputs ({names}); expected one, the {noun_of(input)}")
         self.path, self._input, self._form = path, input, form
         self._model, self._graph_input = model, inputs[0]
-        self._layout = _layout(path, inputs[0], input, form.layout)
+        self._layout = "" if self._columns else _layout(path, inputs[0], input, form.layout)
         nodes = (*model.graph.node, *(node for function in model.functions for node in function.node))
         self.fills_padding = is_series(input) and not any(node.op_type == "IsNaN" for node in nodes)
         """whether the padding of series becomes 0, because the network does not test for NaN"""
@@ -106,7 +111,7 @@ class OnnxNetwork:
     def _wrap(self, inner: Any, after: Sequence[Any], outputs: Sequence[Any]) -> bytes:
         """Wrap the graph `inner` in the missing nodes, and return the bytes of the file."""
         helper, graph = self._onnx.helper, inner.graph
-        before = _before(self._onnx, self._graph_input, self._input, self._form, self._layout, self.fills_padding)
+        before = self._before()
         images = helper.np_dtype_to_tensor_dtype(np.dtype(self._input.dtype))
         weights = {w.name for w in graph.initializer}
         whole = helper.make_graph(
@@ -120,13 +125,25 @@ class OnnxNetwork:
             [*before.constants, *graph.initializer],
             sparse_initializer=list(graph.sparse_initializer),
         )
-        wrapped = helper.make_model(whole, opset_imports=inner.opset_import, functions=inner.functions)
+        opsets = {opset.domain: opset.version for opset in inner.opset_import}
+        if self._columns:
+            opsets[ML_DOMAIN] = max(ML_OPSET, opsets.get(ML_DOMAIN, 1))
+        imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+        wrapped = helper.make_model(whole, opset_imports=imports, functions=inner.functions)
         wrapped.ir_version = inner.ir_version
         if wrapped.ByteSize() > LARGEST:
             size = f"{wrapped.ByteSize()} bytes with its weights"
             raise LibraryError(f"{self.path} has {size}; at most {LARGEST} can be imported")
         content: bytes = wrapped.SerializeToString()
         return content
+
+    def _before(self) -> GraphPart:
+        """Build the nodes from `images` to the graph's inputs."""
+        if not self._columns:
+            return _before(self._onnx, self._graph_input, self._input, self._form, self._layout, self.fills_padding)
+        if self._form.scale != 1.0 or self._form.mean or self._form.std:
+            raise LibraryError(f"{self.path} takes the columns of the data; leave out scale, mean and std")
+        return column_inputs(self.path, self._columns, self._input.columns, INNER)
 
 
 def count_parameters(model: Any) -> int:
@@ -219,9 +236,7 @@ class _NodeChain:
         self.nodes.append(self._onnx.helper.make_node("Where", [missing, zero.name, values], [self.now]))
 
 
-def _before(
-    onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout: str, fills_padding: bool
-) -> _NodeChain:
+def _before(onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout: str, fills_padding: bool) -> GraphPart:
     """Build the nodes from `images` to the graph's input."""
     kinds, channels = onnx.TensorProto, input.shape[-1]
     kind = graph_input.type.tensor_type.elem_type
@@ -244,4 +259,4 @@ def _before(
     elif layout == "NL":
         chain.then("Flatten", axis=1)
     chain.then("Identity", out=INNER + graph_input.name)
-    return chain
+    return GraphPart(chain.nodes, chain.constants)

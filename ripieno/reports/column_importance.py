@@ -6,13 +6,14 @@ reads the one from the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.column_places import column_places
 from ripieno.types import Column, Floats, ProgressFunction
 
 REPEATS = 3
@@ -78,11 +79,3 @@ def importances(
     progress("shuffling columns", len(used), len(used))
     ordered = tuple(sorted(found, key=lambda one: (-one.increase, one.name)))
     return Importances(ordered, count, whole, len(columns) - len(used))
-
-
-def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
-    """Yield each column with the place of its values in a sample."""
-    start = 0
-    for column in columns:
-        yield column, slice(start, start + column.width)
-        start += column.width

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.reports.column_importance import column_places
+from ripieno.data.column_places import column_places
 from ripieno.types import Column, Floats
 
 PARTS = 5

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.reports.column_importance import column_places
+from ripieno.data.column_places import column_places
 from ripieno.reports.column_quality import columns_of
 from ripieno.types import Column, Dataset
 
