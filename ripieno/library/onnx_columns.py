@@ -42,7 +42,8 @@ def column_inputs(path: Path, inputs: Sequence[Any], columns: Sequence[Column], 
     onnx = require("onnx")
     helper, kinds, to_tensor = onnx.helper, onnx.TensorProto, onnx.numpy_helper.from_array
     known = {column.name: (column, place) for column, place in column_places(columns)}
-    found = GraphPart([], [to_tensor(np.float32(-1), "columns/unseen"), to_tensor(np.array([-1]), "columns/flat")])
+    nodes: list[Any] = []
+    constants = [to_tensor(np.float32(-1), "columns/unseen"), to_tensor(np.array([-1]), "columns/flat")]
     for number, graph_input in enumerate(inputs):
         column, place = known[graph_input.name]
         tensor = graph_input.type.tensor_type
@@ -53,10 +54,10 @@ def column_inputs(path: Path, inputs: Sequence[Any], columns: Sequence[Column], 
             held, wanted = ("text", "a number") if is_text else ("a number", "a category")
             raise LibraryError(f"{path} takes {column.name!r} as {held}, but it is {wanted} of the data")
         own = f"columns/{number}"
-        found.constants.append(to_tensor(np.array([place.start]), f"{own}/place"))
-        found.nodes.append(helper.make_node("Gather", ["images", f"{own}/place"], [f"{own}/value"], axis=1))
+        constants.append(to_tensor(np.array([place.start]), f"{own}/place"))
+        nodes.append(helper.make_node("Gather", ["images", f"{own}/place"], [f"{own}/value"], axis=1))
         if is_text:
-            found.nodes += [
+            nodes += [
                 helper.make_node("IsNaN", [f"{own}/value"], [f"{own}/missing"]),
                 helper.make_node("Where", [f"{own}/missing", "columns/unseen", f"{own}/value"], [f"{own}/known"]),
                 helper.make_node("Cast", [f"{own}/known"], [f"{own}/index"], to=kinds.INT64),
@@ -66,8 +67,8 @@ def column_inputs(path: Path, inputs: Sequence[Any], columns: Sequence[Column], 
                 ),
             ]  # fmt: skip
         else:
-            found.nodes.append(helper.make_node("Cast", [f"{own}/value"], [f"{own}/typed"], to=tensor.elem_type))
+            nodes.append(helper.make_node("Cast", [f"{own}/value"], [f"{own}/typed"], to=tensor.elem_type))
         has_one_axis = len(tensor.shape.dim) == 1
         shaped = ("Reshape", [f"{own}/typed", "columns/flat"]) if has_one_axis else ("Identity", [f"{own}/typed"])
-        found.nodes.append(helper.make_node(*shaped, [prefix + graph_input.name]))
-    return found
+        nodes.append(helper.make_node(*shaped, [prefix + graph_input.name]))
+    return GraphPart(nodes, constants)

@@ -30,7 +30,7 @@ COLUMNS = (
 TASK = Task("regression", (1,), ("pay",), "rmse")
 
 
-def table(rows: int = 120) -> NDArray[np.float32]:
+def table(rows: int) -> NDArray[np.float32]:
     """Rows of `COLUMNS`: noise with missing values, two categories and an unseen one, dates, and age."""
     draw = np.random.default_rng(0)
     noise = np.where(draw.random(rows) < 0.2, np.nan, draw.normal(size=rows))
@@ -57,9 +57,9 @@ def write_network(path: Path, factor: float) -> None:
 
 def make_run(path: Path, runnable: bool = True) -> Library:
     """Make a run of rows whose pay is twice the age, but far from it for nurses."""
-    inputs = table()
+    inputs = table(160)
     targets = (2 * inputs[:, [4]] + 30 * (inputs[:, [1]] == 1)).astype(np.float32)
-    split = np.repeat(np.arange(3, dtype=np.uint8), 40)
+    split = np.repeat(np.arange(3, dtype=np.uint8), (40, 40, 80))
     moments = (0.0,) * 5, (1.0,) * 5
     dataset = Dataset("pay", inputs, targets, split, TASK, *moments, kind="table", columns=COLUMNS)
     write_dataset(dataset, path / "dataset")
@@ -95,8 +95,7 @@ def test_the_page_has_importances_losses_by_value_and_the_hardest_rows(tmp_path:
     assert float(columns[0]["increase_of_loss"]) > 100
     assert all(float(row["increase_of_loss"]) == pytest.approx(0, abs=1e-3) for row in columns[1:])
     worst = page.partition("Values with the highest loss")[2].partition("</table>")[0]
-    assert "<td>nurse</td>" in worst
-    assert worst.count("<tr>") == 2, "the head and the only value that is notable"
+    assert "<td>nurse</td>" in worst.partition("<tbody>")[2].partition("</tr>")[0], "the first"
     assert {"columns", "slices-age", "slices-noise"} <= {p.stem for p in folder.glob("*.svg")}
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     sample = data["points"][-1]["hardest"][0]
