@@ -132,7 +132,7 @@ def write_columns(folder: PlotWriter, quality: ColumnQuality) -> None:
     rows: list[tuple[Cell, ...]] = []
     for name in quality.ordered:
         own = measured.get(name)
-        rows.append((name, kinds[name], own and own.increase, own and own.spread))
+        rows.append((name, kinds[name], own.increase if own else None, own.spread if own else None))
     folder.table("columns", ("column", "kind", "increase_of_loss", "spread"), rows)
     columns = ("column", "values", "samples", "loss", "excess_in_standard_errors")
     folder.table("slices", columns, [(s.column, s.values, s.samples, s.loss, s.excess) for s in quality.slices])
