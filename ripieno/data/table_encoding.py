@@ -1,0 +1,289 @@
+"""Values of named columns of a table, encoded as the matrix that members take.
+
+The same code reads the rows of training, of `predict` and `evaluate`, and of requests: `Column` says how the values of
+each column become numbers. NaN is a missing value; so are None and the texts in `MISSING`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import RipienoError
+from ripieno.tasks.labels import shown
+from ripieno.types import Column, DatePart, Float32s, Floats
+
+ColumnValues = Sequence[Any] | NDArray[Any]
+"""Values of a column, one a row: a list, an array, or a column of a data frame."""
+
+MISSING = frozenset(("", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "null", "NULL", "None"))
+"""Texts that stand for a missing value."""
+UNSEEN = -1
+"""Index of a category that is not among those of a column."""
+TRUTH = {"true": 1.0, "false": 0.0}
+"""Numbers of the words for truth values, in lower case."""
+SECONDS_A_DAY = 86400
+EARLIEST, LATEST = -719162, 2932897
+"""Days since 1970-01-01 of the first day of year 1, and of the day after the last of year 9999."""
+DATE_EXAMPLE = "a date such as 2024-05-31 or 2024-05-31T12:00"
+_WHOLE = re.compile(r"-?\d+\.0+")
+
+
+def encode(
+    columns: tuple[Column, ...],
+    values: Mapping[str, ColumnValues],
+    where: str,
+    error: type[RipienoError],
+    first_row: int = 0,
+) -> Float32s:
+    """Encode `values`, by the names of `columns`, as float32 (rows, values of all columns); NaN: missing.
+
+    Numbers may be text that spells them, and truth values. A date is ISO 8601 text, a `datetime`, a NumPy datetime64,
+    or a number of days since 1970-01-01; without a time zone it is UTC. A category that is not among those of its
+    column is `UNSEEN`, no error.
+
+    Raises `error`, in one line that begins with `where`, for a missing or unknown column, unequal lengths, an infinite
+    number, and a value of another kind than its column; `first_row` is the number of the first row in messages.
+    """
+    names = [column.name for column in columns]
+    expected = f"expected the columns {shown(names)}"
+    for name in names:
+        if name not in values:
+            raise error(f"{where} has no column {name!r}; {expected}")
+    if len(values) > len(names):
+        unknown = next(name for name in values if name not in names)
+        raise error(f"{where} has the unknown column {unknown!r}; {expected}; leave it out")
+    flat = {name: _flat(values[name], f"column {name!r} of {where}", error) for name in names}
+    rows = len(flat[names[0]])
+    for name, given in flat.items():
+        if len(given) != rows:
+            counts = f"{rows:,} values for {names[0]!r}, but {len(given):,} for {name!r}"
+            raise error(f"{where} has {counts}; expected one value in each row")
+    matrix = np.empty((rows, sum(column.width for column in columns)), np.float32)
+    place = 0
+    for column in columns:
+        matrix[:, place : place + column.width] = _encode_column(column, flat[column.name], where, error, first_row)
+        place += column.width
+    return matrix
+
+
+def _encode_column(
+    column: Column, values: ColumnValues, where: str, error: type[RipienoError], first_row: int
+) -> Float32s:
+    """Encode one column as float32 (rows, column.width)."""
+
+    def fail(row: int, expected: str) -> RipienoError:
+        return error(f"{where} row {first_row + row} holds {_short(values[row])} for {column.name!r}; {expected}")
+
+    if column.kind == "category":
+        index = _index(column.categories)
+        texts = map(category_text, values)
+        codes = [np.nan if text is None else index.get(text, UNSEEN) for text in texts]
+        return np.array(codes, np.float32).reshape(-1, 1)
+    if column.kind == "number":
+        numbers, wrong = parse_numbers(values)
+        if wrong is not None:
+            raise fail(wrong, "expected a number; leave it empty where it is missing")
+        with np.errstate(over="ignore"):
+            single = numbers.astype(np.float32)
+        infinite = np.isinf(single)
+        if infinite.any():
+            raise fail(int(infinite.argmax()), "expected a finite number; leave it empty where it is missing")
+        return single[:, np.newaxis]
+    days, wrong = parse_dates(values)
+    if wrong is not None:
+        raise fail(wrong, f"expected {DATE_EXAMPLE}, or days since 1970-01-01; leave it empty where it is missing")
+    return date_parts(days, column.parts, column.latest)
+
+
+def parse_numbers(values: ColumnValues) -> tuple[Floats, int | None]:
+    """Return `values` as numbers, NaN where one is missing, and the first row without a number; None: all have one."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind in "biufUS":
+        try:
+            found = np.array(values, np.float64)
+        except (TypeError, ValueError):
+            found = np.empty(())  # something is missing, or not a number
+        if found.ndim == 1:
+            return found, None
+    numbers = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        if is_missing(value):
+            continue
+        number = _number(value)
+        if number is None:
+            return numbers, row
+        numbers[row] = number
+    return numbers, None
+
+
+def parse_dates(values: ColumnValues) -> tuple[Floats, int | None]:
+    """Return dates as days since 1970-01-01, NaN where one is missing, and the first row without a date; None: all."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+        ticks = values.astype("M8[us]")
+        days = np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / (SECONDS_A_DAY * 1e6))
+        return days, _outside(days)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+        days = values.astype(np.float64)
+        return days, _outside(days)
+    days = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        if is_missing(value):
+            continue
+        day = _day(value)
+        if day is None:
+            return days, row
+        days[row] = day
+    return days, _outside(days)
+
+
+def date_parts(days: Floats, parts: Sequence[DatePart], latest: float) -> Float32s:
+    """Return the parts of dates in days since 1970-01-01, as float32 (rows, parts).
+
+    Months and days count from 1, weekdays from Monday, which is 0. The hour is 0 to 24 with its fraction, and the age
+    is in days before `latest`.
+    """
+    whole = np.floor(np.where(np.isnan(days), 0.0, days))
+    dates = whole.astype(np.int64).astype("M8[D]")
+    months = dates.astype("M8[M]")
+    found: dict[DatePart, NDArray[Any]] = {
+        "year": dates.astype("M8[Y]").astype(np.int64) + 1970,
+        "month": months.astype(np.int64) % 12 + 1,
+        "day": (dates - months.astype("M8[D]")).astype(np.int64) + 1,
+        "weekday": (whole + 3) % 7,  # 1970-01-01 is a Thursday
+        "hour": (days - whole) * 24,
+        "age": latest - days,
+    }
+    encoded = np.stack([found[part] for part in parts], axis=1).astype(np.float32)
+    encoded[np.isnan(days)] = np.nan
+    return encoded
+
+
+def category_text(value: Any) -> str | None:
+    """Return a category as text, None where it is missing; whole numbers are without a point, as "1" for 1.0."""
+    if is_missing(value):
+        return None
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = text.strip()
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is missing: NaN, None, NaT, pandas' NA, or a text in `MISSING`."""
+    if isinstance(value, str):
+        return value.strip() in MISSING
+    if isinstance(value, bytes):
+        return value.strip().decode("utf-8", "replace") in MISSING
+    if isinstance(value, float | np.floating):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (_is_datetime64(value) and np.isnat(value))
+
+
+def count_unseen(columns: tuple[Column, ...], rows: NDArray[Any]) -> dict[str, int]:
+    """Return the numbers of unseen categories in encoded `rows` (rows, values), by the columns that have any."""
+    counts: dict[str, int] = {}
+    place = 0
+    for column in columns:
+        if column.kind == "category" and (count := int((rows[:, place] == UNSEEN).sum())):
+            counts[column.name] = count
+        place += column.width
+    return counts
+
+
+def unseen_notes(columns: tuple[Column, ...], rows: NDArray[Any], where: str) -> list[str]:
+    """Return one note on the unseen categories in encoded `rows` (rows, values); none where there are none."""
+    counts = count_unseen(columns, rows)
+    if not counts:
+        return []
+    few = ", ".join(f"{name!r} ({count:,})" for name, count in list(counts.items())[:4])
+    more = ", ..." if len(counts) > 4 else ""
+    return [f"{where}: values that training did not have are read as unseen categories, in {few}{more} of its rows"]
+
+
+def columns_of_rows(
+    rows: Sequence[Mapping[str, Any]], where: str, error: type[RipienoError], first_row: int = 0
+) -> dict[str, list[Any]]:
+    """Return rows, each a mapping of column names to values, as columns. Raises `error` for rows of unequal names."""
+    names = list(rows[0]) if rows else []
+    for number, row in enumerate(rows, first_row):
+        if row.keys() == rows[0].keys():
+            continue
+        if absent := [name for name in names if name not in row]:
+            raise error(f"{where} row {number} has no {absent[0]!r}; expected a value of each column, or null")
+        extra = next(name for name in row if name not in rows[0])
+        raise error(f"{where} row {number} has {extra!r}, row {first_row} has not; expected the same columns in all")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _flat(values: Any, what: str, error: type[RipienoError]) -> ColumnValues:
+    """Return values with one axis: a column of a data frame as an array, and (rows, 1) as (rows,)."""
+    if isinstance(values, list | tuple):
+        return values
+    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise error(f"{what} has shape {array.shape}; expected (rows,), one value in each")
+    return array
+
+
+@functools.lru_cache(maxsize=1024)
+def _index(categories: tuple[str, ...]) -> dict[str, int]:
+    return {category: index for index, category in enumerate(categories)}
+
+
+def _number(value: Any) -> float | None:
+    """Return a value that is there as a number; None where it is none."""
+    if isinstance(value, Real | Decimal | np.bool_):
+        return float(value)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return TRUTH.get(value.strip().lower())
+
+
+def _day(value: Any) -> float | None:
+    """Return a value that is there as days since 1970-01-01; None where it is no date."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    elif _is_datetime64(value):
+        return int(value.astype("M8[us]").astype(np.int64)) / (SECONDS_A_DAY * 1e6)
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() / SECONDS_A_DAY
+    is_number = isinstance(value, Real | Decimal) and not isinstance(value, bool | np.bool_)
+    return float(value) if is_number else None
+
+
+def _outside(days: Floats) -> int | None:
+    """Return the first row whose date is in none of the years 1 to 9999; None where there is none."""
+    outside = (days < EARLIEST) | (days >= LATEST)
+    return int(outside.argmax()) if outside.any() else None
+
+
+def _is_datetime64(value: Any) -> bool:
+    return isinstance(value, np.datetime64)
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message, at most 40 characters of it."""
+    text = str(value)
+    return repr(text[:40] + "..." if len(text) > 40 else text)
