@@ -41,7 +41,7 @@ TABLE_FAMILIES = ("table", "mlp", "mlp-periodic")
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
     "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet", "timm"), "image"),
     "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series", has_folds=True),
-    "table": DataKindTraits(("columns",), "rows", False, TABLE_FAMILIES, "tabular"),
+    "table": DataKindTraits(("columns",), "rows", False, TABLE_FAMILIES, "tabular", has_folds=True),
 }
 
 
@@ -64,3 +64,8 @@ def noun_of(input: Input) -> str:
 def is_series(input: Input) -> bool:
     """Return whether samples of `input` are series, (length, channels) of float32, which NaN may pad at the end."""
     return len(input.shape) == len(DATA_KINDS["series"].axes) and input.dtype == "float32"
+
+
+def is_table(input: Input) -> bool:
+    """Return whether samples of `input` are rows of a table, (values,) of float32, in which NaN is a missing value."""
+    return len(input.shape) == len(DATA_KINDS["table"].axes) and input.dtype == "float32"

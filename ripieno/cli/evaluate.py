@@ -36,6 +36,10 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Samples: train, valid, test or all; auto: test where there is one, else all")
     ] = "auto",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of targets of a table of rows; repeatable", show_default="all but the inputs"),
+    ] = None,
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
@@ -60,6 +64,7 @@ def evaluate(
             trusted=family or (),
             notes=Notes(console.warn),
             columns=columns,
+            target=target or (),
             progress=progress,
         )
     console.out.print(_scores(found))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from ripieno.errors import RipienoError
-from ripieno.types import Folds
+from ripieno.types import ColumnKind, Folds
 
 SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
@@ -49,6 +49,18 @@ def parse_ratios(option: str, text: str) -> tuple[float, float, float]:
 def parse_names(texts: Sequence[str] | None) -> list[str]:
     """Return names that are separated by commas, `--value a,b`, or given one by one, `--value a --value b`."""
     return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
+
+
+def parse_columns(option: str, texts: Sequence[str] | None) -> dict[str, ColumnKind]:
+    """Parse pairs NAME=KIND, each given by itself; a name may hold the sign."""
+    kinds: dict[str, ColumnKind] = {}
+    for text in texts or ():
+        name, equals, kind = (part.strip() for part in text.rpartition("="))
+        if not equals or not name or kind not in get_args(ColumnKind) or name in kinds:
+            known = ", ".join(get_args(ColumnKind))
+            raise RipienoError(f"{option} {text!r} must be NAME=KIND, each name once, with a kind of {known}")
+        kinds[name] = kind
+    return kinds
 
 
 def parse_folds(option: str, text: str) -> Folds:

@@ -23,7 +23,9 @@ def predict(
     bundle: BundleArg,
     images: Annotated[
         list[Path],
-        typer.Argument(help="Images, folders of images, .npy or .npz arrays, series, or data sets", metavar="INPUT..."),
+        typer.Argument(
+            help="Images, folders of images, .npy or .npz arrays, series, tables, or data sets", metavar="INPUT..."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option(help="File for all predictions: a .csv or .parquet table, or a .npy array")

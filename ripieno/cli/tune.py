@@ -21,13 +21,14 @@ from ripieno.types import DataKind
         "ripieno tune images/ --run run --hours 1",
         "ripieno tune faces.csv --target age --run run",
         "ripieno tune GunPoint_TRAIN.ts --run run",
+        "ripieno tune adult.csv --target income --run run",
         "ripieno tune --run run",
     )
 )
 def tune(
     data: Annotated[
         str | None,
-        typer.Argument(help="Images, series (.ts, .tsv, .arff), .csv, .npz, CIFAR, idx or prepared data"),
+        typer.Argument(help="Images, series (.ts, .tsv, .arff), tables (.csv), .npz, CIFAR, idx or prepared data"),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
     hours: Annotated[
@@ -100,7 +101,7 @@ def tune(
         str | None,
         typer.Option(
             help="Folds in place of a validation split: auto, 0 for none, or 2 to 20",
-            show_default="auto (small sets of series), or the run's",
+            show_default="auto (small sets of series and tables), or the run's",
         ),
     ] = None,
     metric: Annotated[
@@ -115,15 +116,28 @@ def tune(
         typer.Option(help="Task: classification, multilabel or regression", show_default="inferred, or the run's"),
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="Column of targets; repeatable", show_default="all but file and split")
+        list[str] | None,
+        typer.Option(help="Column of targets; repeatable", show_default="of images and series: all but file and split"),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="Kind of data: image, series or table", show_default="by the axes, or the run's"),
+        typer.Option(help="Kind of data: image, series or table", show_default="by the data, or the run's"),
     ] = None,
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Column of a table to leave out; repeatable")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=KIND: take a column of a table for a number, category or date; repeatable",
+            show_default="inferred",
+        ),
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that orders or groups the rows of the splits", show_default="random"),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")
@@ -145,6 +159,8 @@ def tune(
     given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
     given["target"] = target or None
     given["value"] = parsing.parse_names(value) or None
+    given["drop"] = drop or None
+    given["column"] = parsing.parse_columns("--column", column) or None
     given["skip_bad"] = skip_bad or None
     from ripieno import pipeline
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict

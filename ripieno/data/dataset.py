@@ -148,26 +148,28 @@ def check_trainable(dataset: Dataset, where: str | Path) -> None:
 def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation per channel of the images at `rows`, in their unit; 1 for a constant channel.
 
-    Padding of series is left out.
+    NaN, which is padding of series and missing values of tables, is left out.
     Blocks are merged by the update of Chan, Golub and LeVeque (1979): pixels are squared only after subtraction of the
     mean, and at most one block is in memory as float64.
     """
-    count, channels = 0, images.shape[-1]
-    mean, squares = np.zeros(channels), np.zeros(channels)
+    channels = images.shape[-1]
+    count, mean, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
     for part in blocks(images, len(rows)):
         block = images[rows[part]].reshape(-1, channels)
-        if block.dtype.kind == "f" and (padding := np.isnan(block[:, 0])).any():
-            block = block[~padding]
         for channel in range(channels):
             values = block[:, channel].astype(np.float64)
+            if block.dtype.kind == "f" and (missing := np.isnan(values)).any():
+                values = values[~missing]
+            if not len(values):
+                continue
             middle = float(values.mean())
             values -= middle
-            share = len(values) / (count + len(values))
+            share = len(values) / (count[channel] + len(values))
             off = middle - mean[channel]
             mean[channel] += off * share
-            squares[channel] += float(values @ values) + off * off * count * share
-        count += len(block)
-    std = np.sqrt(squares / max(1, count))
+            squares[channel] += float(values @ values) + off * off * count[channel] * share
+            count[channel] += len(values)
+    std = np.sqrt(squares / np.maximum(1, count))
     # a deviation below the resolution of float32 counts as none
     std[std <= 1e-7 * np.abs(mean)] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())

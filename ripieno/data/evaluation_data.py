@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.cifar import is_cifar
+from ripieno.data.data_frame import is_data_frame
 from ripieno.data.dataset import batches, open_dataset
+from ripieno.data.feature_table import read_feature_targets, read_features
 from ripieno.data.idx import is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import TableTargets, read_table_targets, table_path
@@ -60,17 +62,26 @@ def read_evaluation_data(
     split: EvaluationSplit = "auto",
     notes: list[str] | None = None,
     columns: SeriesColumns | None = None,
+    target: Sequence[str] = (),
 ) -> EvaluationData:
     """Read the targets of `source`, and where its inputs are; pictures are not read yet.
 
     `source` is what `ripieno.data.load_dataset` takes; a file of series is read alone, without its NAME_TRAIN.
-    `columns` are those of a table of series. Classes are matched with those of `task` by name. Raises DataError, in one
+    `columns` are those of a table of series; `target` names the targets of a table, where it has other columns than the
+    bundle's inputs besides. Classes are matched with those of `task` by name. Raises DataError, in one
     line, for other classes, inputs of another shape, and a split that the source does not have.
     """
     if split not in get_args(EvaluationSplit):
         raise DataError(f"split {split!r} is unknown: expected {', '.join(get_args(EvaluationSplit))}")
     notes = [] if notes is None else notes
     of_series = is_series(wanted)
+    if wanted.columns and _is_table(source):
+        rows_of = read_feature_targets(source, wanted.columns, target, task, notes)
+        chosen, rows = _rows(rows_of.given, split)
+        encoded = read_features(source, wanted.columns, notes)
+        return EvaluationData(chosen, encoded, rows, match_targets(rows_of.targets[rows], rows_of.task, task))
+    if target:
+        raise DataError(f"target {target[0]!r} names a column of a table, which the data are not; leave target out")
     table = table_path(Path(source)) if isinstance(source, str | Path) and not of_series else None
     inputs: Sequence[Path] | NDArray[Any]
     given: NDArray[Any]
@@ -97,6 +108,11 @@ def read_evaluation_data(
         fit_array(np.asarray(inputs[:1]), wanted, "inputs")
     chosen, rows = _rows(given, split)
     return EvaluationData(chosen, inputs, rows, match_targets(targets[rows], found, task))
+
+
+def _is_table(source: Any) -> bool:
+    is_file = isinstance(source, str | Path) and Path(source).suffix.lower() in TABLES
+    return is_file or is_data_frame(source)
 
 
 def _read_table(table: Path, task: Task, notes: list[str]) -> TableTargets:

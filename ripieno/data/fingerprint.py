@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.adapters import is_external_dataset, pair_arrays, sample
 from ripieno.data.blocks import blocks
 from ripieno.data.cifar import cifar_files, is_cifar
+from ripieno.data.data_frame import data_frame_columns, is_data_frame
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import idx_files, is_idx
 from ripieno.data.image_folder import find_pictures
@@ -60,6 +62,11 @@ def fingerprint(
         return _of_files(path, source_files(path), known, progress)
     if isinstance(source, Dataset):
         return _of_dataset(source)
+    if is_data_frame(source):
+        columns = data_frame_columns(source, "the data")
+        size = f"{len(next(iter(columns.values()))):,} rows of {len(columns):,} columns"
+        contents = (part for n, values in columns.items() for part in (n, *_array(np.asarray(values, object))))
+        return Fingerprint(_digest(*contents), size)
     if isinstance(source, Mapping):
         parts = {str(name): fingerprint(part) for name, part in source.items()}
         size = "; ".join(f"{name}: {part.size}" for name, part in parts.items())

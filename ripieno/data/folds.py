@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.split_by import assign_groups
 from ripieno.errors import DataError
 from ripieno.tasks.registry import kind_of
 from ripieno.types import SPLITS, Dataset, Folds, Ints, Task
@@ -48,19 +49,27 @@ def choose_folds(split: NDArray[np.uint8], given: Collection[int]) -> int:
     return min(samples, FOLDS)
 
 
-def make_folds(targets: NDArray[Any], split: NDArray[np.uint8], task: Task, count: int, seed: int) -> NDArray[np.uint8]:
+def make_folds(
+    targets: NDArray[Any], split: NDArray[np.uint8], task: Task, count: int, seed: int, groups: Ints | None = None
+) -> NDArray[np.uint8]:
     """Divide the training samples into `count` folds, stratified as splits are: (samples,), as in `Dataset`.
 
-    Folds differ by at most one sample, also in each stratum. Each stratum is shuffled by `seed`. Raises DataError when
-    there are too few samples, or when no model can be trained without the samples of a fold.
+    Folds differ by at most one sample, also in each stratum. Each stratum is shuffled by `seed`. With `groups`
+    (samples,), all samples of a group are in one fold. Raises DataError when there are too few samples or groups, or
+    when no model can be trained without the samples of a fold.
     """
     kind, train = kind_of(task), np.flatnonzero(split == SPLITS.index("train"))
-    if len(train) < count:
-        raise DataError(f"there are {len(train)} training samples for {count} folds; expected at least one a fold")
+    held = len(train) if groups is None else len(np.unique(groups[train]))
+    if held < count:
+        noun = "samples" if groups is None else "groups"
+        raise DataError(f"there are {held} training {noun} for {count} folds; expected at least one a fold")
     strata = kind.strata(targets)
     strata = np.zeros(len(targets), np.int64) if strata is None else strata
     folds = np.full(len(targets), NO_FOLD, np.uint8)
-    folds[_shuffled(train, strata, seed)] = np.arange(len(train)) % count
+    if groups is None:
+        folds[_shuffled(train, strata, seed)] = np.arange(len(train)) % count
+    else:
+        folds[train] = assign_groups(groups[train], strata[train], [len(train)] * count, seed)
     for fold in range(count):
         where = f"the data without fold {fold + 1} of {count}"
         kind.check_training(np.asarray(targets[train[folds[train] != fold]]), task, where, DataError)

@@ -39,8 +39,13 @@ def table_path(path: Path) -> Path | None:
     return path if path.suffix.lower() in TABLES else None
 
 
+def has_file_column(table: Path) -> bool:
+    """Return whether a table has a column of image files. Raises DataError for a file that cannot be read."""
+    return any(name.lower() in FILE_COLUMNS for name in read_columns(table, DataError).columns)
+
+
 def listed_files(table: Path) -> list[Path]:
-    """Return the paths of all image files that a table names, none of a table of series.
+    """Return the paths of all image files that a table names, none of a table of series or of rows.
 
     Raises DataError as `read_image_table`.
     """

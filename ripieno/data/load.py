@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,20 +12,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.adapters import ExternalData, is_external_dataset, pair_arrays, read_external
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
+from ripieno.data.data_frame import is_data_frame
 from ripieno.data.dataset import check_dataset, check_trainable, moments, open_dataset, write_dataset
+from ripieno.data.feature_table import NO_OPTIONS, TableOptions, is_feature_table, read_feature_table
 from ripieno.data.folds import check_fold_option, choose_folds, make_folds
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_folder import read_folder
 from ripieno.data.image_io import resize
 from ripieno.data.image_table import read_image_table, table_path
+from ripieno.data.leaks import leak_notes
 from ripieno.data.long_table import UNNAMED, SeriesColumns, read_long_table
 from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
 from ripieno.data.pixels import check_size, training_range
+from ripieno.data.raw_columns import check_kinds, fit_columns
 from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, join
 from ripieno.data.series import unequal_series
 from ripieno.data.series_files import find_series, read_series_files
+from ripieno.data.split_by import split_by_column, split_by_note
 from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
+from ripieno.data.table_encoding import ColumnValues
 from ripieno.data.table_file import TABLES
 from ripieno.data.targets import check_kind
 from ripieno.data_kinds import DATA_KINDS
@@ -33,13 +39,13 @@ from ripieno.errors import DataError
 from ripieno.notes import Notes
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
-from ripieno.types import SPLITS, DataKind, Dataset, Folds, PixelRange, Task
+from ripieno.types import SPLITS, Column, ColumnKind, DataKind, Dataset, Folds, PixelRange, Task
 
-Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
+Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData | Mapping[str, ColumnValues]
 
 FORMS = (
     "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder), a folder of idx files, a .csv or .parquet "
-    "file of image paths or of series, or a .ts, .tsv or .arff file of series"
+    "file of image paths, of series or of rows, or a .ts, .tsv or .arff file of series"
 )
 
 
@@ -57,6 +63,7 @@ class ReadOptions:
     seed: int = 0
     """of the folds"""
     columns: SeriesColumns = UNNAMED
+    table: TableOptions = NO_OPTIONS
     alone: bool = False
     """whether a file of series stands for itself, not for the whole data set that it is part of"""
 
@@ -70,6 +77,9 @@ def load_dataset(
     series: str | None = None,
     time: str | None = None,
     value: str | Sequence[str] = (),
+    drop: str | Sequence[str] = (),
+    column: Mapping[str, ColumnKind] | None = None,
+    split_by: str | None = None,
     size: int | None = None,
     split: Sequence[float] | None = None,
     folds: Folds = "auto",
@@ -85,14 +95,18 @@ def load_dataset(
 
     `source` is the path of an image folder (a folder per class, or with a `labels.csv`), a `.csv` or `.parquet` file of
     image paths, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or not), a folder of idx files, a
-    file of series (`.ts`, `.tsv` or `.arff`) or the folder of NAME_TRAIN and NAME_TEST, or a data set prepared before;
-    or a pair of arrays (inputs, targets); or a `Dataset`; or a Hugging Face or PyTorch data set, or a mapping of splits
-    to such or to pairs (`ripieno.data.adapters`).
+    file of series (`.ts`, `.tsv` or `.arff`) or the folder of NAME_TRAIN and NAME_TEST, a `.csv` or `.parquet` file
+    with a row for each sample, or a data set prepared before; or a pair of arrays (inputs, targets); or a `Dataset`; or
+    a Hugging Face or PyTorch data set, or a mapping of splits to such or to pairs (`ripieno.data.adapters`); or a data
+    frame, or a mapping of columns (`ripieno.data.data_frame`).
 
     - `task`: classification, multilabel or regression; None: inferred from the targets, see `ripieno.data.targets`.
     - `target`: the columns with the targets, in a table or a Hugging Face data set; none: all but file and split.
     - `kind`: image, series or table; None: by the axes of arrays, see `ripieno.data.samples.join`.
     - `series`, `time`, `value`: columns of a table of series in long form, see `ripieno.data.long_table`.
+    - `drop`, `column`, `split_by`: of a table with a row for each sample, the columns that are left out, the kinds of
+      columns (number, category or date) in place of those inferred (`ripieno.data.column_kinds`), and the column by
+      whose order or groups the samples are split (`ripieno.data.split_by`).
     - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated.
       Without it, image files of several sizes get one from the median.
     - `split`: shares of train, valid and test, stratified as the task says and seeded by `seed`. None: 72/8/20
@@ -100,8 +114,8 @@ def load_dataset(
       A test or validation split of the source is kept, and the other shares apply to the rest.
       A prepared data set keeps its splits.
     - `folds`: 2 to 20 folds of the training samples take the place of the validation split, whose samples are trained
-      on, too: see `ripieno.data.folds`. 0: none; "auto": 0 for images, tables, a validation split of the source or of
-      200 samples and more, else 5. A prepared data set keeps its own.
+      on, too: see `ripieno.data.folds`. 0: none; "auto": 0 for images, a validation split of the source or of 200
+      samples and more, and samples in the order of `split_by`, else 5. A prepared data set keeps its own.
     - `metric`: the score shown for trials and ensembles, one of the task's; trials are always ranked by its loss. A
       prepared data set keeps its own when None.
     - `skip_bad`: skip broken and missing image files instead of raising.
@@ -117,7 +131,8 @@ def load_dataset(
     notes = Notes() if notes is None else notes
     check_arguments(size, split, metric, task, kind, folds)
     columns = SeriesColumns(series or "", time or "", names_of(value))
-    options = ReadOptions(size, skip_bad, task, names_of(target), kind, for_training, folds, seed, columns)
+    table = TableOptions(names_of(drop), column or {}, split_by or "")
+    options = ReadOptions(size, skip_bad, task, names_of(target), kind, for_training, folds, seed, columns, table)
     place = None if folder is None else Path(folder)
     try:
         dataset = _prepared(source, options, metric, notes)
@@ -183,6 +198,7 @@ def _prepared(source: Source, options: ReadOptions, metric: str | None, notes: l
             raise DataError(
                 f"the data set was prepared with {name} {own}, not {asked}; prepare it again from its source"
             )
+    _check_no_table(options, "a prepared data set")
     if options.target and options.target != source.task.names:
         names = ", ".join(source.task.names)
         raise DataError(f"the data set was prepared for {names}; prepare it again from its source, or leave target out")
@@ -233,6 +249,12 @@ def _read(
     source: Source, options: ReadOptions, progress: CountCallback | None, notes: list[str], place: Path | None
 ) -> Samples:
     """Read a source that is no data set yet."""
+    check_kinds(options.table.column)
+    if is_data_frame(source):
+        _check_rows(options, "the data")
+        return read_feature_table(source, options.table, options.target, notes, options.task)
+    if not isinstance(source, str | Path) or Path(source).suffix.lower() not in TABLES:
+        _check_no_table(options, str(source) if isinstance(source, str | Path) else "the data")
     if is_external_dataset(source):
         return read_external(source, options.size, notes, options.task, options.target, options.kind)
     if not isinstance(source, str | Path):
@@ -252,6 +274,9 @@ def _read(
     if path.suffix.lower() in TABLES and (options.columns.given or options.kind == "series"):
         _check_series(options, path)
         return read_long_table(path, options.columns, options.target, notes, options.task)
+    if options.kind in (None, "table") and is_feature_table(path, options.table, options.kind):
+        return read_feature_table(path, options.table, options.target, notes, options.task)
+    _check_no_table(options, str(path))
     if options.columns.given:
         raise DataError(f"{path} is no table of series, whose columns series, time and value name; leave them out")
     if (table := table_path(path)) is not None:
@@ -299,9 +324,23 @@ def _check_no_target(options: ReadOptions, where: str) -> None:
         raise DataError(f"target {options.target[0]!r} names a column, but {where} have none; leave target out")
 
 
+def _check_no_table(options: ReadOptions, where: str) -> None:
+    if options.table.given:
+        expected = "which drop, column and split_by apply to"
+        raise DataError(f"{where} is no table with a row for each sample, {expected}; leave them out")
+
+
 def _check_series(options: ReadOptions, path: Path) -> None:
     if options.kind not in (None, "series"):
         raise DataError(f"{path} holds series, not {options.kind}; leave kind out")
+    _check_no_table(options, str(path))
+
+
+def _check_rows(options: ReadOptions, where: str) -> None:
+    if options.kind not in (None, "table"):
+        raise DataError(f"{where} is a table with a row for each sample, not {options.kind}; leave kind out")
+    if options.columns.given:
+        raise DataError(f"{where} is no table of series, whose columns series, time and value name; leave them out")
 
 
 def _check_images(options: ReadOptions, path: Path) -> None:
@@ -332,20 +371,31 @@ def dataset_of(
     """Split `samples` into a data set; arguments and errors are those of `load_dataset`."""
     check_arguments(size, ratios, metric, folds=folds)
     inputs, targets, task = samples.inputs, samples.targets, _with_metric(samples.task, metric)
+    table = samples.table
+    by = None if table is None else table.split_by
     check_sizes(targets, samples.fixed_split, task, for_training)
     size = _image_size(size, samples.kind)
     if size is not None and inputs.shape[1:3] != (size, size):
         inputs = resize(inputs, size)
     kind = kind_of(task)
-    split = split_samples(kind.strata(targets), samples.fixed_split, ratios, seed)
+    if by is None:
+        split = split_samples(kind.strata(targets), samples.fixed_split, ratios, seed)
+    else:
+        split = split_by_column(by, kind.strata(targets), samples.fixed_split, ratios, seed)
+        notes.append(split_by_note(by, split))
     count, held = folds, None
+    in_order = by is not None and by.is_order
     if count == "auto":
-        has_folds = for_training and DATA_KINDS[samples.kind].has_folds
+        has_folds = for_training and DATA_KINDS[samples.kind].has_folds and not in_order
         count = choose_folds(split, samples.fixed_split) if has_folds else 0
+    if count and in_order:
+        raise DataError(
+            f"folds are {count}, but split_by puts the samples in order, so that later ones validate; use 0"
+        )
     if count:
         whole = without_valid(split)
         try:
-            held = make_folds(targets, whole, task, count, seed)
+            held = make_folds(targets, whole, task, count, seed, None if by is None else by.groups)
         except DataError as error:
             if folds != "auto":
                 raise
@@ -354,10 +404,17 @@ def dataset_of(
             notes.append(_fold_note(held, whole, int((samples.fixed_split == SPLITS.index("valid")).sum())))
             split = whole
     notes += kind.balance_notes(targets, split, task)
+    columns: tuple[Column, ...] = ()
+    if table is not None:
+        rows = np.flatnonzero(split == 0)
+        columns, inputs, description = fit_columns(table, rows)
+        notes.append(description)
+        notes += leak_notes(columns, inputs[rows], targets[rows], task)
     mean, std = moments(inputs, np.flatnonzero(split == 0))
     from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
     span = _range(inputs, samples.kind, split, from_source, notes)
-    return Dataset(samples.name, inputs, targets, split, task, mean, std, samples.kind, range=span, folds=held)
+    fields = (samples.name, inputs, targets, split, task, mean, std, samples.kind)
+    return Dataset(*fields, range=span, folds=held, columns=columns)
 
 
 def _range(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.series import fit_series
-from ripieno.data_kinds import is_series
+from ripieno.data_kinds import is_series, is_table
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Input, PixelRange
 
@@ -142,7 +142,7 @@ def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any
     A single sample is a batch of one; channels may come first, and be absent where there is one. Whole numbers 0 to
     255 of any type are bytes. Series are fitted by `ripieno.data.series.fit_series`. Raises DataError with the actual
     and the expected value: for another shape or type, masked, NaN or infinite pixels, and a range of another unit than
-    that of the training images.
+    that of the training images. In rows of tables NaN is a missing value.
     """
     if is_series(wanted):
         return fit_series(images, wanted, called)
@@ -156,8 +156,21 @@ def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any
     if found is None:
         expected = ", ".join(["samples", *map(str, wanted.shape)])
         raise DataError(f"{called} have shape {array.shape}, must be ({expected}) {wanted.dtype}")
+    if is_table(wanted):
+        return _rows(found, called)
     fitted = found if found.dtype == wanted.dtype else _cast(found, wanted, called)
     check_range(fitted, wanted, called)
+    return fitted
+
+
+def _rows(array: NDArray[Any], called: str) -> NDArray[Any]:
+    """Return rows of a table as float32. Raises DataError for other types than numbers, and for infinite values."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{called} are {array.dtype}, must be float32; convert them")
+    with np.errstate(over="ignore"):  # values that become infinite are rejected as such
+        fitted = array.astype(np.float32, copy=False)
+    if np.isinf(fitted).any():
+        raise DataError(f"{called} hold infinite values, must be finite numbers, or NaN where they are missing")
     return fitted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +14,9 @@ from PIL import Image
 from ripieno import files
 from ripieno.data.adapters import images_of, is_external_dataset, is_pair
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
+from ripieno.data.data_frame import is_data_frame
 from ripieno.data.dataset import open_dataset
+from ripieno.data.feature_table import read_features
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
 from ripieno.data.long_table import SeriesColumns, read_long_series
@@ -31,7 +34,7 @@ from ripieno.types import Dataset, Input
 
 BATCH = 256
 """Default number of samples in a batch of a stream."""
-FORMS = "an image, a folder of images, an .npy or .npz file, a file of series, or a data set as for training"
+FORMS = "an image, a folder of images, an .npy or .npz file, a file of series or rows, or a data set as for training"
 
 
 def accepts_images(wanted: Input) -> bool:
@@ -90,7 +93,8 @@ def read_inputs(
     can be trained on; such a data set itself: a pair (images, labels), a `Dataset`, one of Hugging Face or PyTorch, a
     mapping of splits; or a list of arrays, pictures and paths. Labels are not read. Series may be shorter than those of
     the network, and are read from their files alone: NAME_TEST without NAME_TRAIN. `columns` are those of a table of
-    series.
+    series. Rows of a table with named columns are also a .csv or .parquet file, a data frame, a mapping of names to
+    values, or a list of such mappings; further columns are ignored.
 
     With `skip_bad` unusable pictures are skipped, each named in a line of `notes`, which are logged where None is
     given. Raises DataError naming the unusable image and the reason.
@@ -155,8 +159,8 @@ def _parts(
     """Yield the name and samples of each picture or array, and whether the samples are numbered in their names."""
     notes = Notes() if notes is None else notes
     bad, used, first = 0, 0, ""
-    columns = (columns or SeriesColumns()) if is_series(wanted) else None
-    for name, found in _images(source, notes, columns):
+    tables = _TableReader(wanted, columns or SeriesColumns(), notes)
+    for name, found in _images(source, notes, tables):
         try:
             part = _fitted(name, found, wanted, notes)
         except DataError as error:
@@ -191,25 +195,56 @@ def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input, 
     raise DataError(f"{name}: {accepted}, not pictures; pass arrays (an .npy file) in the range of the training images")
 
 
+@dataclass(frozen=True, eq=False)
+class _TableReader:
+    """Reader of the tables that suit an input: rows in long form for series, columns for tables with names."""
+
+    wanted: Input
+    series: SeriesColumns
+    notes: list[str]
+
+    def takes_file(self, path: Path) -> bool:
+        """Return whether `path` names a table that can be read."""
+        return path.suffix.lower() in TABLES and (is_series(self.wanted) or bool(self.wanted.columns))
+
+    def takes(self, source: Any) -> bool:
+        """Return whether `source` is a data frame, or alike, of columns that have names."""
+        return bool(self.wanted.columns) and is_data_frame(source)
+
+    def read_file(self, path: Path, name: str) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield series, or all rows, of a table."""
+        if self.wanted.columns:
+            yield name, self.read(path)
+            return
+        names, series = read_long_series(path, self.series, self.notes)
+        yield from ((f"{name}[{one}]", values) for one, values in zip(names, series, strict=True))
+
+    def read(self, source: Any) -> NDArray[Any]:
+        """Return the encoded rows (rows, values) of a file or a data frame."""
+        return read_features(source, self.wanted.columns, self.notes)
+
+
 def _images(
-    source: Any, notes: list[str], columns: SeriesColumns | None
+    source: Any, notes: list[str], tables: _TableReader
 ) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
-    """Yield pictures, and arrays of one or more samples, each with its name; `columns` where series are predicted."""
+    """Yield pictures, and arrays of one or more samples, each with its name."""
     if isinstance(source, str | Path):
-        yield from _files(Path(source), notes, columns)
+        yield from _files(Path(source), notes, tables)
+    elif tables.takes(source):
+        yield "rows", tables.read(source)
     elif isinstance(source, Image.Image):
         yield str(getattr(source, "filename", "") or "image"), source
     elif isinstance(source, Dataset):
         yield "images", source.inputs
     elif is_pair(source):
-        yield from _images(source[0], notes, columns)
+        yield from _images(source[0], notes, tables)
     elif hasattr(source, "__array__") or not (is_external_dataset(source) or isinstance(source, Sequence)):
         yield "images", _array(source)
     elif is_external_dataset(source):
         yield from images_of(source)
     elif any(isinstance(part, str | Path | Image.Image) for part in source):
         for number, part in enumerate(source):
-            for name, found in _images(part, notes, columns):
+            for name, found in _images(part, notes, tables):
                 yield _in_list(name, part, number), found
     else:
         yield "images", _array(source)
@@ -234,7 +269,7 @@ def _array(source: Any) -> NDArray[Any]:
         raise DataError(f"{message}; all must have one shape and a type that NumPy has") from error
 
 
-def _files(path: Path, notes: list[str], columns: SeriesColumns | None) -> Iterator[tuple[str, Path | NDArray[Any]]]:
+def _files(path: Path, notes: list[str], tables: _TableReader) -> Iterator[tuple[str, Path | NDArray[Any]]]:
     """Yield the images of a file or folder."""
     name, suffix = shown(Path(path.name)), path.suffix.lower()
     if not path.exists():
@@ -249,9 +284,8 @@ def _files(path: Path, notes: list[str], columns: SeriesColumns | None) -> Itera
         yield from ((f"{name}:{key}", array) for key, array in read_images(path).items())
     elif is_series_file(path):
         yield name, read_series_file(path).series
-    elif columns is not None and suffix in TABLES:
-        names, series = read_long_series(path, columns, notes)
-        yield from ((f"{name}[{one}]", values) for one, values in zip(names, series, strict=True))
+    elif tables.takes_file(path):
+        yield from tables.read_file(path, name)
     elif is_tar(path):
         yield name, read_cifar(path, notes).inputs
     else:

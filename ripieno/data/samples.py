@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.blocks import blocks
 from ripieno.data.pixels import channels_last, check_finite
+from ripieno.data.raw_columns import RawColumns
 from ripieno.data.raw_targets import RawTargets, as_array
 from ripieno.data.series import join_series, pad, unequal_series
 from ripieno.data.targets import read_targets
@@ -57,6 +58,9 @@ class Samples:
     fixed_split: NDArray[np.int8]
     task: Task
     kind: DataKind = "image"
+    table: RawColumns | None = None
+    """of a table with named columns, which the split of its samples says how to encode; `inputs` are empty until then
+    """
 
 
 def join(
@@ -83,6 +87,8 @@ def join(
     laid_out = [_laid_out(array, part, kind, notes) for array, part in zip(raw, parts, strict=True)]
     if kind == "series":
         inputs: list[NDArray[Any]] = [*join_series(laid_out, [part.where for part in parts], notes)]
+    elif kind == "table":
+        inputs = _numbers(laid_out, parts)
     else:
         inputs = _one_type(laid_out, parts)
     read = [RawTargets(as_array(part.targets, part.where), part.where) for part in parts]
@@ -147,15 +153,34 @@ def _laid_out(inputs: NDArray[Any], part: SplitArrays, kind: DataKind, notes: li
     return inputs
 
 
-def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[NDArray[Any]]:
-    """Convert all arrays to uint8 (whole numbers 0 to 255, or booleans) or all to float32, with one image shape."""
-    first = parts[0].where
+def _numbers(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[NDArray[Any]]:
+    """Convert the rows of tables to float32, in which NaN is a missing value."""
+    _check_alike(arrays, parts)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+        arrays = [array.astype(np.float32, copy=False) for array in arrays]
+    for array, part in zip(arrays, parts, strict=True):
+        for block in blocks(array):
+            if (infinite := np.isinf(array[block]).any(axis=1)).any():
+                held = f"sample {block.start + int(infinite.argmax())} of {part.where} holds infinity"
+                raise DataError(f"{held}; inputs must be finite numbers, or NaN where they are missing; replace it")
+    return arrays
+
+
+def _check_alike(arrays: Sequence[NDArray[Any]], parts: Sequence[SplitArrays]) -> None:
+    """Raise DataError unless all arrays hold numbers, in samples of one shape."""
     for array, part in zip(arrays, parts, strict=True):
         if array.dtype.kind not in "biuf":
             raise DataError(f"inputs of {part.where} hold {array.dtype}; expected numbers; convert them")
         if array.shape[1:] != arrays[0].shape[1:]:
             shapes = f"{arrays[0].shape[1:]} and {array.shape[1:]}"
-            raise DataError(f"inputs of {first} and {part.where} have shapes {shapes}; expected one shape")
+            raise DataError(f"inputs of {parts[0].where} and {part.where} have shapes {shapes}; expected one shape")
+
+
+def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[NDArray[Any]]:
+    """Convert all arrays to uint8 (whole numbers 0 to 255, or booleans) or all to float32, with one image shape."""
+    _check_alike(arrays, parts)
+    first = parts[0].where
+    for array, part in zip(arrays, parts, strict=True):
         if (array.dtype.kind == "f") != (arrays[0].dtype.kind == "f"):
             types = f"{arrays[0].dtype} and {array.dtype}"
             raise DataError(f"inputs of {first} and {part.where} hold {types}; expected one type and one unit")

@@ -78,7 +78,7 @@ def check_sizes(targets: NDArray[Any], given: NDArray[np.int8], task: Task, for_
     """
     kind, free = kind_of(task), targets[given == UNASSIGNED]
     if for_training:
-        kind.check_sizes(free, task, _names(_makes(given)), DataError)
+        kind.check_sizes(free, task, _names(splits_to_make(given)), DataError)
     kind.check_task(task, "the data", DataError)
     check_count(given)
     if for_training:
@@ -87,7 +87,7 @@ def check_sizes(targets: NDArray[Any], given: NDArray[np.int8], task: Task, for_
 
 def check_count(given: NDArray[np.int8]) -> None:
     """Raise DataError for too few samples for one in every split that ripieno makes."""
-    makes, count = _makes(given), int((given == UNASSIGNED).sum())
+    makes, count = splits_to_make(given), int((given == UNASSIGNED).sum())
     if count < len(makes):
         names = ", ".join(_names(makes))
         raise DataError(f"there are {count} samples for {names}; expected at least {len(makes)}; add some")
@@ -105,18 +105,18 @@ def split_samples(
     """
     check_ratios(RATIOS if ratios is None else ratios)
     check_count(given)
-    makes = _makes(given)
+    makes = splits_to_make(given)
     split = np.where(given == UNASSIGNED, 0, given).astype(np.uint8)
     strata = np.zeros(len(given), np.int64) if strata is None else strata
     free = given == UNASSIGNED
     for stratum in np.unique(strata[free]):
         rows = np.flatnonzero((strata == stratum) & free)
         shuffled = np.random.default_rng([seed, int(stratum)]).permutation(rows)
-        split[shuffled] = np.repeat(np.array(makes, np.uint8), _counts(len(rows), makes, ratios))
+        split[shuffled] = np.repeat(np.array(makes, np.uint8), split_counts(len(rows), makes, ratios))
     return split
 
 
-def _counts(samples: int, makes: Sequence[int], ratios: Sequence[float] | None) -> list[int]:
+def split_counts(samples: int, makes: Sequence[int], ratios: Sequence[float] | None) -> list[int]:
     """Return the number of samples of a stratum for each of the splits `makes`; few samples go to the first splits."""
     if samples < len(makes):
         return [int(i < samples) for i in range(len(makes))]
@@ -175,7 +175,7 @@ def duplicate_notes(
     return notes
 
 
-def _makes(given: NDArray[np.int8]) -> list[int]:
+def splits_to_make(given: NDArray[np.int8]) -> list[int]:
     """Return the splits that ripieno makes: train always, valid and test where the source has none."""
     fixed = set(np.unique(given).tolist())
     return [0, *(i for i in range(1, len(SPLITS)) if i not in fixed)]

@@ -60,14 +60,19 @@ def read_target_columns(
     return targets, made
 
 
-def read_split_column(where: str, values: Sequence[Any], rows: Sequence[str]) -> NDArray[np.int8]:
-    """Return `Samples.fixed_split` from a column of splits. Raises DataError for other words, and without train."""
+def read_split_column(
+    where: str, values: Sequence[Any], rows: Sequence[str], for_training: bool = True
+) -> NDArray[np.int8]:
+    """Return `Samples.fixed_split` from a column of splits.
+
+    Raises DataError for other words, and without train where the data are `for_training`.
+    """
     words = splits_of(sorted({str(value) for value in values}))
     unknown = next((word for word, split in words.items() if split is None), None)
     if unknown is not None:
         row = rows[[str(value) for value in values].index(unknown)]
         raise DataError(f"{where} {row} has the split {unknown!r}; expected train, valid or test")
-    if "train" not in words.values():
+    if for_training and "train" not in words.values():
         raise DataError(f"{where} has no row of the split train; training samples are required")
     codes = {w: UNASSIGNED if split in (None, "train") else SPLITS.index(split) for w, split in words.items()}
     return np.array([codes[str(value)] for value in values], np.int8)

@@ -39,8 +39,8 @@ def _read_csv(path: Path, error: type[RipienoError]) -> FileColumns:
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             first = stream.readline()
-            # a comma, a semicolon or a tab, whichever gives the most columns
-            mark = max(",;\t", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
+            # a comma, a semicolon, a tab or a bar, whichever gives the most columns
+            mark = max(",;\t|", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
             stream.seek(0)
             lines = [line for line in csv.reader(stream, delimiter=mark) if line]
     except UnicodeDecodeError as fault:
@@ -57,7 +57,9 @@ def _read_csv(path: Path, error: type[RipienoError]) -> FileColumns:
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
             raise error(f"{path} row {number} has {len(line)} values, but the first row has {len(header)}")
-    return FileColumns({name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}, mark != ",")
+    return FileColumns(
+        {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}, mark not in ",|"
+    )
 
 
 def _read_parquet(path: Path, error: type[RipienoError]) -> FileColumns:

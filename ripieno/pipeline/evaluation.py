@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.evaluation_data import EvaluationSplit, read_evaluation_data
+from ripieno.data.load import names_of
 from ripieno.data.long_table import SeriesColumns
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import predict_batches
@@ -65,6 +66,7 @@ def evaluate(
     trusted: Sequence[str] = (),
     notes: list[str] | None = None,
     columns: SeriesColumns | None = None,
+    target: str | Sequence[str] = (),
     progress: ProgressFunction = lambda *_: None,
 ) -> BundleEvaluation:
     """Predict the samples of `data` with a bundle, and compare the predictions with its targets.
@@ -72,11 +74,12 @@ def evaluate(
     `data` is what `ripieno.tune` takes: a folder of class folders, a prepared data set, arrays, ... `split` is `train`,
     `valid`, `test`, `all`, or `auto`: the test split where the data has one, else all samples. Intervals are those of a
     percentile bootstrap over the samples (95 %, 1,000 resamples, seed 0). `trusted` names the user's families that may
-    be imported; `columns` are those of a table of series. Raises DataError for data of other classes or of another
-    shape, LibraryError when `bundle` is none.
+    be imported; `columns` are those of a table of series. `target` names the targets of a table with a row for each
+    sample, where they are not all that it has besides the inputs. Raises DataError for data of other classes or of
+    another shape, LibraryError when `bundle` is none.
     """
     bundle = read_bundle(bundle, trusted)
-    found = read_evaluation_data(data, bundle.input, bundle.task, split, notes, columns)
+    found = read_evaluation_data(data, bundle.input, bundle.task, split, notes, columns, names_of(target))
     stream = predict_batches(bundle, found.batches(bundle.input), len(found.rows), progress)
     predictions = np.concatenate([batch.predictions for batch in stream])
     kind, thresholds = kind_of(bundle.task), bundle.ensemble.thresholds

@@ -18,15 +18,16 @@ from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
 from ripieno.data.load import names_of
+from ripieno.data.table_encoding import ColumnValues
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.tasks.registry import kind_of
-from ripieno.types import SPLITS, DataKind, Dataset, Folds
+from ripieno.types import SPLITS, ColumnKind, DataKind, Dataset, Folds
 
-DataSource = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | ExternalData
+DataSource = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | ExternalData | Mapping[str, ColumnValues]
 DEFAULTS: dict[str, Any] = {
     "size": None,
     "split": None,
@@ -40,6 +41,9 @@ DEFAULTS: dict[str, Any] = {
     "series": None,
     "time": None,
     "value": [],
+    "drop": [],
+    "column": {},
+    "split_by": None,
 }
 """Default options of a data set: see `DataOptions`."""
 BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image", "folds": 0}
@@ -74,6 +78,12 @@ class DataOptions:
     """column of times of a table of series"""
     value: str | Sequence[str] | None = None
     """columns of the values of a table of series, one a channel"""
+    drop: str | Sequence[str] | None = None
+    """columns of a table that are left out"""
+    column: Mapping[str, ColumnKind] | None = None
+    """kinds of columns of a table, in place of the inferred ones"""
+    split_by: str | None = None
+    """column of a table by whose order or groups its rows are split"""
 
 
 def prepare(
@@ -94,9 +104,11 @@ def prepare(
     requested = {name: value for name, value in vars(wanted or DataOptions()).items() if value is not None}
     if "split" in requested:
         requested["split"] = list(requested["split"])
-    for name in ("target", "value"):
+    for name in ("target", "value", "drop"):
         if name in requested:
             requested[name] = list(names_of(requested[name]))
+    if "column" in requested:
+        requested["column"] = dict(requested["column"])
     if requested.get("folds") == "auto":
         del requested["folds"]  # as in the run
     record = library.dataset_path / "source.json"
@@ -148,6 +160,8 @@ def describe(dataset: Dataset) -> str:
     if dataset.folds is not None:
         counts += f"; validation: {validation_words(dataset.fold_count)}"
     shape = " x ".join(map(str, dataset.input.shape))
+    if dataset.columns:
+        shape = f"{len(dataset.columns):,} columns"
     of = f"{len(task.names)} {kind_of(task).names_title}" if len(task.names) > 1 else task.names[0]
     return f"{dataset.name}: {len(dataset.inputs):,} {noun} of {shape}, {task.kind} of {of}; {counts}"
 
@@ -203,6 +217,8 @@ def _check_source(
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return ",".join(f"{name}={part}" for name, part in value.items())
     return "none" if value is None else str(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,7 +20,7 @@ from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting, usable_cores
-from ripieno.types import Configuration, DataKind, Folds, Input, Job, loss_key
+from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -89,6 +89,9 @@ def tune(
     series: str | None = None,
     time: str | None = None,
     value: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] | None = None,
+    column: Mapping[str, ColumnKind] | None = None,
+    split_by: str | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
@@ -117,7 +120,9 @@ def tune(
     training samples; see `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision;
     without it they are logged. `task` (classification, multilabel or regression) and `kind` (image, series or table)
     are inferred when None; `target` names the columns of targets, and `series`, `time` and `value` those of a table of
-    series. `metric` is the score that is shown; trials are ranked by the loss of the task.
+    series. Of a table with a row for each sample, `drop` names columns that are left out, `column` gives kinds of
+    columns (number, category, date) in place of the inferred ones, and `split_by` names the column by whose order or
+    groups the rows are split. `metric` is the score that is shown; trials are ranked by the loss of the task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.

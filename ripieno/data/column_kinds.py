@@ -1,0 +1,78 @@
+"""Kind of each column of a table, inferred from its values: a number, a category, a date, or nothing to learn from."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ripieno.data.table_encoding import ColumnValues, category_text, is_missing, parse_dates, parse_numbers
+from ripieno.types import ColumnKind
+
+FEW = 20
+"""Distinct values of a category that may be as many as its rows."""
+WORDS = 3
+"""Words of a value, on average, from which text is free."""
+NEARLY = 0.9
+"""Share of numbers in a column above which the rest of its values are taken for mistakes."""
+_ID_NAME = re.compile(r"(.*[_\W])?(id|index|key|uuid|guid)|.*[a-z](Id|ID)", re.DOTALL)
+_UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+"""Names that pandas gives to an index."""
+
+
+class InferredKind(NamedTuple):
+    """What a column was taken for."""
+
+    kind: ColumnKind | None
+    """None: the column is left out"""
+    reason: str = ""
+    """of a column that is left out"""
+
+
+def infer_kind(name: str, values: ColumnValues) -> InferredKind:
+    """Return what the column `name` is taken for by its values, of which NaN, None and some texts are missing."""
+    if _UNNAMED.fullmatch(name):
+        return InferredKind(None, "an index")
+    known = _known(values)
+    if not len(known):
+        return InferredKind(None, "no values")
+    if any(isinstance(value, list | tuple | set | dict | np.ndarray) for value in known):
+        return InferredKind(None, "lists")
+    if not isinstance(known, np.ndarray) or known.dtype.kind != "M":
+        numbers, wrong = parse_numbers(known)
+        if wrong is None:
+            return InferredKind(None, "an id") if _is_id(name, numbers) else InferredKind("number")
+    if parse_dates(known)[1] is None:
+        return InferredKind("date")
+    return _infer_text(name, known)
+
+
+def _infer_text(name: str, known: ColumnValues) -> InferredKind:
+    texts = [category_text(value) or "" for value in known]
+    distinct = len(set(texts))
+    if distinct <= max(FEW, len(texts) // 2):
+        return InferredKind("category")
+    strange = [text for text in texts if parse_numbers([text])[1] is not None]
+    if len(strange) < (1 - NEARLY) * len(texts):
+        return InferredKind(None, f"{strange[0][:40]!r} among numbers")
+    words = sum(len(text.split()) for text in texts) / len(texts)
+    if words >= WORDS:
+        return InferredKind(None, "free text")
+    if distinct == len(texts) or _ID_NAME.fullmatch(name):
+        return InferredKind(None, "an id")
+    return InferredKind(None, "text of which most values occur once")
+
+
+def _known(values: ColumnValues) -> ColumnValues:
+    """Return the values that are not missing."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biufM":
+        return values if values.dtype.kind in "biu" else values[values == values]  # NaN and NaT differ from themselves
+    return [value for value in values if not is_missing(value)]
+
+
+def _is_id(name: str, numbers: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+    """Return whether numbers name the rows: whole ones, each once, counted up or with the name of an id."""
+    if len(numbers) <= FEW or (numbers != np.floor(numbers)).any() or len(np.unique(numbers)) < len(numbers):
+        return False
+    return bool((np.diff(numbers) == 1).all()) or _ID_NAME.fullmatch(name) is not None

@@ -1,0 +1,60 @@
+"""Tables in memory: data frames, mappings of column names to values, and rows that are such mappings.
+
+The libraries of data frames are not imported: a data frame is recognised by the names of its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ripieno.data.table_encoding import ColumnValues, columns_of_rows
+from ripieno.errors import DataError
+from ripieno.tasks.labels import check_names
+
+
+def is_data_frame(source: Any) -> bool:
+    """Return whether `source` is a data frame, a mapping of names to values of one axis, or a list of rows."""
+    if isinstance(source, Mapping):
+        return bool(source) and all(isinstance(n, str) and _is_column(values) for n, values in source.items())
+    if isinstance(source, list):
+        return bool(source) and all(isinstance(row, Mapping) and _is_row(row) for row in source)
+    # data sets of Hugging Face have columns and features
+    return hasattr(source, "__getitem__") and hasattr(source, "columns") and not hasattr(source, "features")
+
+
+def data_frame_columns(source: Any, where: str) -> dict[str, ColumnValues]:
+    """Return the columns of a source for which `is_data_frame` holds, by name, each of one axis and as long.
+
+    Raises DataError for duplicate names, and for rows or columns that do not agree.
+    """
+    if isinstance(source, list):
+        return columns_of_rows(source, where, DataError)
+    given = source if isinstance(source, Mapping) else getattr(source, "column_names", None) or source.columns
+    names = [str(name) for name in given]
+    check_names(names, f"columns of {where}", DataError)
+    columns: dict[str, ColumnValues] = {}
+    for name, key in zip(names, given, strict=True):
+        values = source[key]
+        columns[name] = values if isinstance(values, list) else np.asarray(values)
+    counts = {name: len(values) for name, values in columns.items()}
+    for name, count in counts.items():
+        if count != counts[names[0]]:
+            unequal = f"{counts[names[0]]:,} values for {names[0]!r}, but {count:,} for {name!r}"
+            raise DataError(f"{where} has {unequal}; expected one value in each row")
+    return columns
+
+
+def _is_column(values: Any) -> bool:
+    """Return whether values have one axis; a column of a data frame has `__array__`."""
+    if isinstance(values, list | tuple):
+        return not len(values) or isinstance(values[0], str | bytes) or not np.iterable(values[0])
+    return hasattr(values, "__array__") and len(np.shape(values)) == 1
+
+
+def _is_row(row: Mapping[Any, Any]) -> bool:
+    """Return whether a mapping holds one value a name, none of them an array or a picture."""
+    plain = all(isinstance(value, str | bytes) or not np.iterable(value) for value in row.values())
+    return plain and not any(hasattr(value, "convert") for value in row.values())
