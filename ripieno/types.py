@@ -159,6 +159,8 @@ class Dataset:
     the training samples are the validation samples, too: each is predicted by a model that was trained without it"""
     columns: tuple[Column, ...] = ()
     """of a table: see `Input.columns`"""
+    split_by: str = ""
+    """column of a table by which its samples were split; empty: at random, or as the source says"""
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ FOLDER/inputs.npy     (samples, *shape) uint8 or float32; `images.npy` in versio
 FOLDER/targets.npy    (samples,) int64, or (samples, *task.output); `labels.npy` in version 1
 FOLDER/split.npy      (samples,) uint8
 FOLDER/folds.npy      (samples,) uint8; absent without folds
-FOLDER/dataset.json   task, kind, mean, std, range, folds, columns; written last: its presence marks a complete data set
+FOLDER/dataset.json   task, kind, mean, std, range, folds, ...; written last: its presence marks a complete data set
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class DatasetMetadata:
     """number of folds; 0: none"""
     columns: tuple[Column, ...] = ()
     """of a table"""
+    split_by: str = ""
+    """of a table"""
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
@@ -67,8 +69,8 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
                     append(array[block])
             if former != path:  # of version 1
                 files.remove_file(former)
-    fields = (dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range, dataset.fold_count, dataset.columns)
-    metadata = DatasetMetadata(dataset.name, *fields)
+    fields = (dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range, dataset.fold_count)
+    metadata = DatasetMetadata(dataset.name, *fields, dataset.columns, dataset.split_by)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
 
@@ -88,7 +90,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     except LibraryError as error:
         raise DataError(f"{error}; prepare the data set again from its source") from error
     fields = (metadata.task, metadata.mean, metadata.std, metadata.kind, folder, metadata.range, folds)
-    dataset = Dataset(metadata.name, inputs, targets, split, *fields, metadata.columns)
+    dataset = Dataset(metadata.name, inputs, targets, split, *fields, metadata.columns, metadata.split_by)
     check_dataset(dataset, folder)
     return dataset
 

@@ -21,7 +21,7 @@ from ripieno.data.pictures import CountCallback, read_pictures
 from ripieno.data.samples import UNASSIGNED, Samples
 from ripieno.data.splits import check_sizes
 from ripieno.data.table_columns import GAPS, SPLIT_COLUMN, is_gap, read_split_column, read_target_columns
-from ripieno.data.table_file import TABLES, read_columns
+from ripieno.data.table_file import TABLES, column_names, read_columns
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
 from ripieno.types import Ints, Task
@@ -41,7 +41,7 @@ def table_path(path: Path) -> Path | None:
 
 def has_file_column(table: Path) -> bool:
     """Return whether a table has a column of image files. Raises DataError for a file that cannot be read."""
-    return any(name.lower() in FILE_COLUMNS for name in read_columns(table, DataError).columns)
+    return any(name.lower() in FILE_COLUMNS for name in column_names(table, DataError))
 
 
 def listed_files(table: Path) -> list[Path]:
@@ -49,9 +49,9 @@ def listed_files(table: Path) -> list[Path]:
 
     Raises DataError as `read_image_table`.
     """
-    columns = read_columns(table, DataError).columns
-    if not any(name.lower() in FILE_COLUMNS for name in columns):
+    if not has_file_column(table):
         return []
+    columns = read_columns(table, DataError).columns
     return [table.parent / str(name) for name in columns[_file_column(table, columns)] if name not in GAPS]
 
 

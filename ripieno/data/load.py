@@ -222,6 +222,9 @@ def _with_folds(source: Dataset, count: int, seed: int, notes: list[str]) -> Dat
         raise DataError(
             f"the data set was prepared with {source.fold_count} folds, not {count}; prepare it again from its source"
         )
+    if source.split_by:
+        held = f"the data set was prepared with samples split by {source.split_by!r}"
+        raise DataError(f"{held}; prepare it again from its source for folds")
     split = without_valid(source.split)
     folds = make_folds(source.targets, split, source.task, count, seed)
     notes.append(_fold_note(folds, split, len(source.rows("valid"))))
@@ -414,7 +417,7 @@ def dataset_of(
     from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
     span = _range(inputs, samples.kind, split, from_source, notes)
     fields = (samples.name, inputs, targets, split, task, mean, std, samples.kind)
-    return Dataset(*fields, range=span, folds=held, columns=columns)
+    return Dataset(*fields, range=span, folds=held, columns=columns, split_by=by.name if by else "")
 
 
 def _range(

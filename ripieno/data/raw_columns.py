@@ -31,6 +31,8 @@ PERIODIC: tuple[DatePart, ...] = ("month", "day", "weekday", "hour")
 """Parts of a date that return, also in later rows than those of training."""
 LISTED = 60
 """Columns that a description lists, at most."""
+CUT = 20
+"""Letters of a category in a description, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +154,7 @@ def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[
             return None
         ranked = sorted(counts, key=lambda text: (-counts[text], text))
         kept = tuple(ranked[:MOST_CATEGORIES])
-        ranges[name] = f"{len(kept):,} categories: {shown(kept)}"
+        ranges[name] = f"{len(kept):,} categories: {shown([_cut(text) for text in kept[:9]])}"
         if len(ranked) > len(kept):
             ranges[name] += f"; {len(ranked) - len(kept):,} rarer ones are read as unseen"
         return Column(name, kind, kept)
@@ -186,6 +188,10 @@ def _varying_parts(days: Floats, latest: float, parts: Sequence[DatePart]) -> tu
     encoded = date_parts(days, parts, latest)
     varying = [part for part, values in zip(parts, encoded.T, strict=True) if (values != values[0]).any()]
     return tuple(varying) or (parts[-1],)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CUT else f"{text[:CUT]}..."
 
 
 def _day_text(days: float) -> str:
