@@ -70,7 +70,8 @@ def test_a_prepared_data_set_keeps_its_kind(tmp_path: Any):
         (values(7), {"kind": "image"}, r"have shape \(60, 7\)"),
         (values(7), {"size": 8}, "size 8 applies to images, but the data are of kind table"),
         (np.ma.masked_equal(values(7), 3), {}, "have masked values"),
-        (np.where(values(7) == 3, np.nan, values(7)), {}, "NaN"),
+        (np.where(values(5, 5) == 3, np.nan, values(5, 5)), {}, "NaN"),
+        (np.where(values(7) == 3, np.inf, values(7)), {}, "holds infinity"),
     ],
 )
 def test_inputs_that_do_not_fit_are_told(inputs: Any, options: Any, message: str):

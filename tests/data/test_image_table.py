@@ -177,7 +177,7 @@ def test_parquet_is_read(table: Table, tmp_path: Path) -> None:
         ({"label": ["a||b", "c"] * 15}, {}, "hold 'a||b', row 2; expected names joined by |"),
         ({"label": NAMES}, {"target": "age"}, "has no target 'age'; expected label"),
         ({}, {}, "has no column of targets"),
-        ({"label": NAMES}, {"kind": "table"}, "holds images, not table"),
+        ({"label": NAMES}, {"kind": "table"}, "has no column to predict from ('file': an id)"),
         ({"label": NAMES, "file": ["gone.png", *["all/000.png"] * 29]}, {}, "1 file that does not exist, the first:"),
         ({"label": NAMES, "file": ["all/001.png", *(f"all/{i:03d}.png" for i in range(1, 30))]}, {}, "row 3 names"),
         ({"age": AGES}, {"task": "classification"}, "hold 20.5, row 3; expected whole numbers or names"),
@@ -195,7 +195,8 @@ def test_bad_tables_are_told_in_a_line_before_an_image_is_read(
 
 def test_a_table_without_files_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("name,age\na,1\n")
-    assert "has the columns name, age; expected one of image paths; name it file" in error_of(tmp_path / "x.csv")
+    expected = "has the columns name, age; expected one of image paths; name it file"
+    assert expected in error_of(tmp_path / "x.csv", kind="image")
     (tmp_path / "y.csv").touch()
     assert "has no rows" in error_of(tmp_path / "y.csv")
     (tmp_path / "y.csv").write_text("file,label\n")
