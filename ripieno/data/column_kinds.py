@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ripieno.data.table_encoding import ColumnValues, category_text, is_missing, parse_dates, parse_numbers
-from ripieno.types import ColumnKind
+from ripieno.types import ColumnKind, Floats
 
 FEW = 20
 """Distinct values of a category that may be as many as its rows."""
@@ -71,7 +71,7 @@ def _known(values: ColumnValues) -> ColumnValues:
     return [value for value in values if not is_missing(value)]
 
 
-def _is_id(name: str, numbers: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+def _is_id(name: str, numbers: Floats) -> bool:
     """Return whether numbers name the rows: whole ones, each once, counted up or with the name of an id."""
     if len(numbers) <= FEW or (numbers != np.floor(numbers)).any() or len(np.unique(numbers)) < len(numbers):
         return False

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ripieno.data.column_kinds import infer_kind
 from ripieno.data.data_frame import data_frame_columns
@@ -151,8 +152,8 @@ def read_features(source: Any, columns: tuple[Column, ...], notes: list[str]) ->
 class FeatureTargets(NamedTuple):
     """Targets of a table to evaluate on."""
 
-    targets: np.ndarray[Any, Any]
-    given: np.ndarray[Any, np.dtype[np.int8]]
+    targets: NDArray[Any]
+    given: NDArray[np.int8]
     """as in `Samples.fixed_split`"""
     task: Task
 
@@ -181,7 +182,7 @@ def read_feature_targets(
 
 def read_targets_of(
     table: SourceTable, chosen: Sequence[str], rows: Sequence[str], task: str | None, notes: list[str]
-) -> tuple[np.ndarray[Any, Any], Task]:
+) -> tuple[NDArray[Any], Task]:
     """Read the columns `chosen` as targets. Raises DataError naming a row without a target, and as `read_targets`."""
     plain = {name: _plain(table.columns[name]) for name in chosen}
     gaps = [(row, name) for name, values in plain.items() for row, value in enumerate(values) if is_missing(value)]

@@ -183,7 +183,9 @@ def is_missing(value: Any) -> bool:
         return value.strip().decode("utf-8", "replace") in MISSING
     if isinstance(value, float | np.floating):
         return bool(value != value)
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (_is_datetime64(value) and np.isnat(value))
+    if isinstance(value, np.datetime64):
+        return bool(np.isnat(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")  # of pandas
 
 
 def count_unseen(columns: tuple[Column, ...], rows: NDArray[Any]) -> dict[str, int]:
@@ -234,7 +236,7 @@ def _flat(values: Any, what: str, error: type[RipienoError]) -> ColumnValues:
     return array
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def _index(categories: tuple[str, ...]) -> dict[str, int]:
     return {category: index for index, category in enumerate(categories)}
 
@@ -262,7 +264,7 @@ def _day(value: Any) -> float | None:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
             return None
-    elif _is_datetime64(value):
+    elif isinstance(value, np.datetime64):
         return int(value.astype("M8[us]").astype(np.int64)) / (SECONDS_A_DAY * 1e6)
     elif isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
@@ -277,10 +279,6 @@ def _outside(days: Floats) -> int | None:
     """Return the first row whose date is in none of the years 1 to 9999; None where there is none."""
     outside = (days < EARLIEST) | (days >= LATEST)
     return int(outside.argmax()) if outside.any() else None
-
-
-def _is_datetime64(value: Any) -> bool:
-    return isinstance(value, np.datetime64)
 
 
 def _short(value: Any) -> str:

@@ -26,3 +26,13 @@ def test_a_number_of_folds_is_auto_or_a_whole_number():
         with pytest.raises(RipienoError) as caught:
             parsing.parse_folds("--folds", text)
         assert str(caught.value) == f"--folds {text!r} must be auto, 0 for none, or a number of folds such as 5"
+
+
+def test_kinds_of_columns_are_pairs_whose_names_may_hold_the_sign() -> None:
+    assert parsing.parse_columns("--column", ["zip=category", "a=b=date"]) == {"zip": "category", "a=b": "date"}
+    assert parsing.parse_columns("--column", None) == {}
+    for texts in (["zip"], ["zip=text"], ["=date"], ["a=date", "a=number"]):
+        with pytest.raises(
+            RipienoError, match="must be NAME=KIND, each name once, with a kind of number, category, date"
+        ):
+            parsing.parse_columns("--column", texts)

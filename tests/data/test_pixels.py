@@ -12,7 +12,7 @@ from ripieno import files
 from ripieno.data import load_dataset, open_dataset, write_dataset
 from ripieno.data.pixels import channels_first, differ, fit_array, random_images
 from ripieno.errors import DataError
-from ripieno.types import Input
+from ripieno.types import Column, Input
 
 CODES = np.arange(40) % 4
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 6, 3), np.uint8)
@@ -223,3 +223,10 @@ def test_noise_for_benchmarks_is_of_the_range_trained_on(wanted: Input) -> None:
     assert (noise.shape, str(noise.dtype)) == ((9, *wanted.shape), wanted.dtype)
     assert np.array_equal(noise, random_images(wanted, 9))
     assert not np.array_equal(noise, random_images(wanted, 9, seed=1))
+
+
+def test_noise_of_tables_has_categories() -> None:
+    columns = (Column("a"), Column("b", "category", ("x", "y", "z")), Column("c", "date", parts=("month", "age")))
+    noise = random_images(Input((4,), "float32", columns=columns), 50)
+    assert (noise.shape, noise.dtype) == ((50, 4), np.float32)
+    assert set(noise[:, 1].tolist()) == {0, 1, 2}

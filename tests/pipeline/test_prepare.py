@@ -202,3 +202,21 @@ def test_one_process_makes_it_and_what_cannot_be_made_leaves_no_folder(tmp_path:
 def test_a_pool_that_cannot_end_what_hangs_takes_no_limit() -> None:
     with pytest.raises(SearchError, match="limit cannot be used with the inline pool"):
         ExecutionConfig(pool="inline", limit=5.0)
+
+
+def test_a_table_is_prepared_with_its_options_and_found_again(tmp_path: Path) -> None:
+    rows = [f"{i % 9},{'xyz'[i % 3]},{i},{'low' if i % 2 else 'high'}" for i in range(80)]
+    (table := tmp_path / "pay.csv").write_text("\n".join(["age,job,code,pay", *rows]))
+    run, notes = Library(tmp_path / "run"), list[str]()
+    dataset = prepare(table, run, DataOptions(target="pay", drop="code", column={"age": "category"}), notes=notes)
+    assert [(column.name, column.kind) for column in dataset.columns] == [("age", "category"), ("job", "category")]
+    assert notes[-1].startswith(
+        "pay: 80 rows of 2 columns, classification of 2 classes; 64 train, 16 test; validation: "
+    )
+    assert any("2 columns of" in note and "code  left out  dropped" in note for note in notes)
+    again = prepare(table, run, DataOptions(target="pay", drop=["code"], column={"age": "category"}))
+    assert again.columns == dataset.columns
+    other = DataOptions(drop=["code", "job"], column={"age": "number"})
+    expected = "made with drop code and column age=category, not with drop code,job and column age=number"
+    with pytest.raises(SearchError, match=expected):
+        prepare(table, run, other)
