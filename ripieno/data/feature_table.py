@@ -93,9 +93,6 @@ def open_table(source: Any) -> SourceTable:
         return SourceTable("table", "the data", data_frame_columns(source, "the data"), 0)
     path = Path(source)
     read = read_columns(path, DataError)
-    if len(read.columns) < 2:
-        held = f"{shown(path)} has one column, {shown(Path(next(iter(read.columns))[:60]))!r}"
-        raise DataError(f"{held}; expected several, separated by commas, semicolons, tabs or |")
     return SourceTable(shown(Path(path.stem)), shown(path), dict(read.columns), FIRST_ROW, read.decimal_comma)
 
 
@@ -109,10 +106,10 @@ def read_feature_table(
     """
     check_kinds(options.column)
     table = open_table(source)
+    chosen = _target_columns(table, target, options)
     for name in (*options.drop, *options.column, *((options.split_by,) if options.split_by else ())):
         if name not in table.columns:
             raise DataError(f"{table.where} has no column {name!r}; expected one of {labels.shown([*table.columns])}")
-    chosen = _target_columns(table, target, options)
     rows = [f"row {row + table.first_row}" for row in range(len(table.columns[chosen[0]]))]
     targets, made = read_targets_of(table, chosen, rows, task, notes)
     split = _split_column(table, (*chosen, *options.drop))
@@ -195,6 +192,12 @@ def read_targets_of(
 
 def _target_columns(table: SourceTable, target: Sequence[str], options: TableOptions) -> tuple[str, ...]:
     """Return the columns of targets. Raises DataError for unknown ones, and where none is named."""
+    first = next(iter(table.columns))
+    if len(table.columns) < 2:
+        held = f"{table.where} has one column, {first[:60]!r}"
+        raise DataError(f"{held}; expected several, in a file separated by commas, semicolons, tabs or |")
+    if not len(table.columns[first]):
+        raise DataError(f"{table.where} has no rows; expected one for each sample")
     if not target:
         lower = {name.lower(): name for name in reversed(table.columns)}
         target = [lower[name] for name in TARGETS if name in lower and lower[name] not in options.drop][:1]
