@@ -392,9 +392,7 @@ def dataset_of(
         has_folds = for_training and DATA_KINDS[samples.kind].has_folds and not in_order
         count = choose_folds(split, samples.fixed_split) if has_folds else 0
     if count and in_order:
-        raise DataError(
-            f"folds are {count}, but split_by puts the samples in order, so that later ones validate; use 0"
-        )
+        raise DataError(f"folds are {count}, but split_by orders the samples, so that later ones validate; use 0")
     if count:
         whole = without_valid(split)
         try:

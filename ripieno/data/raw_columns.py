@@ -93,7 +93,8 @@ def take_columns(
 ) -> RawColumns:
     """Infer what each column of `values` is; `chosen` kinds overrule. `left_out` names further columns, with reasons.
 
-    Raises DataError, in one line, for kinds and columns that are unknown, and for more than `MOST_COLUMNS` columns.
+    Raises DataError, in one line, for kinds and columns that are unknown, for values of another kind than the chosen
+    one, and for more than `MOST_COLUMNS` columns.
     """
     check_kinds(chosen)
     for name in chosen:
@@ -102,6 +103,9 @@ def take_columns(
     if len(values) > MOST_COLUMNS:
         held = f"{where} has {len(values):,} columns besides the target; expected at most {MOST_COLUMNS:,}"
         raise DataError(f"{held}; leave some out with --drop (drop=), or pass an array of their values")
+    for name, kind in chosen.items():
+        if name in values:  # refuses what is no such value
+            encode((Column(name, kind, parts=("day",)),), {name: values[name]}, where, DataError, first_row)
     kinds: dict[str, ColumnKind] = {}
     reasons = dict(left_out)
     for name, given in values.items():
@@ -159,7 +163,7 @@ def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[
             ranges[name] += f"; {len(ranked) - len(kept):,} rarer ones are read as unseen"
         return Column(name, kind, kept)
     if kind == "number":
-        numbers = parse_numbers(values)[0][rows]  # encode refuses what is no number
+        numbers = parse_numbers(values)[0][rows]
         if _is_constant(numbers):
             return None
         known = numbers[~np.isnan(numbers)]
