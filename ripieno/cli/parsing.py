@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ripieno.errors import RipienoError
 from ripieno.types import ColumnKind, Folds
@@ -59,7 +59,7 @@ def parse_columns(option: str, texts: Sequence[str] | None) -> dict[str, ColumnK
         if not equals or not name or kind not in get_args(ColumnKind) or name in kinds:
             known = ", ".join(get_args(ColumnKind))
             raise RipienoError(f"{option} {text!r} must be NAME=KIND, each name once, with a kind of {known}")
-        kinds[name] = kind
+        kinds[name] = cast(ColumnKind, kind)
     return kinds
 
 

@@ -22,7 +22,7 @@ _UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 
 class InferredKind(NamedTuple):
-    """What a column was taken for."""
+    """Kind that a column was taken for."""
 
     kind: ColumnKind | None
     """None: the column is left out"""

@@ -31,7 +31,7 @@ def data_frame_columns(source: Any, where: str) -> dict[str, ColumnValues]:
     Raises DataError for duplicate names, and for rows or columns that do not agree.
     """
     if isinstance(source, list):
-        return columns_of_rows(source, where, DataError)
+        return {**columns_of_rows(source, where, DataError)}
     given = source if isinstance(source, Mapping) else getattr(source, "column_names", None) or source.columns
     names = [str(name) for name in given]
     check_names(names, f"columns of {where}", DataError)

@@ -65,8 +65,8 @@ def fingerprint(
     if is_data_frame(source):
         columns = data_frame_columns(source, "the data")
         size = f"{len(next(iter(columns.values()))):,} rows of {len(columns):,} columns"
-        contents = (part for n, values in columns.items() for part in (n, *_array(np.asarray(values, object))))
-        return Fingerprint(_digest(*contents), size)
+        held = [part for name, values in columns.items() for part in (name, *_array(np.asarray(values, object)))]
+        return Fingerprint(_digest(*held), size)
     if isinstance(source, Mapping):
         parts = {str(name): fingerprint(part) for name, part in source.items()}
         size = "; ".join(f"{name}: {part.size}" for name, part in parts.items())

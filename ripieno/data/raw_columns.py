@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.column_kinds import infer_kind
+from ripieno.data.column_kinds import InferredKind, infer_kind
 from ripieno.data.table_encoding import (
     ColumnValues,
     category_text,
@@ -109,11 +109,11 @@ def take_columns(
     kinds: dict[str, ColumnKind] = {}
     reasons = dict(left_out)
     for name, given in values.items():
-        kind, reason = (chosen[name], "") if name in chosen else infer_kind(name, given)
-        if kind is None:
-            reasons[name] = reason
+        found = InferredKind(chosen[name]) if name in chosen else infer_kind(name, given)
+        if found.kind is None:
+            reasons[name] = found.reason
         else:
-            kinds[name] = kind
+            kinds[name] = found.kind
     return RawColumns(where, {name: values[name] for name in kinds}, kinds, reasons, split_by, first_row)
 
 
@@ -206,7 +206,8 @@ def _description(
     where: str, columns: Sequence[Column], rows: NDArray[Any], ranges: Mapping[str, str], left_out: Mapping[str, str]
 ) -> str:
     """Return a table of the columns: what each was taken for, its values in the encoded training `rows`, or why not."""
-    lines, place = [], 0
+    lines: list[tuple[str, str, str]] = []
+    place = 0
     for column in columns:
         missing = float(np.isnan(rows[:, place]).mean())
         text = ranges[column.name] + (f"; {missing:.1%} missing" if missing else "")
