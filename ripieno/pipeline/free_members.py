@@ -163,6 +163,8 @@ def _features(
 ) -> tuple[Network, FrozenBackbone]:
     """Compute the features of the data set by a pretrained backbone, unless the run has them."""
     config = dataclasses.replace(config, family=FAMILY)
+    # this process may have no GPU, where those of a cluster train
+    device = config.device if torch.cuda.is_available() else "cpu"
     network = build(FAMILY, backbone, dataset.input, dataset.task, dataset.mean, dataset.std)
     frozen = load_pretrained(network, config, backbone, dataset)
     assert frozen is not None, "the backbone has no weights"
@@ -170,7 +172,7 @@ def _features(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        frozen.cached(network.to(config.device).eval())
+        frozen.cached(network.to(device).eval())
     finally:
         torch.set_num_threads(threads)
     return network.cpu(), frozen

@@ -17,7 +17,7 @@ from ripieno.data.adapters import ExternalData
 from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
-from ripieno.data.load import names_of
+from ripieno.data.load import FORMS, names_of
 from ripieno.data.table_encoding import ColumnValues
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
@@ -122,8 +122,8 @@ def prepare(
         if for_training:
             check_trainable(dataset, f"the data set {library.dataset_path}")
         return dataset
-    if data is None:
-        raise DataError(f"{library.path} holds no data: give some, as in `ripieno tune images --run {library.path}`")
+    check_source(data, library)
+    assert data is not None  # checked
     if isinstance(data, str | Path) and Path(data).resolve() == library.path.resolve():
         raise DataError(f"{library.path} holds both the data and the run: give another folder for the run with --run")
     options = DEFAULTS | requested
@@ -150,6 +150,16 @@ def prepare(
             notes.append(describe(dataset))
         files.write_json(record, {"source": source, **options, "fingerprint": digest})
     return dataset
+
+
+def check_source(data: DataSource | None, library: Library) -> None:
+    """Raise DataError for a run without a data set where no data are given, or their path does not exist."""
+    if (library.dataset_path / "source.json").exists():
+        return
+    if data is None:
+        raise DataError(f"{library.path} holds no data: give some, as in `ripieno tune images --run {library.path}`")
+    if isinstance(data, str | Path) and not Path(data).exists():
+        raise DataError(f"{data} does not exist: it must be {FORMS}")
 
 
 def describe(dataset: Dataset) -> str:

@@ -113,6 +113,8 @@ def fit_time(space: Space, dataset: Dataset, seconds: float) -> tuple[Space, str
     most is left out first, and one backbone at one resolution stays. The remark is empty where all stay.
     """
     names, sides = list(backbone_names(space)), sorted(set(_resolutions(space)))
+    if not sides:  # one backbone that takes one resolution only
+        return space, ""
     # a count of operations takes a network's construction, so one a backbone, scaled by the area
     largest = {name: feature_seconds({"backbone": name, "resolution": sides[-1]}, dataset) for name in names}
     cost = {(name, side): took * (side / sides[-1]) ** 2 for name, took in largest.items() for side in sides}
@@ -137,11 +139,12 @@ def fit_epochs(space: Space, dataset: Dataset, seconds: float, epochs: int) -> t
 
     A trial of as many, of the whole network, takes at most `TRIAL_SHARE` of the `seconds` of all cores, in the median
     over the backbones of `space` at its largest resolution. Longer trials would be cut off by the end of the search.
+    With folds, a trial trains one network more than there are folds.
     """
     side = max(_resolutions(space), default=0)
     at = {"resolution": side} if side else {}
     passes = [timm_megaflops(FAMILY, {"backbone": name, **at}) / RATE for name in backbone_names(space)]
-    epoch = PASSES * median(passes) * len(dataset.rows("train"))
+    epoch = PASSES * median(passes) * len(dataset.rows("train")) * (dataset.fold_count + 1)
     fitted = max(LEAST_EPOCHS, int(TRIAL_SHARE * seconds / epoch))
     if fitted >= epochs:
         return epochs, ""

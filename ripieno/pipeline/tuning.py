@@ -17,7 +17,7 @@ from ripieno.errors import SearchError, require
 from ripieno.library import Library
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig, PoolName
-from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
+from ripieno.pipeline.preparation import DataOptions, DataSource, check_source, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting, usable_cores
 from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
@@ -161,7 +161,7 @@ def search_library(
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
-    from ripieno.search.settings import Settings, check_same, kept_settings
+    from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.train import TrainingConfig, train_job
 
     require("torch")
@@ -188,6 +188,7 @@ def search_library(
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
     check_arguments(*(getattr(data_options, n) for n in ("size", "split", "metric", "task", "kind", "folds")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
+    check_source(data, library)  # not when the weights were downloaded
     used = None if before is None else before.weights
     weights = prepare_weights(search.weights, found, library.path, used, progress, notes)
     given = {"algorithm": search.algorithm, "epochs": search.epochs, "eta": search.eta, "seed": seed}
@@ -247,11 +248,15 @@ def search_library(
             execution = dataclasses.replace(execution, pack=pack[0])
             notes.append(pack[1])
     task = dataclasses.replace(task, threads=execution.threads(), spare=execution.spare())
-    if search.free == "on":
-        backbone = cheapest_backbone(found, weights) if weights else None
-        add_free_members(library, task, dataset, None if hours is None else 3600 * hours, progress, notes, backbone)
     work = functools.partial(train_job, task)
     with execution.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
+        with files.locked(library.path / "lock", "another search"):
+            # before free members, so that a start after a kill continues with the same settings
+            resolve_settings(library.path / "run.json", settings, workers.slots, deadline)
+        if search.free == "on":
+            seconds = None if hours is None else 3600 * hours
+            backbone = cheapest_backbone(found, weights) if weights else None
+            add_free_members(library, task, dataset, seconds, progress, notes, backbone)
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
     trained = any(member.trial >= 0 for member in library.members())
     if not trained and last.ended == "trials":  # with the same seed they would all fail again

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,7 +82,9 @@ def prepare_weights(
                 "out, or choose such networks with --space timm-small or --family timm:NAME"
             )
         return ()
-    if before is not None and (given is None or (str(given) == HUB and _from_hub(run, before))):
+    if before is not None and str(given) == HUB:
+        _check_from_hub(run, before)
+    if before is not None and (given is None or (str(given) == HUB and _are_recorded(run, before))):
         _check_present(run, before)
         return before
     if given is None:
@@ -100,10 +102,21 @@ def prepare_weights(
     return stems
 
 
-def _from_hub(run: Path, stems: Iterable[str]) -> bool:
+def _check_from_hub(run: Path, stems: Collection[str]) -> None:
+    """Raise SearchError, before anything is downloaded, for a run whose search has other weights than the hub's."""
     kept = read_backbones(run)
-    found = [kept.get(stem) for stem in stems]
-    return bool(found) and all(r is not None and r.source.startswith(HUB_ADDRESS) for r in found)
+    others = [stem for stem in stems if stem in kept and not kept[stem].source.startswith(HUB_ADDRESS)]
+    if others or not stems:
+        has = f"the weights {_list(others)} from files" if others else "no pretrained weights"
+        raise SearchError(
+            f"{run} contains a search with {has}, requested are those of the hub: omit weights to resume, or use "
+            "another folder with --run"
+        )
+
+
+def _are_recorded(run: Path, stems: Iterable[str]) -> bool:
+    kept = read_backbones(run)
+    return all(stem in kept for stem in stems)
 
 
 def _check_present(run: Path, stems: Iterable[str]) -> None:
@@ -174,7 +187,7 @@ def _download(names: tuple[str, ...], progress: ProgressFunction) -> dict[str, W
             if not file.endswith(SUFFIX):
                 raise SearchError(f"it has {file}, which is no {SUFFIX} file")
             with _quiet(hub):
-                path = hub.hf_hub_download(config.hf_hub_id, file, etag_timeout=_TIMEOUT)
+                path = _fetch(hub, config.hf_hub_id, file)
         except Exception as error:  # of the hub's client and of the network below it
             reason = error_summary(error).partition(". ")[0][:200]
             raise SearchError(
@@ -184,6 +197,18 @@ def _download(names: tuple[str, ...], progress: ProgressFunction) -> dict[str, W
         found[name] = WeightsSource(Path(path), HUB_ADDRESS + config.hf_hub_id, config.license or "")
     progress("downloading weights", len(configs), len(configs))
     return found
+
+
+def _fetch(hub: Any, repository: str, file: str) -> str:
+    """Return the path of a file of the hub, from the cache of its client, or else downloaded."""
+    absent = require("huggingface_hub.errors").LocalEntryNotFoundError
+    try:
+        path: str = hub.hf_hub_download(repository, file, local_files_only=True)
+    except absent:
+        # the download itself waits for minutes, in many attempts, where the hub is out of reach
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=_TIMEOUT)
+        path = hub.hf_hub_download(repository, file, etag_timeout=_TIMEOUT)
+    return path
 
 
 @contextmanager
@@ -209,26 +234,54 @@ def _pretrained_config(name: str) -> Any:
 
 
 def _check_fit(name: str, path: Path) -> None:
-    """Raise SearchError unless the tensors at `path` are those of the network `name`; only shapes are read."""
+    """Raise SearchError unless the tensors at `path` are those of the network `name`, or timm can convert them.
+
+    Only shapes are read where the names are timm's.
+    """
     from safetensors import safe_open
 
     _read_head(path)
     with safe_open(path, framework="np") as stream:
         shapes = {key: tuple(stream.get_slice(key).get_shape()) for key in stream.keys()}  # noqa: SIM118
+    reason = _find_misfit(name, shapes)
+    if reason and _convert(name, _read(path)) is None:
+        raise SearchError(f"weights {path} are of another network: {reason}")
+
+
+def _find_misfit(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Describe why tensors of these `shapes` are not those of the network `name`; empty where they are."""
     expected = {key: tuple(tensor.shape) for key, tensor in _expected_tensors(name).items()}
-    shapes = {key: shape for key, shape in shapes.items() if not _is_classifier(name, key, expected)}
+    shapes = {key: shape for key, shape in shapes.items() if key not in _classifier_tensors(name)}
     lacking = [key for key in expected if key not in shapes and not key.endswith("num_batches_tracked")]
     other = [key for key in shapes if key in expected and shapes[key] != expected[key]]
     besides = [key for key in shapes if key not in expected]
     if lacking:
-        reason = f"{name} has {lacking[0]} and {len(lacking) - 1} more tensors that are not in the file"
-    elif other:
-        reason = f"{name} has {other[0]} of shape {expected[other[0]]}, the file of {shapes[other[0]]}"
-    elif besides:
-        reason = f"the file has {besides[0]}, which {name} has not"
-    else:
-        return
-    raise SearchError(f"weights {path} are of another network: {reason}")
+        return f"{name} has {lacking[0]} and {len(lacking) - 1} more tensors that are not in the file"
+    if other:
+        return f"{name} has {other[0]} of shape {expected[other[0]]}, the file of {shapes[other[0]]}"
+    return f"the file has {besides[0]}, which {name} has not" if besides else ""
+
+
+def _convert(name: str, tensors: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the tensors of the network `name` as timm converts them from the names of its authors, or None."""
+    from ripieno.models.torchvision_import import import_timm
+
+    overlay = {"state_dict": dict(tensors), "custom_load": False}
+    options = {"pretrained_cfg_overlay": overlay, "pretrained_strict": True}
+    try:
+        found: Mapping[str, Any] = import_timm().create_model(name, pretrained=True, **options).state_dict()
+    except Exception:  # conversions report tensors of another network by any exception
+        return None
+    return found
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    from ripieno.models.backbone_weights import read_tensors
+
+    try:
+        return read_tensors(path)
+    except LibraryError as error:
+        raise SearchError(f"weights {error}") from error
 
 
 @functools.cache
@@ -243,11 +296,16 @@ def _expected_tensors(name: str) -> Mapping[str, Any]:
     return tensors
 
 
-def _is_classifier(name: str, key: str, expected: Mapping[str, object]) -> bool:
-    """Return whether the tensor `key` is of a classifier, which a backbone has not."""
-    classifiers = _pretrained_config(name).classifier or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    return key not in expected and any(key.startswith(f"{classifier}.") for classifier in classifiers)
+@functools.cache
+def _classifier_tensors(name: str) -> frozenset[str]:
+    """Return the names of the tensors that a network has besides those of its backbone."""
+    import torch
+
+    from ripieno.models.torchvision_import import import_timm
+
+    with torch.device("meta"):
+        whole = import_timm().create_model(name).state_dict()
+    return frozenset(whole.keys() - _expected_tensors(name).keys())
 
 
 def _copy(run: Path, name: str, source: WeightsSource, before: tuple[str, ...] | None) -> str:
@@ -258,12 +316,9 @@ def _copy(run: Path, name: str, source: WeightsSource, before: tuple[str, ...] |
     import torch
     from safetensors.torch import save
 
-    from ripieno.models.backbone_weights import read_tensors
-
-    try:
-        found, tensors = read_tensors(source.path), {}
-    except LibraryError as error:
-        raise SearchError(f"weights {error}") from error
+    found, tensors = _read(source.path), {}
+    if _find_misfit(name, {key: tuple(tensor.shape) for key, tensor in found.items()}):
+        found = _convert(name, found) or found
     for key, expected in _expected_tensors(name).items():
         # files may lack the counts of batches
         tensor = found.get(key, torch.zeros(expected.shape))

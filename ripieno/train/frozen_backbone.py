@@ -49,7 +49,8 @@ class FrozenBackbone:
             device = network.mean.device
 
             def compute(inputs: NDArray[Any]) -> Float32s:
-                with torch.inference_mode():
+                # no TF32: members are served in full precision
+                with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                     found: Float32s = network.forward_features(torch.from_numpy(inputs).to(device)).cpu().numpy()
                 return found
 

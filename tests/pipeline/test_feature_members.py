@@ -50,11 +50,11 @@ def library(tmp_path: Path) -> Library:
     return Library(tmp_path)
 
 
-def add(library: Library, data: Dataset, seconds: float | None = None) -> list[str]:
+def add(library: Library, data: Dataset, seconds: float | None = None, device: str = "cpu") -> list[str]:
     notes: list[str] = []
     assert data.path is not None
     weights = tuple(path.stem for path in (library.path / "backbones").glob("*.json"))
-    config = TrainingConfig(run=library.path, dataset=data.path, family="timm", weights=weights)
+    config = TrainingConfig(run=library.path, dataset=data.path, family="timm", weights=weights, device=device)
     chosen = {"backbone": NAME, "resolution": 32, "frozen": "all"}
     add_free_members(library, config, data, seconds, notes=notes, backbone=chosen)
     return notes
@@ -77,6 +77,15 @@ def test_they_are_served_as_one_graph_and_predict_as_it(
     made = {path: path.stat().st_mtime_ns for path in library.path.rglob("*.*")}
     assert add(library, data) == []
     assert {path: path.stat().st_mtime_ns for path in library.path.rglob("*.*")} == made
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this process has a GPU")
+def test_a_driver_without_a_gpu_computes_features_for_trials_on_one(
+    library: Library, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(free_members, "MODELS", {"trees-extra-trees": ("trees:extra-trees", {"trees": 5})})
+    assert add(library, data, device="cuda") == []
+    assert library.ids() == ["features-extra-trees"]
 
 
 def test_trees_on_cached_features_are_those_of_the_graph(library: Library, data: Dataset) -> None:

@@ -188,8 +188,8 @@ def test_a_short_search_leaves_out_what_takes_most_of_its_time() -> None:
     assert "backbone" not in fitted.ranges
     slowest = feature_seconds({"backbone": "test_byobnet", "resolution": 160}, dataset)
     of_all = slowest * (96**2 + 128**2 + 160**2) / 160**2
-    assert fit_time(one, dataset, 4.01 * of_all) == (one, "")
-    fitted, _ = fit_time(one, dataset, 3.99 * of_all)
+    assert fit_time(one, dataset, 1.01 * of_all / timm_space.SHARE) == (one, "")
+    fitted, _ = fit_time(one, dataset, 0.99 * of_all / timm_space.SHARE)
     assert fitted.ranges["resolution"] == Categorical((96, 128))
 
 
@@ -202,6 +202,27 @@ def test_a_short_search_has_trials_of_fewer_epochs() -> None:
     assert fit_epochs(space, dataset, trial_of_nine / timm_space.TRIAL_SHARE, 27)[0] == 9
     assert fit_epochs(space, dataset, trial_of_nine / timm_space.TRIAL_SHARE, 9) == (9, "")
     assert fit_epochs(space, dataset, 1e9, 27) == (27, "")
+    assert fit_epochs(space, dataset, 1e-9, 27)[0] == timm_space.LEAST_EPOCHS
+
+
+def test_the_networks_of_folds_count() -> None:
+    space = fix_backbone(find_space("timm-small"), "timm:test_byobnet")
+    whole = load_dataset((IMAGES, LABELS), folds=0)
+    folds = load_dataset((IMAGES, LABELS), folds=3)
+    alone, several = (fit_epochs(space, data, 1000.0, 10**9)[0] for data in (whole, folds))
+    assert alone / several == pytest.approx(4 * len(folds.rows("train")) / len(whole.rows("train")), rel=0.1)
+
+
+def test_a_backbone_of_one_resolution_is_searched_in_a_bounded_time(tmp_path: Path) -> None:
+    file = tmp_path / "test_vit.safetensors"
+    save_file(make_backbone("test_vit", 3).state_dict(), file)
+    bounds = {**QUICK, "trials": 1, "hours": 0.1}
+    library = ripieno.tune((IMAGES, LABELS), tmp_path / "run", weights=file, **bounds)
+    (member,) = library.members()
+    assert member.configuration["resolution"] == 160
+    dataset = load_dataset((IMAGES, LABELS))
+    space = fit_resolution(fix_backbone(SPACES["timm-small"], "timm:test_vit"))
+    assert fit_time(space, dataset, 1e-9) == (space, "")
     assert fit_epochs(space, dataset, 1e-9, 27)[0] == timm_space.LEAST_EPOCHS
 
 

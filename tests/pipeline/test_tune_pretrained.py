@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
 import ripieno
-from ripieno.errors import SearchError
+from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
 from ripieno.search.settings import kept_settings
+from tests.hub_server import hub_of
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
@@ -113,6 +114,36 @@ def test_bad_weights_leave_no_run(digits: tuple[np.ndarray, np.ndarray], tmp_pat
     with pytest.raises(SearchError, match="weights are for networks of timm"):
         ripieno.tune(digits, tmp_path / "run", space="resnet-tiny", weights=tmp_path, **SEARCH)
     assert not (tmp_path / "run").exists()
+
+
+def test_data_that_do_not_exist_are_named_before_weights_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: Path
+) -> None:
+    with hub_of({}, monkeypatch, str(tmp_path / "cache")) as requests:
+        for data, line in ((tmp_path / "absent", "absent does not exist"), (None, "holds no data")):
+            with pytest.raises(DataError, match=line):
+                ripieno.tune(data, tmp_path / "run", space=str(space), weights="hub", **SEARCH)
+        assert requests == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_search_killed_among_its_free_members_continues_on_the_same_weights(
+    searched: tuple[Library, list[str], Path],
+    digits: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    space: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ripieno.pipeline.free_members.add_free_members", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ripieno.tune(digits, tmp_path / "run", space=str(space), weights=searched[2], **{**SEARCH, "free": "on"})
+    library = ripieno.tune(run=tmp_path / "run", pool="inline", free="off")
+    assert sorted(library.ids()) == sorted(searched[0].ids())
+    assert {m.backbone for m in library.members()} == {m.backbone for m in searched[0].members()}
 
 
 def test_an_estimator_takes_weights(

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from ripieno.data import load_dataset, write_dataset
 from ripieno.errors import RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.library.backbones import read_backbones, weights_file
-from ripieno.pipeline.weights import keep_backbones, prepare_weights
+from ripieno.pipeline.weights import _classifier_tensors, keep_backbones, prepare_weights
 from ripieno.search.space import Categorical, Continuous, Space, backbone_names
 from ripieno.train import TrainingConfig, train_job
 from ripieno.types import Job
+from tests.hub_server import hub_of
 from tests.pretrained_weights import convert, find_weights
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
@@ -207,6 +209,80 @@ def test_the_hub_out_of_reach(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     assert error_of("hub", run).startswith(f"cannot get the weights of {NAME} from the hub")
+
+
+def test_weights_of_the_hub_are_downloaded_once_and_their_address_is_kept(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repositories = {name: f"timm/{name}.r160_in1k" for name in (NAME, OTHER)}
+    contents = {r: (made / f"{name}.safetensors").read_bytes() for name, r in repositories.items()}
+    with hub_of(contents, monkeypatch, str(tmp_path / "cache")) as requests:
+        stems = prepare_weights("hub", TWO, tmp_path / "run")
+        assert sorted(r for r in requests if r.startswith("GET")) == [f"GET {r}" for r in repositories.values()]
+    records = read_backbones(tmp_path / "run")
+    assert {r.source for r in records.values()} == {f"https://huggingface.co/{r}" for r in repositories.values()}
+    assert stems == tuple(records)
+    # the hub is out of reach now: the client's cache has the files, and a run its own
+    assert prepare_weights("hub", TWO, tmp_path / "other") == stems
+    shutil.rmtree(tmp_path / "cache")
+    assert prepare_weights("hub", TWO, tmp_path / "run", stems) == stems
+
+
+def test_a_hub_out_of_reach_is_found_at_once(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub_of({}, monkeypatch, str(tmp_path / "cache")):
+        assert "from the hub (404 Client Error" in error_of("hub", run)
+    started = time.monotonic()
+    assert "Connection refused" in error_of("hub", run)
+    assert time.monotonic() - started < 5  # the client alone tries for 20 s, behind a firewall for minutes
+
+
+def test_a_run_with_other_weights_does_not_ask_the_hub(
+    made: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub_of({}, monkeypatch, str(tmp_path / "cache")) as requests:
+        line = error_of("hub", run, before=())
+        assert line.startswith(f"{run} contains a search with no pretrained weights, requested are those of the hub")
+        stems = prepare_weights(made, ONE, run)
+        with pytest.raises(SearchError, match=rf"a search with the weights {stems[0]} from files, requested are those"):
+            prepare_weights("hub", ONE, run, stems)
+        assert requests == []
+
+
+def test_all_that_a_network_has_besides_its_backbone_is_its_classifier() -> None:
+    assert _classifier_tensors(NAME) == {"classifier.weight", "classifier.bias"}
+    for name, norm in (("levit_128s", "head.bn.weight"), ("repvit_m0_9", "head.head.bn.weight")):
+        assert norm in _classifier_tensors(name)
+
+
+def test_names_of_a_networks_authors_are_converted_as_timm_does(run: Path, tmp_path: Path) -> None:
+    from ripieno.models.torchvision_import import import_timm
+
+    name = "test_convnext"
+    own = import_timm().create_model(name).state_dict()
+    renamed = {}
+    for key, tensor in own.items():
+        for new, old in (
+            ("stem.", "downsample_layers.0."),
+            (".blocks.", "."),
+            ("conv_dw", "dwconv"),
+            ("mlp.fc", "pwconv"),
+            ("head.norm", "norm"),
+            ("head.fc", "head"),
+        ):
+            key = key.replace(new, old)
+        parts = key.split(".")
+        if parts[0] == "stages" and parts[2] == "downsample":
+            key = ".".join(["downsample_layers", parts[1], *parts[3:]])
+        renamed[key] = tensor
+    assert renamed.keys() != own.keys()
+    save_file(renamed, tmp_path / f"{name}.safetensors")
+    (stem,) = prepare_weights(tmp_path, Space("s", f"timm:{name}", RATES), run)
+    kept = load_file(weights_file(run, stem))
+    assert all(torch.equal(tensor, own[key]) for key, tensor in kept.items())
+    del renamed["norm.weight"]
+    save_file(renamed, tmp_path / f"{name}.safetensors")
+    with pytest.raises(SearchError, match="are of another network"):
+        prepare_weights(tmp_path, Space("s", f"timm:{name}", RATES), run)
 
 
 def test_no_room_for_the_copy(made: Path, run: Path) -> None:
