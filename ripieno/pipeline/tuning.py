@@ -188,14 +188,15 @@ def search_library(
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
     check_arguments(*(getattr(data_options, n) for n in ("size", "split", "metric", "task", "kind", "folds")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
-    check_source(data, library)  # not when the weights were downloaded
-    used = None if before is None else before.weights
-    weights = prepare_weights(search.weights, found, library.path, used, progress, notes)
     given = {"algorithm": search.algorithm, "epochs": search.epochs, "eta": search.eta, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    asked |= {"space": keep_backbones(found, weights), "trials": trials, "hours": hours, "weights": weights}
+    asked |= {"trials": trials, "hours": hours}
     settings = dataclasses.replace(before or Settings(found), **asked)
     check_algorithm(settings.algorithm)
+    check_source(data, library)  # now, as weights may be downloaded
+    used = None if before is None else before.weights
+    weights = prepare_weights(search.weights, found, library.path, used, progress, notes)
+    settings = dataclasses.replace(settings, space=keep_backbones(found, weights), weights=weights)
     if before is not None:
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
