@@ -1,6 +1,7 @@
 """Merging of an ensemble into one ONNX file: the members' graphs share one input, and their combination is the output.
 
-Every name of a member's graph gets its own prefix, so that two members share only the images.
+Every name of a member's graph gets its own prefix, so that two members share only the images. Of a table with named
+columns, the file takes the columns, and its first nodes encode them: see `column_nodes`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripieno.backends.column_nodes import MATRIX, ML_OPSET, column_nodes
 from ripieno.backends.support import ML_DOMAIN, ml_operators
+from ripieno.data.input_tensors import IMAGES, InputTensor, input_tensors
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.tasks.combiners import whole_weights
 from ripieno.tasks.metrics import FLOOR
@@ -21,8 +24,6 @@ from ripieno.types import Combiner, Input, Task
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
-IMAGES = "images"
-"""Name of the file's input; that of its output is the first of the kind's `outputs`, both as in a member's own file."""
 OPSET = 17
 """The oldest operator set for the combination; a newer set of the members is used instead."""
 ML_TREES = 5
@@ -44,12 +45,14 @@ def merge_onnx(
 ) -> bytes:
     """Merge the members' ONNX files `paths`, by name, into one, weighted by `weights` in that order.
 
-    It takes `images` (batch, *input.shape) of `input.dtype` and gives `probabilities` or `values` (batch, *task.output)
-    float32; the batch is dynamic. `facts` become its metadata. The members are at their `temperatures` (empty: 1),
+    It takes the tensors of `ripieno.data.input_tensors`, `images` (batch, *input.shape) of `input.dtype` or the columns
+    (batch, 1) of a table, and gives `probabilities` or `values` (batch, *task.output) float32; the batch is dynamic.
+    `facts` become its metadata. The members are at their `temperatures` (empty: 1),
     their combination at `temperature`. `backbones` holds the file of the backbone of each member that shares one, whose
     own file is then a head: every backbone is in the graph once.
 
-    Raises LibraryError naming the file that cannot be read or joined, EngineError when they exceed `MOST` bytes.
+    Raises LibraryError naming the file that cannot be read or joined, or the column whose name the graph needs,
+    EngineError when they exceed `MOST` bytes.
     """
     onnx = require("onnx")
     backbones = backbones or {}
@@ -62,17 +65,37 @@ def merge_onnx(
     files = {**shared, **paths}
     parts = _of_one_opset({name: _read(path) for name, path in files.items()}, files)
     merged = onnx.ModelProto()
+    images = _append_columns(merged, input) if input.columns else IMAGES
     features = {
-        name: _append(merged, parts[name], IMAGES, f"backbone{number}/", shared[name].stem)
+        name: _append(merged, parts[name], images, f"backbone{number}/", shared[name].stem)
         for number, name in enumerate(shared)
     }
     answers = []
     for number, name in enumerate(paths):
-        source = features[str(backbones[name])] if name in backbones else IMAGES
+        source = features[str(backbones[name])] if name in backbones else images
         answers.append(_append(merged, parts[name], source, f"member{number}/", name))
     combination = combiner_nodes(answers, weights, combiner, task, temperatures, temperature)
-    given = {IMAGES: (_element(input.dtype), input.shape)}
-    return _finished(merged, parts, combination, given, task, facts)
+    return _finished(merged, parts, combination, input_tensors(input), _predictions(task), facts)
+
+
+def columns_onnx(input: Input) -> bytes:
+    """Build an ONNX file that encodes the columns (batch, 1) of a table as `MATRIX` (batch, values) float32."""
+    onnx = require("onnx")
+    alone = onnx.ModelProto()
+    matrix = _append_columns(alone, input)
+    return _finished(alone, {}, ([], []), input_tensors(input), InputTensor(matrix, "float32", input.shape), {})
+
+
+def _append_columns(merged: ModelProto, input: Input) -> str:
+    """Append the nodes that encode the columns of `input`; return the name of their output."""
+    nodes, constants = column_nodes(input.columns)
+    merged.graph.node.extend(nodes)
+    merged.graph.initializer.extend(constants)
+    return MATRIX
+
+
+def _predictions(task: Task) -> InputTensor:
+    return InputTensor(kind_of(task).outputs[0], "float32", task.output)
 
 
 def whole_onnx(backbone: Path, head: Path, input: Input, task: Task) -> bytes:
@@ -88,8 +111,8 @@ def whole_onnx(backbone: Path, head: Path, input: Input, task: Task) -> bytes:
     for name, part in parts.items():
         source = _append(joined, part, source, f"{name}/", name)
     last = onnx.helper.make_node("Identity", [source], [kind_of(task).outputs[0]])
-    given = {IMAGES: (_element(input.dtype), input.shape)}
-    return _finished(joined, parts, ([last], []), given, task, {})
+    given = InputTensor(IMAGES, input.dtype, input.shape)
+    return _finished(joined, parts, ([last], []), [given], _predictions(task), {})
 
 
 def _append(merged: ModelProto, part: ModelProto, source: str, prefix: str, name: str) -> str:
@@ -119,8 +142,8 @@ def mean_onnx(
     The temperatures are as in `merge_onnx`: the inputs are the members' own predictions, before any.
     """
     combination = combiner_nodes(members, weights, combiner, task, temperatures, temperature)
-    given = dict.fromkeys(members, (_element("float32"), task.output))
-    return _finished(require("onnx").ModelProto(), {}, combination, given, task, {})
+    given = [InputTensor(member, "float32", task.output) for member in members]
+    return _finished(require("onnx").ModelProto(), {}, combination, given, _predictions(task), {})
 
 
 def signature(path: Path) -> tuple[str, str]:
@@ -275,34 +298,40 @@ def _opsets(model: ModelProto) -> dict[str, int]:
     return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
 
 
-def _element(dtype: str) -> int:
-    element: int = require("onnx").helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    return element
+def _value_info(tensor: InputTensor) -> Any:
+    onnx = require("onnx")
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    return onnx.helper.make_tensor_value_info(tensor.name, element, ["batch", *tensor.shape])
 
 
 def _finished(
     merged: ModelProto,
     parts: Mapping[str, ModelProto],
     combination: tuple[list[NodeProto], list[TensorProto]],
-    given: Mapping[str, tuple[int, tuple[int, ...]]],
-    task: Task,
+    given: Sequence[InputTensor],
+    output: InputTensor,
     facts: Mapping[str, str],
 ) -> bytes:
-    """Complete the graph with its combination, inputs, output, versions and metadata, and return the file."""
+    """Return the bytes of `merged` with the nodes and constants of `combination`, its inputs `given` and its output.
+
+    Raises LibraryError for an input that has the name of another tensor of the graph.
+    """
     onnx = require("onnx")
     merged.graph.node.extend(combination[0])
     merged.graph.initializer.extend(combination[1])
-    opsets: dict[str, int] = {"": OPSET}
+    opsets: dict[str, int] = {"": OPSET, **({ML_DOMAIN: ML_OPSET} if ml_operators(merged) else {})}
     for part in parts.values():
         for domain, version in _opsets(part).items():
             opsets[domain] = max(version, opsets.get(domain, 1))
+    made = {name for node in merged.graph.node for name in node.output} | {c.name for c in merged.graph.initializer}
+    if taken := next((tensor.name for tensor in given if tensor.name in made), None):
+        raise LibraryError(f"the column {taken!r} has the name of another tensor of the graph; rename it in the data")
     merged.ir_version = max([9, *(p.ir_version for p in parts.values())])
     merged.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in opsets.items())
     merged.graph.name = "ensemble"
     merged.producer_name = "ripieno"
-    value = onnx.helper.make_tensor_value_info
-    merged.graph.input.extend(value(name, kind, ["batch", *shape]) for name, (kind, shape) in given.items())
-    merged.graph.output.append(value(kind_of(task).outputs[0], onnx.TensorProto.FLOAT, ["batch", *task.output]))
+    merged.graph.input.extend(map(_value_info, given))
+    merged.graph.output.append(_value_info(output))
     for key, fact in facts.items():
         merged.metadata_props.add(key=key, value=fact)
     content: bytes = merged.SerializeToString()

@@ -35,16 +35,17 @@ def export(
 
     `onnx`: one file, `BUNDLE/ensemble.onnx` by default. Its graph holds the members and their combination: `images`
     (batch, *input.shape) in the data set's dtype, `probabilities` or `values` (batch, *task.output) float32; its
-    metadata has the task, and the thresholds of its labels. `triton`: a model repository (folder, `BUNDLE/triton` by
-    default) with one model per member, one that combines, and the ensemble `name`. `triton-single`: a repository with
-    that one file as its only model. The model card is written next to the file as `ensemble.md`, or into the repository
-    as `README.md`; it includes `licence`.
+    metadata has the task, and the thresholds of its labels. Of a table with named columns, the graph takes these
+    instead of `images`, as `ripieno.data.input_tensors` describes, and encodes them. `triton`: a model repository
+    (folder, `BUNDLE/triton` by default) with one model per member, one that combines, one that encodes columns, and the
+    ensemble `name`. `triton-single`: a repository with that one file as its only model. The model card is written next
+    to the file as `ensemble.md`, or into the repository as `README.md`; it includes `licence`.
 
     ONNX files of the bundle are copied; members that run with PyTorch are converted, with their `trusted` families. The
     bundle's cascade is left out: other servers run all members.
 
-    Raises LibraryError without a bundle, and for a target with other files; EngineError when a member cannot be
-    converted or the members exceed the size limit of one file.
+    Raises LibraryError without a bundle, for a target with other files, and for a column whose name the graph needs;
+    EngineError when a member cannot be converted or the members exceed the size limit of one file.
     """
     from ripieno.backends.merge_onnx import merge_onnx, whole_onnx
     from ripieno.pipeline.triton import write_repository, write_single

@@ -6,6 +6,7 @@ REPO/NAME/1/                       no model, but Triton requires the folder
 REPO/NAME-MEMBER/config.pbtxt      a member: ONNX Runtime, instances and batch size of its allocation
 REPO/NAME-MEMBER/1/model.onnx
 REPO/NAME-combine/...              the combination of their outputs, also an ONNX file
+REPO/NAME-columns/...              of a table: the encoding of its columns as the members' input, also an ONNX file
 
 The format follows Triton's model_configuration.md and ensemble_models.md; names and shapes are those of our server.
 """
@@ -16,13 +17,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ripieno import files
-from ripieno.backends.merge_onnx import IMAGES, mean_onnx, signature
+from ripieno.backends.column_nodes import MATRIX
+from ripieno.backends.merge_onnx import columns_onnx, mean_onnx, signature
+from ripieno.data.input_tensors import IMAGES, input_tensors
+from ripieno.errors import LibraryError
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Device, Placement
 
 BATCH = 256
 """Most samples of a request."""
-TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
+TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float64": "TYPE_FP64", "str": "TYPE_STRING"}
+CPU = ["instance_group [ { kind: KIND_CPU count: 1 } ]"]
+"""Instances of a model of few operations."""
 LABELS = "labels.txt"
 
 Names = Mapping[str, str]
@@ -32,14 +38,23 @@ def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name
     """Write the repository of `bundle`, with the members' ONNX files at `paths`, to the folder `path`.
 
     The ensemble is served as the model `name`; the temperatures are in the model that combines. A model's config is
-    written after its other files.
+    written after its other files. Raises LibraryError for a column with the name of another tensor of the ensemble.
     """
     members = bundle.ensemble.members
     numbers = {m: f"member{i}" for i, m in enumerate(members)}
     largest = max([BATCH, *(p.batch_size for p in bundle.allocation.placements)])
-    images, outputs = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape), bundle.task.output
+    given, outputs = [_tensor(*tensor) for tensor in input_tensors(bundle.input)], bundle.task.output
     predictions = kind_of(bundle.task).outputs[0]
+    source = MATRIX if bundle.input.columns else IMAGES
     steps = []
+    if columns := [column.name for column in bundle.input.columns]:
+        if taken := {MATRIX, predictions, *numbers.values()}.intersection(columns):
+            raise LibraryError(f"the column {min(taken)!r} has the name of another tensor; rename it in the data")
+        model = f"{name}-columns"
+        files.write_bytes(path / model / "1" / "model.onnx", columns_onnx(bundle.input))
+        matrix = _listed("output", [_tensor(MATRIX, bundle.input.dtype, bundle.input.shape)])
+        _write(path / model / "config.pbtxt", [*_model(model, largest), *_listed("input", given), *matrix, *CPU])
+        steps.append(_step(model, {column: column for column in columns}, {MATRIX: MATRIX}))
     for member in members:
         model = f"{name}-{member}"
         input_name, output_name = signature(paths[member])
@@ -53,7 +68,7 @@ def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name
             *_batching(placements),
         ]
         _write(path / model / "config.pbtxt", parts)
-        steps.append(_step(model, {input_name: IMAGES}, {output_name: numbers[member]}))
+        steps.append(_step(model, {input_name: source}, {output_name: numbers[member]}))
     combine = f"{name}-combine"
     ensemble = bundle.ensemble
     temperatures = (ensemble.temperatures, ensemble.temperature)
@@ -61,14 +76,13 @@ def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name
     files.write_bytes(path / combine / "1" / "model.onnx", content)
     inputs = [_tensor(number, "float32", outputs) for number in numbers.values()]
     output = _listed("output", [_tensor(predictions, "float32", outputs)])
-    cpu = ["instance_group [ { kind: KIND_CPU count: 1 } ]"]
-    _write(path / combine / "config.pbtxt", [*_model(combine, largest), *_listed("input", inputs), *output, *cpu])
+    _write(path / combine / "config.pbtxt", [*_model(combine, largest), *_listed("input", inputs), *output, *CPU])
     steps.append(_step(combine, {n: n for n in numbers.values()}, {predictions: predictions}))
     write_labels(bundle, path / name)
     files.write_bytes(path / name / "1" / ".keep", b"")  # Triton requires the folder, git and object stores a file
     scheduling = ["ensemble_scheduling {", *(f"  {line}" for line in _listed("step", steps)), "}"]
     head = [f"name: {_quoted(name)}", 'platform: "ensemble"', f"max_batch_size: {largest}"]
-    parts = [*head, *_listed("input", [images]), *_output(bundle), *scheduling, *_thresholds(bundle)]
+    parts = [*head, *_listed("input", given), *_output(bundle), *scheduling, *_thresholds(bundle)]
     _write(path / name / "config.pbtxt", parts)
 
 
@@ -77,9 +91,9 @@ def write_single(bundle: Bundle, content: bytes, path: Path, name: str) -> None:
     largest = max([BATCH, *(p.batch_size for p in bundle.allocation.placements)])
     files.write_bytes(path / name / "1" / "model.onnx", content)
     write_labels(bundle, path / name)
-    images = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape)
+    given = [_tensor(*tensor) for tensor in input_tensors(bundle.input)]
     head = _model(name, largest)
-    parts = [*head, *_listed("input", [images]), *_output(bundle), *_batching(()), *_thresholds(bundle)]
+    parts = [*head, *_listed("input", given), *_output(bundle), *_batching(()), *_thresholds(bundle)]
     _write(path / name / "config.pbtxt", parts)
 
 

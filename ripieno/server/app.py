@@ -11,8 +11,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -21,7 +22,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from ripieno.engine.config import EngineConfig
-from ripieno.server import image_endpoint, oip_decode
+from ripieno.server import image_endpoint, oip_decode, rows_endpoint
 from ripieno.server.auth import check_token, validate_token
 from ripieno.server.body import drain_body, read_body
 from ripieno.server.event_loop import CallbackBatcher, LoopLag, run_in_worker
@@ -29,6 +30,7 @@ from ripieno.server.http_errors import HttpError
 from ripieno.server.limits import Admission, Limits, OpenConnections, Permit, taking_seconds
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.model_repository import ModelRepository, ModelSources
+from ripieno.server.models import Model
 from ripieno.server.oip_encode import write_response
 from ripieno.server.routes import routes
 from ripieno.server.signature import VERSION
@@ -155,8 +157,9 @@ class InferenceApp:
         with self.models.find(path["model"], path.get("version", VERSION)) as model:
             body, header_length = await read_body(scope, receive, permit, self.limits)
             request, size = await run_in_worker(len(body), model.prepare, body, header_length, self.limits)
-            # images are a view of the body, or converted from its JSON
-            permit.settle(request.images.nbytes if header_length is None else len(body))
+            # images are a view of the body, or converted from its JSON or its columns
+            held = len(body) if header_length is not None and not model.signature.input.columns else 0
+            permit.settle(max(held, request.images.nbytes))
             del body
             permit.expect(size)
             answer = await model.answer(request, self.limits.timeout)
@@ -164,13 +167,32 @@ class InferenceApp:
         return written, model.signature.name, len(request.images)
 
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle `POST /v2/models/M/images` and `POST /predict`."""
+        """Handle `POST /v2/models/M/images`."""
+        await self._document(image_endpoint.answer, scope, receive, send)
+
+    async def rows(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle `POST /v2/models/M/rows`."""
+        await self._document(rows_endpoint.answer, scope, receive, send)
+
+    async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle `POST /predict`: rows for a model of a table with named columns, else pictures."""
+        of_table = self.models.find(next(iter(self.models.engines))).signature.input.columns
+        await self._document(rows_endpoint.answer if of_table else image_endpoint.answer, scope, receive, send)
+
+    async def _document(
+        self,
+        answer: Callable[[Scope, bytes | bytearray, Model, Limits], Awaitable[dict[str, Any]]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Reply with the document that `answer` returns for the body and the model of the path, or the first."""
         name = scope["path_params"].get("model") or next(iter(self.models.engines))
         began = time.perf_counter()
         with http_span(self.traces, scope), self.models.find(name) as model, self.admission.enter() as permit:
             _cancel_on_disconnect(scope)
             body, _ = await read_body(scope, receive, permit, self.limits)
-            document = await image_endpoint.answer(scope, body, model, self.limits)
+            document = await answer(scope, body, model, self.limits)
         await reply(send, 200, orjson.dumps(document), JSON)
         self.note_answer(scope["request_id"], model.signature.name, len(document["predictions"]), began)
 

@@ -1,8 +1,8 @@
-"""Small client for any server of the Open Inference Protocol: arrays in, predictions out."""
+"""Small client for any server of the Open Inference Protocol: arrays or columns in, predictions out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -10,16 +10,23 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.data_frame import data_frame_columns, is_data_frame
 from ripieno.data.series import fit_series
+from ripieno.data.table_encoding import ColumnValues
 from ripieno.data_kinds import is_series
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError, require
 from ripieno.server.auth import validate_token
+from ripieno.server.column_tensors import to_tensors
+from ripieno.server.oip_encode import strings_to_bytes
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
 from ripieno.types import Input
 
 BYTES = 32 << 20
 """Maximum bytes of images in one request: half of the server's default limit."""
+
+RequestTensor = tuple[dict[str, Any], bytes]
+"""An input's name, shape and datatype, and its values."""
 
 
 class Client:
@@ -34,15 +41,18 @@ class Client:
         headers = {"authorization": f"Bearer {validate_token(token)}"} if token else {}
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
-    def infer(self, images: NDArray[np.generic] | Sequence[Any], batch: int = 256) -> NDArray[np.float32]:
+    def infer(self, images: NDArray[np.generic] | Sequence[Any] | Any, batch: int = 256) -> NDArray[np.float32]:
         """Return the predictions (samples, *output) of `images` (samples, *shape), sent as raw tensors.
 
         They are the model's first output: `probabilities` or `values`. A request has at most `batch` samples, and fewer
         where these would exceed `BYTES`. Series shorter than the model's are padded with NaN; they may be a list of
-        arrays of unequal lengths.
+        arrays of unequal lengths. Rows of a table may have named columns: a mapping of their values, a data frame, or a
+        list of mappings, one a row.
 
         Raises RipienoError with the server's message when it returns an error, or when it cannot be reached.
         """
+        if is_data_frame(images):
+            return self._infer_columns(data_frame_columns(images, "the data"), batch)
         if is_series(self._input):
             images = fit_series(images, self._input)
         images = np.asarray(images)
@@ -74,23 +84,34 @@ class Client:
         names = {datatype: name for name, datatype in DATATYPES.items()}
         return Input(tuple(tensor["shape"][1:]), names.get(tensor["datatype"], ""))
 
-    def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        import orjson
+    def _infer_columns(self, columns: Mapping[str, ColumnValues], batch: int) -> NDArray[np.float32]:
+        declared = {str(t["name"]): str(t["datatype"]) for t in self._kept_metadata["inputs"]}
+        tensors = to_tensors(columns, declared, self.model)
+        rows = len(next(iter(tensors.values())))
+        predictions = []
+        for start in range(0, rows, batch):
+            part = {name: values[start : start + batch] for name, values in tensors.items()}
+            inputs = [_request_tensor(name, values, declared[name]) for name, values in part.items()]
+            predictions.append(self._send(inputs))
+        return np.concatenate(predictions)
 
+    def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         kind = str(images.dtype.newbyteorder("="))
         if kind not in DATATYPES:
             raise RipienoError(f"images have dtype {images.dtype}, must be uint8 or float32")
         raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes()
-        tensor = {
-            "name": INPUT,
-            "shape": images.shape,
-            "datatype": DATATYPES[kind],
-            "parameters": {"binary_data_size": len(raw)},
-        }
+        return self._send([({"name": INPUT, "shape": images.shape, "datatype": DATATYPES[kind]}, raw)])
+
+    def _send(self, inputs: Sequence[RequestTensor]) -> NDArray[np.float32]:
+        """Return the predictions for a request with `inputs`."""
+        import orjson
+
+        tensors = [{**tensor, "parameters": {"binary_data_size": len(raw)}} for tensor, raw in inputs]
+        body = b"".join(raw for _, raw in inputs)
         output = {"name": self._output, "parameters": {"binary_data": True}}
-        head = orjson.dumps({"inputs": [tensor], "outputs": [output]})
+        head = orjson.dumps({"inputs": tensors, "outputs": [output]})
         headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
-        response = self._checked("POST", f"{self._path}/infer", content=head + raw, headers=headers)
+        response = self._checked("POST", f"{self._path}/infer", content=head + body, headers=headers)
         length = int(response.headers["inference-header-content-length"])
         shape = orjson.loads(response.content[:length])["outputs"][0]["shape"]
         return np.frombuffer(response.content, np.dtype("<f4"), offset=length).reshape(shape)
@@ -117,10 +138,16 @@ class Client:
         self.close()
 
 
-def infer(url: str, images: NDArray[np.generic] | Sequence[Any], batch: int = 256) -> NDArray[np.float32]:
+def infer(url: str, images: NDArray[np.generic] | Sequence[Any] | Any, batch: int = 256) -> NDArray[np.float32]:
     """Return the predictions (samples, *output) of `images` by the ensemble at `url`; see `Client.infer`."""
     with Client(url) as client:
         return client.infer(images, batch)
+
+
+def _request_tensor(name: str, values: NDArray[Any] | list[str], datatype: str) -> RequestTensor:
+    """Return a column (rows, 1) as an input of a request."""
+    raw = strings_to_bytes(values) if isinstance(values, list) else values.tobytes()
+    return {"name": name, "shape": [len(values), 1], "datatype": datatype}, raw
 
 
 def _error_of(response: Any) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.table_encoding import ColumnValues
 from ripieno.server import oip_decode
 from ripieno.server.http_errors import HttpError, bad_request
+from ripieno.server.oip_columns import TEXT, decode_text, read_columns, takes_columns, values_from_bytes
 from ripieno.server.oip_decode import InferenceRequest, Output, Parameter, RequestHeader
 from ripieno.server.oip_encode import output_tensor, response_parameters, tensor_header, tensor_to_bytes
 from ripieno.server.proto import message
@@ -21,10 +23,15 @@ if TYPE_CHECKING:
 InferRequest = message("ModelInferRequest")
 InferResponse = message("ModelInferResponse")
 
-CONTENTS = {"UINT8": "uint_contents", "FP32": "fp32_contents"}
-"""Field of the numbers of each datatype, in a message without raw contents."""
+CONTENTS = {
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "BOOL": "bool_contents", "INT64": "int64_contents", "UINT64": "uint64_contents", "FP32": "fp32_contents",
+    "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+"""Field of the values of each datatype, in a message without raw contents."""
 FIELDS = 256
-"""Maximum number of fields in a message: one input, some outputs and parameters."""
+"""Maximum number of fields in a message: one input, some outputs and parameters; without the columns of a table."""
 RAW = 7
 """Number of the field `raw_input_contents`; its content does not grow when it is parsed."""
 PIECE = 1 << 15
@@ -35,14 +42,16 @@ FIXED = {1: 8, 5: 4}
 """Bytes of protobuf's fixed-width wire types."""
 
 
-def parse_message(raw: bytes, kind: Any, most: int) -> tuple[Any, list[memoryview]]:
+def parse_message(raw: bytes, kind: Any, most: int, columns: int = 0) -> tuple[Any, list[memoryview]]:
     """Parse `raw` as a message of `kind` without its raw contents, and return these as views of `raw`.
+
+    `columns` is the largest number of columns of a model: each has an input and raw contents.
 
     Raises HttpError: 400 when it is invalid or has too many fields; 413 when more than `most` of its bytes are not
     raw tensors.
     """
     try:
-        head, contents = _split(raw, most)
+        head, contents = _split(raw, most, FIELDS + 2 * columns)
         return kind.FromString(head), contents
     except HttpError:
         raise
@@ -50,7 +59,7 @@ def parse_message(raw: bytes, kind: Any, most: int) -> tuple[Any, list[memoryvie
         raise bad_request(f"The message is not a valid {kind.DESCRIPTOR.name}.") from None
 
 
-def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
+def _split(raw: bytes, most: int, most_fields: int) -> tuple[bytes, list[memoryview]]:
     """Split a message into its other fields and its raw contents.
 
     The outermost fields are checked before parsing, because parsing expands a message: an input of two bytes becomes an
@@ -61,8 +70,10 @@ def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
     at = fields = others = 0
     while at < len(raw):
         fields, begin = fields + 1, at
-        if fields > FIELDS:
-            raise bad_request(f"The message has more than {FIELDS} fields. Send one input and the requested outputs.")
+        if fields > most_fields:
+            raise bad_request(
+                f"The message has more than {most_fields} fields. Send the model's inputs and the requested outputs."
+            )
         tag, at = _number(raw, at)
         if tag & 7 == 0:
             _, at = _number(raw, at)
@@ -103,13 +114,10 @@ def read_request(received: Any, raw: Sequence[memoryview | bytes], signature: Mo
 
     Raises HttpError (400) for a request that does not match `signature`.
     """
-    tensor = oip_decode.only_input(received.inputs, signature)
-    shape = list(tensor.shape)
-    if len(raw) > 1:
-        raise bad_request(f"The message has {len(raw)} raw contents for one input. Send one.")
-    images = (
-        oip_decode.from_bytes(raw[0], shape, tensor.datatype, signature) if raw else _contents(tensor, shape, signature)
-    )
+    if takes_columns(received.inputs, signature):
+        images: NDArray[np.generic] = read_columns(received.inputs, _column_values(received.inputs, raw), signature)
+    else:
+        images = _images(received, raw, signature)
     header = RequestHeader(
         [],
         received.id,
@@ -117,6 +125,33 @@ def read_request(received: Any, raw: Sequence[memoryview | bytes], signature: Mo
         received={**parameters(received.parameters)},
     )
     return oip_decode.complete_request(images, header, signature)
+
+
+def _column_values(inputs: Sequence[Any], raw: Sequence[memoryview | bytes]) -> Callable[[int], ColumnValues]:
+    """Return a function that reads the values of a column by its position."""
+    if raw and len(raw) != len(inputs):
+        raise bad_request(
+            f"The message has {len(raw)} raw contents for {len(inputs)} inputs. Send one for each, or none."
+        )
+
+    def values_of(number: int) -> ColumnValues:
+        tensor = inputs[number]
+        if raw:
+            return values_from_bytes(raw[number], tensor.datatype, tensor.shape[0], tensor.name)
+        values = list(getattr(tensor.contents, CONTENTS[tensor.datatype]))
+        return [decode_text(value, tensor.name) for value in values] if tensor.datatype == TEXT else values
+
+    return values_of
+
+
+def _images(received: Any, raw: Sequence[memoryview | bytes], signature: ModelSignature) -> NDArray[np.generic]:
+    tensor = oip_decode.only_input(received.inputs, signature)
+    shape = list(tensor.shape)
+    if len(raw) > 1:
+        raise bad_request(f"The message has {len(raw)} raw contents for one input. Send one.")
+    return (
+        oip_decode.from_bytes(raw[0], shape, tensor.datatype, signature) if raw else _contents(tensor, shape, signature)
+    )
 
 
 def _contents(tensor: Any, shape: list[int], signature: ModelSignature) -> NDArray[np.generic]:

@@ -198,7 +198,12 @@ class GrpcServer:
             permit = held.enter_context(self.app.admission.enter())
             raw = await self.reader.read(context, permit)
             received, contents = await run_in_worker(
-                len(raw), grpc_codec.parse_message, raw, grpc_codec.InferRequest, self.app.limits.json
+                len(raw),
+                grpc_codec.parse_message,
+                raw,
+                grpc_codec.InferRequest,
+                self.app.limits.json,
+                self.app.models.most_columns,
             )
             with self.app.models.find(received.model_name, received.model_version) as model:
                 request = await run_in_worker(len(raw), grpc_codec.read_request, received, contents, model.signature)

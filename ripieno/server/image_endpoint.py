@@ -7,8 +7,7 @@ import functools
 import io
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +21,8 @@ from ripieno.errors import DataError
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.limits import Limits
 from ripieno.server.models import Model
-from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
-from ripieno.server.signature import VERSION, ModelSignature
+from ripieno.server.prediction_document import predict_document, read_options
 from ripieno.types import Input
-
-if TYPE_CHECKING:
-    from ripieno.engine.inference_result import Answer
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """Supported formats: their headers give the size before any pixel is decoded."""
@@ -45,7 +40,7 @@ async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Li
 
     Raises HttpError for invalid pictures, for too many pictures, and for errors of the engine.
     """
-    top, members = _options(scope["query_string"], model)
+    options = read_options(scope["query_string"], model.signature)
     pictures = await _pictures(dict(scope["headers"]), body, limits)
     samples = []
     try:
@@ -55,33 +50,8 @@ async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Li
                 samples.append(await asyncio.get_running_loop().run_in_executor(DECODERS, decode))
     except TimeoutError:
         raise HttpError(504, f"Timeout: pictures not decoded within {limits.timeout:g} s. Send fewer.") from None
-    outputs = (model.signature.predictions, *(("spread", "members") if members else ()))
-    prediction = await model.answer(
-        InferenceRequest(np.stack(samples), tuple(RequestedOutput(o) for o in outputs)), limits.timeout
-    )
-    document: dict[str, Any] = {
-        "model_name": model.signature.name,
-        "model_version": VERSION,
-        "predictions": [
-            _describe(name, row, prediction, model.signature, top) for row, (name, _) in enumerate(pictures)
-        ],
-    }
-    if prediction.partial:
-        document["partial"] = True
-    return document
-
-
-def _options(query: bytes, model: Model) -> tuple[int, bool]:
-    parameters = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
-    top = parameters.get("top", ["5"])[-1]
-    members = parameters.get("members", ["false"])[-1]
-    if not top.isdecimal() or len(top) > 6 or int(top) < 1:
-        raise bad_request(f"top is {top[:20]!r}, must be a number of classes")
-    if members not in ("true", "false"):
-        raise bad_request(f"members is {members[:20]!r}, must be true or false")
-    if members == "true" and "members" not in model.signature.outputs:
-        raise bad_request(f"{model.signature.name} is a single member. Send members=true to the ensemble.")
-    return min(int(top), len(model.signature.task.names)), members == "true"
+    names = [{"picture": name} for name, _ in pictures]
+    return await predict_document(model, np.stack(samples), names, options, limits)
 
 
 async def _pictures(
@@ -143,38 +113,3 @@ def picture_to_sample(data: bytes | bytearray, name: str, wanted: Input, most_pi
         raise HttpError(415, f"{name}: {error}") from None
     except Exception as error:  # Pillow's plugins raise many exception types for corrupt files
         raise bad_request(f"Cannot decode {name}: {error}") from None
-
-
-def _describe(name: str, row: int, answer: Answer, signature: ModelSignature, top: int) -> dict[str, Any]:
-    """Return the prediction for a picture, with spread and predictions of the members if known."""
-    document = {"picture": name, **_prediction(answer.predictions[row], signature, top)}
-    if answer.std is not None:
-        spread = answer.std[row]
-        document["spread"] = _by_name(spread, signature) if spread.ndim else float(spread)
-    if answer.member_predictions is not None:
-        document["members"] = [
-            {"member": member, **_prediction(own[row], signature, 0)}
-            for member, own in zip(answer.members, answer.member_predictions, strict=True)
-        ]
-    return document
-
-
-def _prediction(numbers: NDArray[np.float32], signature: ModelSignature, top: int) -> dict[str, Any]:
-    """Return a class with its probability and the `top` classes; of other tasks the labels and all numbers by name."""
-    labels = signature.kind.labels(numbers[None], signature.task, signature.thresholds)
-    document: dict[str, Any] = {} if labels is None else {signature.kind.outputs[1]: labels[0]}
-    if not signature.ranks:
-        return {**document, signature.predictions: _by_name(numbers, signature)}
-    document["probability"] = float(numbers.max())
-    if top:
-        best = np.argsort(-numbers, kind="stable")[:top]
-        document["classes"] = _by_name(numbers, signature, best.tolist())
-    return document
-
-
-def _by_name(
-    numbers: NDArray[np.float32], signature: ModelSignature, chosen: Sequence[int] | None = None
-) -> dict[str, float]:
-    """Return numbers by the names of the task's outputs; those `chosen`, by default all."""
-    names = signature.task.names
-    return {names[i]: float(numbers[i]) for i in (range(len(names)) if chosen is None else chosen)}

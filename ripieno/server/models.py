@@ -130,6 +130,8 @@ class Models:
         self.by_name: dict[str, Model] = {}
         self.engines: dict[str, ServedEngine] = {}
         """by the name of the ensemble"""
+        self.most_columns = 0
+        """of a table that a model takes"""
         self.by_path: dict[bytes, str] = {}
         """names of models by the path of their inference endpoint"""
 
@@ -148,6 +150,7 @@ class Models:
             models[signature.name] = Model(signature, added, member, stats)
         self.by_name, self.engines = models, {**self.engines, name: added}
         self.by_path = {f"/v2/models/{model}/infer".encode(): model for model in models}
+        self.most_columns = max(len(model.signature.input.columns) for model in models.values())
         return replaced
 
     def signatures_of(self, bundle: Bundle, name: str) -> list[ModelSignature]:

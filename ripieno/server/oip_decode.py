@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
@@ -24,10 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.pixels import fit_array
-from ripieno.data_kinds import is_series
+from ripieno.data.table_encoding import ColumnValues
+from ripieno.data_kinds import is_series, is_table
 from ripieno.durations import check_duration
 from ripieno.errors import DataError, RipienoError
 from ripieno.server.http_errors import HttpError, bad_request
+from ripieno.server.oip_columns import (
+    COLUMNS_JSON,
+    read_columns,
+    takes_columns,
+    values_from_bytes,
+    values_from_json,
+)
 from ripieno.server.signature import INPUT, ModelSignature
 
 Parameter: TypeAlias = bool | int | float | str
@@ -38,7 +46,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 LONG = 1 << 17
 """Bytes of JSON numbers that are parsed at once."""
 _NUMERIC = b"0123456789+-.eE \t\r\nnul"
-"""Characters of numbers, and of `null`, which is a missing point of a series."""
+"""Characters of numbers, and of `null`, which is a missing point of a series or value of a table."""
 
 _PLACEHOLDER = b"[%d]" % secrets.randbits(64)
 """Placeholder in the JSON for numbers that were removed; random, so that no client can send it."""
@@ -148,7 +156,8 @@ def read_request(body: Buffer, header_length: int | None, signature: ModelSignat
         raise bad_request(
             f"Inference-Header-Content-Length is {header_length}, must be within the body's {len(body)} bytes"
         )
-    text, numbers = _without_numbers(text)
+    # the decoder reads the columns of a table as they are, and so no more than it may at once
+    text, numbers = _without_numbers(text, COLUMNS_JSON if signature.input.columns else LONG)
     try:
         header = _decode_header(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -156,14 +165,14 @@ def read_request(body: Buffer, header_length: int | None, signature: ModelSignat
     return complete_request(_images(header.inputs, numbers, rest, signature), header, signature)
 
 
-def _without_numbers(document: Buffer) -> tuple[Buffer, memoryview]:
-    """Replace the numbers of long JSON by a placeholder, and return a view of them; leave short JSON unchanged.
+def _without_numbers(document: Buffer, most: int) -> tuple[Buffer, memoryview]:
+    """Replace the numbers of JSON of over `most` bytes by a placeholder, and return a view of them; leave other JSON.
 
     The decoder keeps the interpreter's lock while it reads its input, so the input must be short. Raises HttpError
     when the JSON is long without its numbers.
     """
     text = memoryview(document)
-    if len(text) <= LONG:
+    if len(text) <= most:
         return document, text[:0]
     begins = _DATA.search(text, 0, LONG)
     start = end = len(text) if begins is None else begins.end() - 1
@@ -187,14 +196,17 @@ def _without_numbers(document: Buffer) -> tuple[Buffer, memoryview]:
 def _images(
     inputs: Sequence[Tensor], numbers: memoryview, rest: memoryview, signature: ModelSignature
 ) -> NDArray[np.generic]:
-    """Convert the input, from JSON or from the bytes after it; `numbers` were removed from the JSON."""
+    """Convert the inputs, from JSON or from the bytes after it; `numbers` were removed from the JSON."""
+    if takes_columns(inputs, signature):
+        return read_columns(inputs, _column_values(inputs, rest), signature)
     tensor: Tensor = only_input(inputs, signature)
     size = tensor.parameters.get("binary_data_size")
     data = numbers if tensor.data == _PLACEHOLDER else tensor.data
     if size is None:
         if len(rest):
             raise bad_request(f"{len(rest)} bytes follow the JSON, but {INPUT!r} has no binary_data_size")
-        array = _numbers(data, tensor.shape, is_series(signature.input))
+        nulls = is_series(signature.input) or is_table(signature.input)
+        array = _numbers(data, tensor.shape, nulls)
         return to_model_dtype(array, tensor.shape, tensor.datatype, signature)
     if isinstance(size, bool) or not isinstance(size, int):
         raise bad_request(f"binary_data_size is {size!r}, must be a whole number of bytes")
@@ -203,6 +215,32 @@ def _images(
     if size != len(rest):
         raise bad_request(f"binary_data_size is {size}, but {len(rest)} bytes follow the JSON")
     return from_bytes(rest, tensor.shape, tensor.datatype, signature)
+
+
+def _column_values(inputs: Sequence[Tensor], rest: memoryview) -> Callable[[int], ColumnValues]:
+    """Return a function that reads the values of a column by its position, from JSON or from the bytes after it."""
+    pieces: list[memoryview | None] = []
+    at = 0
+    for tensor in inputs:
+        size = tensor.parameters.get("binary_data_size")
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
+            raise bad_request(f"binary_data_size is {size!r}, must be a whole number of bytes")
+        if size is not None and tensor.data:
+            raise bad_request(f"{tensor.name[:40]!r} has both data and binary_data_size. Send one of them.")
+        pieces.append(None if size is None else rest[at : at + size])
+        at += size or 0
+    if at != len(rest):
+        raise bad_request(f"binary_data_size of all inputs is {at}, but {len(rest)} bytes follow the JSON")
+
+    def values_of(number: int) -> ColumnValues:
+        tensor, piece = inputs[number], pieces[number]
+        if piece is not None:
+            return values_from_bytes(piece, tensor.datatype, tensor.shape[0], tensor.name)
+        if tensor.data == _PLACEHOLDER:
+            raise HttpError(413, f"The JSON has over {COLUMNS_JSON} bytes. Send fewer rows, or binary tensors.")
+        return values_from_json(tensor.data, tensor.name)
+
+    return values_of
 
 
 def only_input(inputs: Sequence[Any], signature: ModelSignature) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ripieno.server.oip_columns import NUMBER_DTYPES, TEXT
 from ripieno.server.oip_decode import WIDTHS
-from ripieno.server.signature import INPUT, ModelSignature
+from ripieno.server.rows_endpoint import ROWS
+from ripieno.server.signature import INPUT, TENSOR_DATATYPES, ModelSignature
 
 Document = dict[str, Any]
 
@@ -18,7 +20,7 @@ DESCRIPTIONS = {
     "405": "Method not allowed at this path.",
     "408": "Request timeout: the client was too slow.",
     "413": "Content too large: the body, its JSON or a picture.",
-    "415": "Unsupported media type: not a picture, or an unsupported encoding.",
+    "415": "Unsupported media type: not a picture, a model that takes none or no rows, or an unsupported encoding.",
     "431": "Request header fields too large.",
     "500": "Internal server error, or the request crashed members.",
     "503": "Too many concurrent requests. Retry later.",
@@ -78,8 +80,9 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
         f"{model}/config": {"parameters": [named], "get": _get("Triton model configuration: the fields clients read.")},
         f"{model}/stats": {"parameters": [named], "get": _get("Statistics of a model.")},
         f"{model}/infer": {"parameters": [named], "post": _infer(models)},
-        f"{model}/images": {"parameters": [named], "post": _pictures()},
-        "/predict": {"post": _pictures()},
+        f"{model}/images": {"parameters": [named], "post": _documents()},
+        f"{model}/rows": {"parameters": [named], "post": _documents(_row(models[0]))},
+        "/predict": {"post": _documents(_row(models[0]) if models[0].input.columns else None)},
         "/overview": {"get": _get("Data of `ripieno top`.")},
         "/metrics": {"get": _get("Prometheus metrics.", "text/plain")},
         "/openapi.json": {"get": _get("This document.")},
@@ -98,28 +101,19 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
 
 
 def _infer(models: Sequence[ModelSignature]) -> Document:
-    first = models[0]
-    sizes: list[Document] = [{"const": n} for n in first.input.shape]
-    shape = {
-        "type": "array",
-        "prefixItems": [{"type": "integer", "minimum": 1, "maximum": first.max_samples}, *sizes],
-        "items": False,
-        "minItems": 1 + len(sizes),
-    }
-    tensor = _object(
-        ("name", "shape", "datatype"),
-        name={"const": INPUT},
-        shape=shape,
-        datatype={"enum": [d for d in WIDTHS if d in (first.datatype, "FP32")]},
-        parameters=_PARAMETERS,
-        data={"type": "array"},
-    )
+    tensors = list(_tensors(models[0]))
+    most = max(1, *(len(signature.input.columns) for signature in models))
     outputs = list(dict.fromkeys(output for signature in models for output in signature.outputs))
     requested = _object(["name"], name={"enum": outputs}, parameters=_PARAMETERS)
     request = _object(
         ["inputs"],
         id={"type": "string"},
-        inputs={"type": "array", "minItems": 1, "maxItems": 1, "items": tensor},
+        inputs={
+            "type": "array",
+            "minItems": 1,
+            "maxItems": most,
+            "items": tensors[0] if len(tensors) == 1 else {"anyOf": tensors},
+        },
         outputs={"type": "array", "items": requested},
         parameters=_PARAMETERS,
     )
@@ -138,19 +132,58 @@ def _infer(models: Sequence[ModelSignature]) -> Document:
     }
 
 
-def _pictures() -> Document:
+def _tensors(signature: ModelSignature) -> Iterator[Document]:
+    """Yield the schemas of the inputs: of all samples as one, and of a table's columns, one for each type."""
+    rows = {"type": "integer", "minimum": 1, "maximum": signature.max_samples}
+    datatypes = [d for d in WIDTHS if d in (signature.datatype, "FP32")]
+    yield _tensor([INPUT], datatypes, rows, [{"const": n} for n in signature.input.shape])
+    by_type: dict[str, list[str]] = {}
+    for tensor in signature.inputs if signature.input.columns else ():
+        by_type.setdefault(TENSOR_DATATYPES[tensor.dtype], []).append(tensor.name)
+    for datatype, names in by_type.items():
+        others = [other for other in (TEXT, *NUMBER_DTYPES) if other != datatype]
+        yield _tensor(names, [datatype, *others], rows, [{"const": 1}])
+
+
+def _tensor(names: Sequence[str], datatypes: Sequence[str], rows: Document, sizes: Sequence[Document]) -> Document:
+    """Return the schema of a tensor of one of `names`, whose axes are `rows` and then `sizes`."""
+    shape = {"type": "array", "prefixItems": [rows, *sizes], "items": False, "minItems": 1 + len(sizes)}
+    return _object(
+        ("name", "shape", "datatype"),
+        name={"const": names[0]} if len(names) == 1 else {"enum": list(names)},
+        shape=shape,
+        datatype={"enum": list(datatypes)},
+        parameters=_PARAMETERS,
+        data={"type": "array"},
+    )
+
+
+def _documents(row: Document | None = None) -> Document:
+    """Return the operation that predicts pictures, or rows of the schema `row`, and names the predictions."""
     query = [
         {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999999}},
         {"name": "members", "in": "query", "schema": {"enum": ["true", "false"]}},
     ]
-    kinds = ("image/jpeg", "image/png", "image/webp")
-    form = {"schema": {"type": "object", "properties": {"picture": {"type": "string", "format": "binary"}}}}
+    if row is None:
+        kinds = ("image/jpeg", "image/png", "image/webp")
+        form = {"schema": {"type": "object", "properties": {"picture": {"type": "string", "format": "binary"}}}}
+        content: Document = {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form}
+    else:
+        several = {"type": "array", "minItems": 1, "maxItems": ROWS, "items": row}
+        content = {_JSON: {"schema": {"anyOf": [row, several]}}}
     return {
-        "summary": "Predict pictures: classes or labels with probabilities, or values.",
+        "summary": f"Predict {'rows' if row else 'pictures'}: classes or labels with probabilities, or values.",
         "parameters": query,
-        "requestBody": {"required": True, "content": {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form}},
+        "requestBody": {"required": True, "content": content},
         "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, PREDICTION_ERRORS),
     }
+
+
+def _row(signature: ModelSignature) -> Document:
+    """Return the schema of a row: the values by their columns."""
+    types = {"number": ["number", "null"], "category": ["string", "number", "boolean", "null"]}
+    columns = {c.name: {"type": types.get(c.kind, ["string", "number", "null"])} for c in signature.input.columns}
+    return {**_object(list(columns), **columns), "additionalProperties": False}
 
 
 def _get(summary: str, kind: str = _JSON) -> Document:

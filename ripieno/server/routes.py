@@ -64,6 +64,7 @@ def routes(app: InferenceApp) -> list[Route]:
         per_model += [
             Route(f"{model}/infer", _Raw(app.infer), methods=["POST"]),
             Route(f"{model}/images", _Raw(app.pictures), methods=["POST"]),
+            Route(f"{model}/rows", _Raw(app.rows), methods=["POST"]),
             _json(f"{model}/ready", ready),
             _json(f"{model}/config", of_model(lambda m: signature.model_config(m.signature))),
             _json(f"{model}/stats", of_model(lambda m: {"model_stats": [m.statistics()]})),
@@ -77,7 +78,7 @@ def routes(app: InferenceApp) -> list[Route]:
         _json("/v2", lambda _: signature.server_metadata(__version__)),
         _json("/v2/repository/index", lambda _: signature.repository_index(models.readiness()), "POST"),
         Route("/v2/repository/models/{model}/load", _Raw(functools.partial(_load, app)), methods=["POST"]),
-        Route("/predict", _Raw(app.pictures), methods=["POST"]),
+        Route("/predict", _Raw(app.predict), methods=["POST"]),
         Route("/metrics", _Raw(app.show_metrics), methods=["GET"]),
         _json(
             "/openapi.json",

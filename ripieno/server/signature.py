@@ -6,6 +6,7 @@ Pure: documents are built from a bundle, without other sources.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -15,22 +16,25 @@ from typing import Any
 
 import numpy as np
 
+from ripieno.data.input_tensors import IMAGES, InputTensor, input_tensors
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Bundle, Input, Task
+from ripieno.types import Bundle, Column, Input, Task
 
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 """Datatypes of the protocol by NumPy's names, for the types that a bundle's samples can have."""
+TENSOR_DATATYPES = {**DATATYPES, "float64": "FP64", "str": "BYTES"}
+"""The same for the types of `InputTensor`."""
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
 VERSION = "1"
-INPUT = "images"
+INPUT = IMAGES
 ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
 class ModelSignature:
-    """The interface of a model for clients: `images` in, `outputs` out."""
+    """The interface of a model for clients: `inputs` in, `outputs` out."""
 
     name: str
     input: Input
@@ -48,6 +52,18 @@ class ModelSignature:
     def kind(self) -> TaskKind:
         """Kind of the task."""
         return kind_of(self.task)
+
+    @cached_property
+    def inputs(self) -> tuple[InputTensor, ...]:
+        """Tensors of a request: `images`, or the columns of a table."""
+        return input_tensors(self.input)
+
+    @cached_property
+    def places(self) -> dict[str, tuple[Column, int]]:
+        """Columns of a table by their names, each with the place of its first value in a sample."""
+        columns = self.input.columns
+        starts = itertools.accumulate((column.width for column in columns), initial=0)
+        return {column.name: (column, start) for column, start in zip(columns, starts, strict=False)}
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
@@ -125,7 +141,10 @@ def server_metadata(version: str) -> dict[str, Any]:
 
 def model_metadata(signature: ModelSignature) -> dict[str, Any]:
     """Return the document of `GET /v2/models/M`."""
-    images = {"name": INPUT, "datatype": signature.datatype, "shape": [-1, *signature.input.shape]}
+    inputs = [
+        {"name": tensor.name, "datatype": TENSOR_DATATYPES[tensor.dtype], "shape": [-1, *tensor.shape]}
+        for tensor in signature.inputs
+    ]
     outputs = [
         {"name": output, "datatype": signature.datatype_of(output), "shape": signature.output_shape(output)}
         for output in signature.outputs
@@ -134,7 +153,7 @@ def model_metadata(signature: ModelSignature) -> dict[str, Any]:
         "name": signature.name,
         "versions": [VERSION],
         "platform": "ripieno_ensemble" if len(signature.members) > 1 else "ripieno_member",
-        "inputs": [images],
+        "inputs": inputs,
         "outputs": outputs,
     }
 
@@ -144,13 +163,15 @@ def model_config(signature: ModelSignature) -> dict[str, Any]:
 
     Its parameters are the kind of the task, the names of its outputs and, of labels, their thresholds, as JSON.
     """
-    images = {"name": INPUT, "data_type": f"TYPE_{signature.datatype}", "dims": list(signature.input.shape)}
+    inputs = [
+        {"name": tensor.name, "data_type": _config_type(TENSOR_DATATYPES[tensor.dtype]), "dims": list(tensor.shape)}
+        for tensor in signature.inputs
+    ]
     outputs = [
         {
             "name": output,
-            # Triton writes the protocol's BYTES as TYPE_STRING here; without the batch axis, a scalar is [1]
-            "data_type": "TYPE_STRING" if signature.datatype_of(output) == "BYTES" else "TYPE_FP32",
-            "dims": signature.output_shape(output)[1:] or [1],
+            "data_type": _config_type(signature.datatype_of(output)),
+            "dims": signature.output_shape(output)[1:] or [1],  # without the batch axis, a scalar is [1]
         }
         for output in signature.outputs
     ]
@@ -163,12 +184,17 @@ def model_config(signature: ModelSignature) -> dict[str, Any]:
         "backend": "ripieno",
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": signature.max_samples,
-        "input": [images],
+        "input": inputs,
         "output": outputs,
         "dynamic_batching": {},
         "instance_group": [],
         "parameters": {key: {"string_value": value} for key, value in parameters.items()},
     }
+
+
+def _config_type(datatype: str) -> str:
+    """Return a datatype as Triton's configuration names it."""
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
 def repository_index(models: Mapping[str, bool]) -> list[dict[str, str]]:

@@ -1,0 +1,46 @@
+"""Named columns of a table as the tensors of a request, for clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.table_encoding import DATE_EXAMPLE, ColumnValues, category_text, parse_dates, parse_numbers
+from ripieno.errors import RipienoError
+from ripieno.tasks.labels import shown
+
+
+def to_tensors(
+    columns: Mapping[str, ColumnValues], declared: Mapping[str, str], model: str
+) -> dict[str, NDArray[Any] | list[str]]:
+    """Return `columns` as values of the datatypes `declared` by their names: text, or little-endian numbers.
+
+    Dates become days since 1970-01-01 where numbers are declared. Raises RipienoError unless they are the inputs of
+    `model`, of at least one row and of the declared kinds.
+    """
+    inputs = f"{model} has the inputs {shown(list(declared))}"
+    if absent := next((name for name in declared if name not in columns), None):
+        raise RipienoError(f"the data have no column {absent!r}; {inputs}")
+    if extra := next((name for name in columns if name not in declared), None):
+        raise RipienoError(f"the data have the unknown column {extra!r}; {inputs}; leave it out")
+    if not len(next(iter(columns.values()))):
+        raise RipienoError("the data have no rows; pass at least one")
+    return {name: _to_tensor(columns[name], name, datatype) for name, datatype in declared.items()}
+
+
+def _to_tensor(given: ColumnValues, name: str, datatype: str) -> NDArray[Any] | list[str]:
+    if datatype == "BYTES":
+        return [category_text(value) or "" for value in given]
+    if datatype == "FP64" and not (isinstance(given, np.ndarray) and given.dtype.kind in "biuf"):
+        numbers, wrong = parse_dates(given)
+        expected = DATE_EXAMPLE
+    else:
+        numbers, wrong = parse_numbers(given)
+        expected = "a number"
+    if wrong is not None:
+        raise RipienoError(f"row {wrong} of column {name!r} holds {str(given[wrong])[:40]!r}; expected {expected}")
+    with np.errstate(over="ignore"):  # the server refuses what becomes infinite
+        return numbers.astype("<f8" if datatype == "FP64" else "<f4")

@@ -1,0 +1,109 @@
+"""Predictions as a JSON document for people: by the names of classes, labels or targets, one entry a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.server.event_loop import run_in_worker
+from ripieno.server.http_errors import bad_request
+from ripieno.server.limits import Limits
+from ripieno.server.models import Model
+from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
+from ripieno.server.oip_encode import check_size
+from ripieno.server.signature import VERSION, ModelSignature
+
+if TYPE_CHECKING:
+    from ripieno.engine.inference_result import Answer
+
+
+class DocumentOptions(NamedTuple):
+    """What a document holds."""
+
+    top: int
+    """number of classes, the best ones"""
+    members: bool
+    """whether the predictions of the members and their spread are in it"""
+
+
+def read_options(query: bytes, signature: ModelSignature) -> DocumentOptions:
+    """Return the options in the query of a URL. Raises HttpError (400) for invalid ones."""
+    parameters = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
+    top = parameters.get("top", ["5"])[-1]
+    members = parameters.get("members", ["false"])[-1]
+    if not top.isdecimal() or len(top) > 6 or int(top) < 1:
+        raise bad_request(f"top is {top[:20]!r}, must be a number of classes")
+    if members not in ("true", "false"):
+        raise bad_request(f"members is {members[:20]!r}, must be true or false")
+    if members == "true" and "members" not in signature.outputs:
+        raise bad_request(f"{signature.name} is a single member. Send members=true to the ensemble.")
+    return DocumentOptions(min(int(top), len(signature.task.names)), members == "true")
+
+
+async def predict_document(
+    model: Model,
+    samples: NDArray[np.generic],
+    names: Sequence[Mapping[str, Any]],
+    options: DocumentOptions,
+    limits: Limits,
+) -> dict[str, Any]:
+    """Predict `samples` (samples, *input.shape) and return the document; `names` begin the entries of the samples.
+
+    Raises HttpError for too large a response, and for errors of the engine.
+    """
+    signature = model.signature
+    outputs = (signature.predictions, *(("spread", "members") if options.members else ()))
+    request = InferenceRequest(samples, tuple(RequestedOutput(o) for o in outputs))
+    size = check_size(request, signature, limits.reply)
+    answer = await model.answer(request, limits.timeout)
+
+    def described() -> list[dict[str, Any]]:
+        return [{**name, **_describe(i, answer, signature, options.top)} for i, name in enumerate(names)]
+
+    document: dict[str, Any] = {
+        "model_name": signature.name,
+        "model_version": VERSION,
+        "predictions": await run_in_worker(size, described),
+    }
+    if answer.partial:
+        document["partial"] = True
+    return document
+
+
+def _describe(row: int, answer: Answer, signature: ModelSignature, top: int) -> dict[str, Any]:
+    """Return the prediction for a sample, with spread and predictions of the members if known."""
+    document = _prediction(answer.predictions[row], signature, top)
+    if answer.std is not None:
+        spread = answer.std[row]
+        document["spread"] = _by_name(spread, signature) if spread.ndim else float(spread)
+    if answer.member_predictions is not None:
+        document["members"] = [
+            {"member": member, **_prediction(own[row], signature, 0)}
+            for member, own in zip(answer.members, answer.member_predictions, strict=True)
+        ]
+    return document
+
+
+def _prediction(numbers: NDArray[np.float32], signature: ModelSignature, top: int) -> dict[str, Any]:
+    """Return a class with its probability and the `top` classes; of other tasks the labels and all numbers by name."""
+    labels = signature.kind.labels(numbers[None], signature.task, signature.thresholds)
+    document: dict[str, Any] = {} if labels is None else {signature.kind.outputs[1]: labels[0]}
+    if not signature.ranks:
+        return {**document, signature.predictions: _by_name(numbers, signature)}
+    document["probability"] = float(numbers.max())
+    if top:
+        best = np.argsort(-numbers, kind="stable")[:top]
+        document["classes"] = _by_name(numbers, signature, best.tolist())
+    return document
+
+
+def _by_name(
+    numbers: NDArray[np.float32], signature: ModelSignature, chosen: Sequence[int] | None = None
+) -> dict[str, float]:
+    """Return numbers by the names of the task's outputs; those `chosen`, by default all."""
+    names = signature.task.names
+    return {names[i]: float(numbers[i]) for i in (range(len(names)) if chosen is None else chosen)}
