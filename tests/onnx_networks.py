@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ripieno.types import Input, Member, Task
+from ripieno.types import Column, Input, Member, Task
 
 OUTPUTS = {
     "classification": ("Softmax", "class", "probabilities"),
@@ -17,6 +17,10 @@ OUTPUTS = {
     "regression": ("Identity", "target", "values"),
 }
 """By kind of task: the operator that gives the predictions, the beginning of their names, and the output's name."""
+
+
+_SCALES = {"number": [0.02], "category": [0.5], "date": [0.001, 0.1, 0.1, 0.05, 0.0001]}
+"""Factors of the values of a column, which make those of different units alike."""
 
 
 def write_network(
@@ -116,6 +120,39 @@ def write_trees(path: Path, *, name: str = "00002-e001", shape: tuple[int, int, 
     opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 1)]
     path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
     return member
+
+
+def write_table_network(
+    path: Path, columns: tuple[Column, ...], *, name: str = "00000-e001", kind: str = "classification", seed: int = 0
+) -> Member:
+    """Write a linear model of a table with `columns` and four outputs to `path`, and return its member.
+
+    It reads NaN as -1. A value of any column changes its predictions visibly.
+    """
+    activation, prefix, output = OUTPUTS[kind]
+    generator = np.random.default_rng(seed)
+    scales = np.concatenate([_SCALES[column.kind][: column.width] for column in columns])
+    matrix = generator.standard_normal((len(scales), 4)) * scales[:, None]
+    constants = {"unknown": np.array(-1.0), "matrix": matrix, "bias": generator.standard_normal(4)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("IsNaN", ["images"], ["missing"]),
+            helper.make_node("Where", ["missing", "unknown", "images"], ["filled"]),
+            helper.make_node("Gemm", ["filled", "matrix", "bias"], ["logits"]),
+            helper.make_node(activation, ["logits"], [output]),
+        ],
+        "table",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", len(scales)])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(value.astype(np.float32), key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    task = Task(kind, (4,), tuple(f"{prefix}{i}" for i in range(4)))
+    given = Input((len(scales),), "float32", columns=columns)
+    return Member(name, int(name.partition("-")[0]), 1, "onnx", {}, given, task, {}, 0, 0.0, format="onnx")
 
 
 def write_foreign(path: Path, **options: Any) -> Member:

@@ -22,13 +22,15 @@ from ripieno.types import SPLITS, combiner_name, training_unit
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
-    from ripieno.types import Allocation, Bundle, Dataset, Ensemble, Input, Member, Task
+    from ripieno.types import Allocation, Bundle, Column, Dataset, Ensemble, Input, Member, Task
 
 CARD = "README.md"
 """File name that hubs expect."""
 UNKNOWN, LICENCE = "unknown", "## Licence"
 CLASSES = 50
 """Names listed at most."""
+CATEGORIES = 8
+"""Categories of a column listed at most."""
 PIPELINE_TAGS = "image-classification", "tabular-classification", "tabular-regression"
 """The hubs' names of tasks; others have none."""
 UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
@@ -48,7 +50,6 @@ def render_card(
     bundle gives the same bytes.
     """
     ensemble, members = bundle.ensemble, bundle.members
-    shape = ", ".join(map(str, bundle.input.shape))
     kind, task = kind_of(bundle.task), bundle.task
     names = ", ".join(map(_text, task.names[:CLASSES]))
     rest = len(task.names) - CLASSES
@@ -56,9 +57,10 @@ def render_card(
     sections = [
         _head(task, data, licence),
         f"# {_text(ensemble.name)}: an ensemble of {len(members)} members",
-        f"It takes `images` (batch, {shape}) of {bundle.input.dtype}{_range(bundle.input)}, not normalised: "
+        f"It takes {_inputs(bundle.input)}, not normalised: "
         f"normalisation is included.{_padding(bundle.input)} It gives `{kind.outputs[0]}` (batch, {outputs}) of "
         f"float32, the {combiner_name(ensemble.combiner)} of its members' {kind.outputs[0]}.",
+        *_columns(bundle.input),
         f"{kind.names_title.capitalize()}, in order: {names}{f' and {rest} more' if rest > 0 else ''}.",
         *_thresholds(ensemble, task),
         "## Scores",
@@ -113,6 +115,33 @@ def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
     text = re.sub(r"^license: .*$", f"license: {licence}", text, count=1, flags=re.MULTILINE)
     before, section, _ = text.rpartition(LICENCE)
     return f"{before}{section}\n\n{licence}.\n" if section else text
+
+
+def _inputs(input: Input) -> str:
+    """Format the tensors of the input."""
+    if input.columns:
+        return f"one tensor (batch, 1) for each of {len(input.columns):,} columns, named as it"
+    return f"`images` (batch, {', '.join(map(str, input.shape))}) of {input.dtype}{_range(input)}"
+
+
+def _columns(input: Input) -> list[str]:
+    """List the columns of a table with their kinds and values."""
+    if not input.columns:
+        return []
+    rows = [(column.name, column.kind, _values(column)) for column in input.columns[:CLASSES]]
+    rest = len(input.columns) - CLASSES
+    more = [f"And {rest} more columns."] if rest > 0 else []
+    return [_table(("column", "kind", "values"), rows), *more]
+
+
+def _values(column: Column) -> str:
+    """Describe the values of a column: their type, and what stands for a missing one."""
+    if column.kind == "date":
+        return "float64, days since 1970-01-01; missing: NaN"
+    if column.kind == "number":
+        return "float32; missing: NaN"
+    few = ", ".join(column.categories[:CATEGORIES]) + (", ..." if len(column.categories) > CATEGORIES else "")
+    return f"text, one of {len(column.categories):,}: {few}; others are unseen; missing: empty"
 
 
 def _range(input: Input) -> str:

@@ -14,8 +14,8 @@ from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
 from ripieno.errors import LibraryError
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Combiner, Input, classification
-from tests.onnx_networks import write_network, write_trees
+from ripieno.types import Column, Combiner, Input, classification
+from tests.onnx_networks import write_network, write_table_network, write_trees
 
 SHAPE = (8, 8, 3)
 TASK = classification(("a", "b", "c", "d"))
@@ -149,3 +149,22 @@ def test_tied_votes_of_unequal_weights_are_tied_in_the_file(tmp_path: Path) -> N
     (answer,) = session.run(None, {"images": np.zeros((3, 2, 2, 1), np.float32)})
     assert (answer[:, 0] == answer[:, 1]).all()
     assert answer.dtype == np.float32
+
+
+def test_columns_are_encoded_once_for_members_of_any_operator_set(tmp_path: Path) -> None:
+    columns = (Column("age"), Column("plan", "category", ("a", "b")))
+    paths = {f"m{i}": tmp_path / f"m{i}.onnx" for i in range(2)}
+    for i, path in enumerate(paths.values()):
+        member = write_table_network(path, columns, seed=i)
+    matrix = np.array([[30, 1], [np.nan, -1]], np.float32)
+    expected = np.mean([answers(path.read_bytes(), {"images": matrix}) for path in paths.values()], axis=0)
+    raw = {"age": matrix[:, :1], "plan": np.array([["b"], ["z"]], object)}
+    for version in (1, 3, 5):  # of the operators of trees, which a member may have
+        model = onnx.load(str(paths["m1"]))
+        del model.opset_import[1:]
+        model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", version))
+        paths["m1"].write_bytes(model.SerializeToString())
+        content = merge_onnx(paths, (0.5, 0.5), "mean", member.input, member.task, {})
+        onnx.checker.check_model(content, full_check=True)
+        np.testing.assert_allclose(answers(content, raw), expected, rtol=1e-5)
+        assert sum(node.op_type == "LabelEncoder" for node in onnx.load_from_string(content).graph.node) == 1

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 import ripieno
 from ripieno.backends.backend_id import MODEL, WEIGHTS
-from ripieno.errors import LibraryError, RipienoError
+from ripieno.data.table_encoding import encode
+from ripieno.errors import DataError, LibraryError, RipienoError
 from ripieno.files import copy_file, write_json
 from ripieno.library import read_bundle
 from ripieno.library.bundle import model_path
-from ripieno.types import Bundle
+from ripieno.types import Bundle, Column
 from tests.onnx_networks import write_trees
-from tests.server.stand_in import write_small_bundle
+from tests.server.stand_in import COLUMNS, ROWS, direct_answers, write_small_bundle, write_table_bundle
 
 
 @pytest.fixture(scope="module", params=["plain", "calibrated"])
@@ -174,3 +175,55 @@ def read_configs(repository: Path) -> dict[str, Any]:
         found[path.parent.name] = text_format.Parse(path.read_text(), words.ModelConfig())
         assert found[path.parent.name].name == path.parent.name
     return found
+
+
+def raw_columns() -> dict[str, NDArray[Any]]:
+    """Return ROWS as the tensors (4, 1) of an exported graph, with dates as days."""
+    return {
+        "age": np.array([[31], [np.nan], [45.5], [-2]], np.float32),
+        "plan": np.array([["gold"], ["12"], ["new"], [""]], object),
+        "since": np.array([[19782.5625], [10956], [np.nan], [-165]]),
+        "paid": np.array([[1], [0], [np.nan], [1]], np.float32),
+    }
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_tables_are_exported_from_raw_columns_to_predictions(tmp_path: Path, kind: str) -> None:
+    bundle = write_table_bundle(tmp_path / "bundle", kind=kind)
+    matrix = encode(COLUMNS, ROWS, "rows", DataError)
+    expected = direct_answers(bundle, matrix).mean(axis=0)
+    np.testing.assert_allclose(ripieno.predict(bundle, matrix), expected, rtol=1e-5, atol=1e-6)
+    path = ripieno.export(bundle, tmp_path / "one.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    types = {"age": "tensor(float)", "plan": "tensor(string)", "since": "tensor(double)", "paid": "tensor(float)"}
+    assert {i.name: (i.type, i.shape) for i in session.get_inputs()} == {n: (t, ["batch", 1]) for n, t in types.items()}
+    np.testing.assert_allclose(session.run(None, raw_columns())[0], expected, rtol=1e-5, atol=1e-6)
+    card = (tmp_path / "one.md").read_text()
+    assert "| plan | category | text, one of 3: gold, 12, größer; others are unseen; missing: empty |" in card
+
+
+def test_a_triton_repository_of_a_table_encodes_its_columns_in_a_model_of_its_own(tmp_path: Path) -> None:
+    bundle = write_table_bundle(tmp_path / "bundle")
+    expected = direct_answers(bundle, encode(COLUMNS, ROWS, "rows", DataError)).mean(axis=0)
+    models = ripieno.export(bundle, tmp_path / "models", form="triton", name="t")
+    configs = read_configs(models)
+    assert set(configs) == {"t", "t-columns", *(f"t-{m}" for m in bundle.ensemble.members), "t-combine"}
+    declared = [(i.name, i.data_type, list(i.dims)) for i in configs["t"].input]
+    assert declared == [("age", 11, [1]), ("plan", 13, [1]), ("since", 12, [1]), ("paid", 11, [1])]
+    tensors: dict[str, Any] = raw_columns()
+    for step in configs["t"].ensemble_scheduling.step:
+        session = onnxruntime.InferenceSession(str(models / step.model_name / "1" / "model.onnx"))
+        given = {name: tensors[ours] for name, ours in step.input_map.items()}
+        assert [i.name for i in configs[step.model_name].input] == [i.name for i in session.get_inputs()]
+        found = session.run(list(step.output_map), given)
+        tensors |= dict(zip(step.output_map.values(), found, strict=True))
+    np.testing.assert_allclose(tensors["probabilities"], expected, atol=1e-6)
+    single = ripieno.export(bundle, tmp_path / "single", form="triton-single")
+    assert [i.name for i in read_configs(single)["ensemble"].input] == list(ROWS)
+
+
+def test_a_column_named_as_the_output_is_refused_before_a_server_meets_it(tmp_path: Path) -> None:
+    bundle = write_table_bundle(tmp_path / "bundle", (Column("probabilities"),))
+    for form in ("onnx", "triton"):
+        with pytest.raises(LibraryError, match="column 'probabilities' has the name of another tensor"):
+            ripieno.export(bundle, tmp_path / f"out-{form}.onnx", form=form)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,12 +17,26 @@ from ripieno import files
 from ripieno.engine.inference_result import Answer, InferenceStep, Stats
 from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement, Task
-from tests.onnx_networks import write_network
+from ripieno.types import Allocation, Bundle, Column, Device, Ensemble, Member, Placement, Task
+from tests.onnx_networks import write_network, write_table_network
 
 MEMBERS = ("00000-e003", "00001-e009")
 CLASSES = ("cat", "dog", "owl", "fübär")
 SHAPE = (8, 8, 3)
+COLUMNS = (
+    Column("age"),
+    Column("plan", "category", ("gold", "12", "größer")),
+    Column("since", "date", (), ("year", "month", "weekday", "hour", "age"), 20000.0),
+    Column("paid"),
+)
+"""Columns of the tables of these tests, one of each kind and a truth value."""
+ROWS: dict[str, list[Any]] = {
+    "age": [31, None, 45.5, -2],
+    "plan": ["gold", "12", "new", None],
+    "since": ["2024-02-29T13:30", "1999-12-31", None, "1969-07-20"],
+    "paid": [True, False, None, True],
+}
+"""Rows of these columns, with missing values and an unseen category."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,14 +55,26 @@ def write_small_bundle(
         file = path / "members" / name / "model.onnx"
         member = write_network(file, name=name, shape=SHAPE, dtype=dtype, kind=kind, seed=seed + number)
         made.append(dataclasses.replace(member, task=task))
+    return _write_bundle(path, made, thresholds)
+
+
+def write_table_bundle(path: Path, columns: tuple[Column, ...] = COLUMNS, kind: str = "classification") -> Bundle:
+    """Write a bundle of two linear models of a table with `columns` and four classes, labels or targets."""
+    made = []
+    for number, name in enumerate(MEMBERS):
+        file = path / "members" / name / "model.onnx"
+        member = write_table_network(file, columns, name=name, kind=kind, seed=number)
+        made.append(dataclasses.replace(member, task=Task(kind, (len(CLASSES),), CLASSES)))
+    return _write_bundle(path, made)
+
+
+def _write_bundle(path: Path, members: Sequence[Member], thresholds: tuple[float, ...] = ()) -> Bundle:
+    names = tuple(member.id for member in members)
     weights = (1 / len(members),) * len(members)
-    ensemble = Ensemble(
-        "B1", tuple(members), weights, "smobf", {"seconds": 1.0}, {"seconds": 0.5}, {}, thresholds=thresholds
-    )
+    ensemble = Ensemble("B1", names, weights, "smobf", {"seconds": 1.0}, {"seconds": 0.5}, {}, thresholds=thresholds)
     device = Device("cpu:0", "cpu", 1 << 30)
-    placements = tuple(Placement(m, "cpu:0", 8, lane=0) for m in members)
-    allocation = Allocation("small", "B1", (device,), placements)
-    bundle = Bundle(ensemble, allocation, tuple(made), Input(SHAPE, dtype), task, "onnx")
+    allocation = Allocation("small", "B1", (device,), tuple(Placement(name, "cpu:0", 8, lane=0) for name in names))
+    bundle = Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].task, "onnx")
     files.write_json(path / "bundle.json", bundle)
     return dataclasses.replace(bundle, path=path)
 

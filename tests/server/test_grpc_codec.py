@@ -40,7 +40,7 @@ def test_a_message_of_very_many_fields_is_refused_unparsed(field: bytes) -> None
     began = time.perf_counter()
     assert refusal(field * 1_000_000) == (
         400,
-        f"The message has more than {FIELDS} fields. Send one input and the requested outputs.",
+        f"The message has more than {FIELDS} fields. Send the model's inputs and the requested outputs.",
     )
     assert time.perf_counter() - began < 0.1
     parse_message(field * FIELDS, InferRequest, MOST)
