@@ -18,14 +18,11 @@ def to_tensors(
 ) -> dict[str, NDArray[Any] | list[str]]:
     """Return `columns` as values of the datatypes `declared` by their names: text, or little-endian numbers.
 
-    Dates become days since 1970-01-01 where numbers are declared. Raises RipienoError unless they are the inputs of
-    `model`, of at least one row and of the declared kinds.
+    Dates become days since 1970-01-01 where numbers are declared. Columns that `model` does not have are left out, as
+    when a file is predicted. Raises RipienoError for a missing column, no rows, and values of another kind.
     """
-    inputs = f"{model} has the inputs {shown(list(declared))}"
     if absent := next((name for name in declared if name not in columns), None):
-        raise RipienoError(f"the data have no column {absent!r}; {inputs}")
-    if extra := next((name for name in columns if name not in declared), None):
-        raise RipienoError(f"the data have the unknown column {extra!r}; {inputs}; leave it out")
+        raise RipienoError(f"the data have no column {absent!r}; {model} has the inputs {shown(list(declared))}")
     if not len(next(iter(columns.values()))):
         raise RipienoError("the data have no rows; pass at least one")
     return {name: _to_tensor(columns[name], name, datatype) for name, datatype in declared.items()}
