@@ -66,6 +66,11 @@ class ModelSignature:
         return {column.name: (column, start) for column, start in zip(columns, starts, strict=False)}
 
     @cached_property
+    def category_places(self) -> dict[str, int]:
+        """Places in a sample of the categories of a table, by the names of their columns."""
+        return {name: place for name, (column, place) in self.places.items() if column.kind == "category"}
+
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of all outputs: the predictions, their labels where the task has any, the extras."""
         return (*self.kind.outputs, *self.extras)

@@ -179,3 +179,14 @@ def test_openapi_lists_the_columns(server: ServerHandle) -> None:
         row, rows = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
         assert list(row["properties"]) == row["required"] == list(ROWS)
         assert rows["items"] == row
+
+
+def test_unseen_categories_are_counted_by_column(server: ServerHandle) -> None:
+    def count() -> float:
+        text = httpx.get(server.url + "/metrics", trust_env=False).text
+        wanted = 'ripieno_unseen_categories_total{column="plan",model="ensemble"} '
+        return sum(float(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted))
+
+    before = count()
+    infer(server.url, {**ROWS, "plan": ["silver", "gold", "silver", None]})
+    assert count() == before + 2
