@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DocumentOptions(NamedTuple):
-    """What a document holds."""
+    """Contents of a document."""
 
     top: int
     """number of classes, the best ones"""

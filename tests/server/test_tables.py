@@ -129,7 +129,7 @@ def test_our_client_takes_columns_rows_and_frames(
     [
         (
             {k: v for k, v in ROWS.items() if k != "plan"},
-            "the data have no column 'plan'; ensemble has the inputs 'age'",
+            "the data have no column 'plan'; ensemble has the inputs age, plan",
         ),
         ({**ROWS, "age": ["old"] * 4}, "row 0 of column 'age' holds 'old'; expected a number"),
         ({**ROWS, "since": ["soon"] * 4}, "row 0 of column 'since' holds 'soon'; expected a date such as"),
