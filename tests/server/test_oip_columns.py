@@ -102,8 +102,9 @@ def test_a_column_may_be_named_images() -> None:
 def grpc_request(contents: dict[str, dict[str, Any]], raw: list[bytes] | None = None) -> Float32s:
     request = grpc_codec.InferRequest(model_name="ensemble")
     for name, fields in contents.items():
-        datatype = fields.pop("datatype", DATATYPES[name])
-        request.inputs.add(name=name, datatype=datatype, shape=[4, 1], contents=fields)
+        values = {key: value for key, value in fields.items() if key != "datatype"}
+        datatype = fields.get("datatype", DATATYPES[name])
+        request.inputs.add(name=name, datatype=datatype, shape=[4, 1], contents=values)
     message = request.SerializeToString() + b"".join(b"\x3a" + bytes([len(one)]) + one for one in raw or [])
     parsed, views = grpc_codec.parse_message(message, grpc_codec.InferRequest, 1 << 20, len(COLUMNS))
     return grpc_codec.read_request(parsed, views, SIGNATURE).images  # type: ignore[return-value]
@@ -125,6 +126,8 @@ def test_grpc_takes_columns_with_and_without_raw_contents() -> None:
         "paid": {"datatype": "FP32"},
     }
     np.testing.assert_array_equal(grpc_request(named, sent), EXPECTED)
+    with pytest.raises(HttpError, match="'plan' has a text that is not UTF-8"):
+        grpc_request({**plain, "plan": {"bytes_contents": [b"\xff"] * 4}})
     with pytest.raises(HttpError, match="3 raw contents for 4 inputs"):
         grpc_request({"age": {}, "plan": {}, "since": {}, "paid": {}}, sent[:3])
 

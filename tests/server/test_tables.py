@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ripieno.data.table_encoding import encode
 from ripieno.errors import DataError, RipienoError
 from ripieno.server import Client, ServerHandle, infer, start_in_thread
-from ripieno.types import Bundle
+from ripieno.types import Bundle, Column
 from tests.server.stand_in import COLUMNS, MEMBERS, ROWS, direct_answers, write_table_bundle
 
 DAYS = np.array([19782.5625, 10956.0, np.nan, -165.0])
@@ -190,3 +191,14 @@ def test_unseen_categories_are_counted_by_column(server: ServerHandle) -> None:
     before = count()
     infer(server.url, {**ROWS, "plan": ["silver", "gold", "silver", None]})
     assert count() == before + 2
+
+
+def test_a_grpc_call_may_have_hundreds_of_columns(tmp_path: Path) -> None:
+    columns = tuple(Column(f"c{i}") for i in range(200))
+    bundle = write_table_bundle(tmp_path, columns)
+    row = np.random.default_rng(0).standard_normal((1, 200), np.float32)
+    asked = [grpc.InferInput(column.name, [1, 1], "FP32") for column in columns]
+    for number, tensor in enumerate(asked):
+        tensor.set_data_from_numpy(row[:, number : number + 1])
+    with start_in_thread(bundle, grpc_port=0) as running, grpc.InferenceServerClient(running.grpc) as client:
+        near(client.infer("ensemble", asked).as_numpy("probabilities"), direct_answers(bundle, row).mean(axis=0))
