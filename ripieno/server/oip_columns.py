@@ -50,7 +50,7 @@ def read_columns(
         values = values_of(number)
         if len(values) != rows:
             raise bad_request(f"{tensor.name[:40]!r} has {len(values)} values, its shape requires {rows}")
-        matrix[:, place : place + column.width] = encode_values((column,), {tensor.name: values})
+        matrix[:, place] = encode_values((column,), {tensor.name: values})
     return matrix
 
 

@@ -6,7 +6,6 @@ Pure: documents are built from a bundle, without other sources.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ripieno.data.column_places import column_places
 from ripieno.data.input_tensors import IMAGES, InputTensor, input_tensors
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
@@ -59,16 +59,14 @@ class ModelSignature:
         return input_tensors(self.input)
 
     @cached_property
-    def places(self) -> dict[str, tuple[Column, int]]:
-        """Columns of a table by their names, each with the place of its first value in a sample."""
-        columns = self.input.columns
-        starts = itertools.accumulate((column.width for column in columns), initial=0)
-        return {column.name: (column, start) for column, start in zip(columns, starts, strict=False)}
+    def places(self) -> dict[str, tuple[Column, slice]]:
+        """Columns of a table by their names, each with the place of its values in a sample."""
+        return {column.name: (column, place) for column, place in column_places(self.input.columns)}
 
     @cached_property
     def category_places(self) -> dict[str, int]:
         """Places in a sample of the categories of a table, by the names of their columns."""
-        return {name: place for name, (column, place) in self.places.items() if column.kind == "category"}
+        return {name: place.start for name, (column, place) in self.places.items() if column.kind == "category"}
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
