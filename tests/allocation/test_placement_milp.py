@@ -16,8 +16,8 @@ from ripieno.types import BatchProfile, Device, Placement, Profile
 from tests.allocation.instances import best_of_all, exhaustive, random_problem, with_lanes
 
 SHAPES = [(2, 3, 2, False), (3, 2, 2, False), (2, 2, 2, True), (2, 3, 1, True), (3, 2, 1, True)]
-INSTANCES = 100
-"""of each shape: 500 in all"""
+INSTANCES = 50
+"""of each shape: 250 in all"""
 
 
 def speed(placements: tuple[Placement, ...], problem: AllocationProblem) -> float:
@@ -73,7 +73,7 @@ def test_the_bound_holds_where_a_cut_was_measured_for_some_members_only(
     shape: tuple[int, int, int, bool], overhead: float
 ) -> None:
     used = 0
-    for seed in range(20):
+    for seed in range(10):
         whole = with_lanes(random_problem(seed, *shape, tightness=4), seed)
         problem = partly_measured(dataclasses.replace(whole, costs=ProfileCosts(whole.costs.profiles, overhead)), seed)
         best, placements = exhaustive(problem)
