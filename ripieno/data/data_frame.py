@@ -18,7 +18,8 @@ from ripieno.tasks.labels import check_names
 def is_data_frame(source: Any) -> bool:
     """Return whether `source` is a data frame, a mapping of names to values of one axis, or a list of rows."""
     if isinstance(source, Mapping):
-        return bool(source) and all(isinstance(n, str) and _is_column(values) for n, values in source.items())
+        names = list(source)  # a sparse matrix may be a mapping, too
+        return bool(names) and all(isinstance(name, str) and _is_column(source[name]) for name in names)
     if isinstance(source, list):
         return bool(source) and all(isinstance(row, Mapping) and _is_row(row) for row in source)
     # data sets of Hugging Face have columns and features

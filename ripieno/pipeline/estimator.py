@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno import files
+from ripieno.data.data_frame import data_frame_columns, is_data_frame
+from ripieno.data.feature_table import read_features
 from ripieno.data.load import dataset_of
 from ripieno.data.pixels import fit_array, laid_out
+from ripieno.data.raw_columns import take_columns
 from ripieno.data.samples import Samples, SplitArrays, given_of, join
 from ripieno.data.series import fit_series, unequal_series
 from ripieno.errors import DataError, require
@@ -145,7 +148,6 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
                 best = f"best {loss_title(dataset.task)} {snapshot.best_loss:.4g}"
                 self._say(f"{snapshot.seconds:.0f} s: {snapshot.trials} trials, {snapshot.members} members, {best}")
 
-        table = dataset.inputs.shape[1:3] == (1, 1)
         hours = MINUTES / 60 if self.hours is None and self.trials is None else self.hours
         library = tune(
             dataset,
@@ -153,7 +155,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
             hours=hours,
             trials=self.trials,
             epochs=self.epochs,
-            space="resnet-table" if table and self.space == "auto" else self.space,
+            space=self.space,
             family=self.family,
             algorithm=self.algorithm,
             free=self.free,
@@ -181,27 +183,47 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the samples to fit, and keep their shape: (columns,), (length, channels) or that of images."""
         kind = self._data_kind(X)
         if kind == "table":
-            # float32 here, so that this check rejects values that overflow it as infinite
-            inputs, values = validate_data(self, X, y, dtype=np.float32, multi_output=True)
-            inputs = inputs[:, None, None, :]
-        else:
-            inputs, values = X if unequal_series(X) is not None else np.asarray(X), np.asarray(y)
-        if len(inputs) < 2:
-            raise ValueError(f"n_samples={len(inputs)} is too few: give at least two samples")
-        targets, task = self._read_targets(values)
-        if kind == "table":
-            self.sample_shape_: tuple[int, ...] = (int(inputs.shape[-1]),)
-            return Samples("X", inputs, targets, given_of("train", len(inputs)), task)
+            return self._rows(X, y)
+        inputs = X if unequal_series(X) is not None else np.asarray(X)
+        targets, task = self._targets(y, len(inputs))
         part = SplitArrays(inputs, targets, "X")
         samples = join("X", [part], list(task.names), notes, positions=True, task=task.kind, kind=kind)
         self.n_features_in_ = int(np.prod(samples.inputs.shape[1:]))
-        self.sample_shape_ = tuple(int(n) for n in samples.inputs.shape[1:])
+        self.sample_shape_: tuple[int, ...] = tuple(int(n) for n in samples.inputs.shape[1:])
         return samples
+
+    def _rows(self, X: Any, y: ArrayLike) -> Samples:  # noqa: N803
+        """Return the rows of a table to fit: numbers, or the named columns of a data frame."""
+        raw = None
+        if is_data_frame(X):
+            columns = data_frame_columns(X, "X")
+            raw = take_columns(columns, "X", {}, left_out={})
+            self.feature_names_in_ = np.array(list(columns), dtype=object)
+            self.n_features_in_ = len(columns)
+            inputs, values = np.empty((len(next(iter(columns.values()))), 0), np.float32), np.asarray(y)
+        else:
+            # float32 here, so that this check rejects values that overflow it as infinite
+            options: dict[str, Any] = {"dtype": np.float32, "ensure_all_finite": "allow-nan"}
+            inputs, values = validate_data(self, X, y, multi_output=True, **options)
+        targets, task = self._targets(values, len(inputs))
+        self.sample_shape_ = (self.n_features_in_,)
+        return Samples("X", inputs, targets, given_of("train", len(inputs)), task, "table", raw)
+
+    def _targets(self, y: ArrayLike, samples: int) -> tuple[NDArray[Any], Task]:
+        """Return the targets of `samples` samples, with their task."""
+        values = np.asarray(y)
+        if samples < 2:
+            raise ValueError(f"n_samples={samples} is too few: give at least two samples")
+        if len(values) != samples:
+            raise ValueError(f"X has {samples:,} samples, but y has {len(values):,} targets: give one for each")
+        return self._read_targets(values)
 
     def _data_kind(self, X: Any) -> DataKind | None:  # noqa: N803
         """Return the kind of data of `X`; None for arrays of three axes or more, whose shape and type decide."""
         if self.kind not in (None, *get_args(DataKind)):
             raise ValueError(f"kind is {self.kind!r}: it must be {', '.join(get_args(DataKind))}")
+        if self.kind is None and is_data_frame(X):
+            return "table"
         if self.kind is None and unequal_series(X) is not None:
             return "series"
         return "table" if self.kind is None and getattr(X, "ndim", 2) <= 2 else self.kind
@@ -209,10 +231,13 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
     def _inputs(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the samples to predict as the bundle takes them. Raises ValueError for others than those fitted on."""
         axes, fitted = getattr(X, "ndim", 2), self.bundle_.input
-        if len(self.sample_shape_) == 1 and axes <= 2:
-            rows: NDArray[Any] = validate_data(self, X, dtype=np.float32, reset=False)
-            return rows.reshape(len(rows), *fitted.shape)
         try:
+            if fitted.columns:
+                return read_features(self._named(X), fitted.columns, self._notes())
+            if len(self.sample_shape_) == 1 and axes <= 2:
+                options: dict[str, Any] = {"dtype": np.float32, "ensure_all_finite": "allow-nan"}
+                rows: NDArray[Any] = validate_data(self, X, reset=False, **options)
+                return rows.reshape(len(rows), *fitted.shape)  # version 1 took rows as images of one pixel
             if len(self.sample_shape_) == 2:
                 return fit_series(X, fitted, "series of X", self._notes())
             if axes > 2 and laid_out(np.asarray(X), self.sample_shape_) is not None:
@@ -221,6 +246,16 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X: {error}") from error
         shape = np.shape(X)[1:]
         raise ValueError(f"X has samples of shape {shape}, the estimator was fitted on {self.sample_shape_}: reshape X")
+
+    def _named(self, X: Any) -> Any:  # noqa: N803
+        """Return a table with the names of its columns: those of fitting, in their order, where it has none."""
+        if is_data_frame(X):
+            return X
+        values = np.asarray(X)
+        if values.ndim != 2 or values.shape[1] != self.n_features_in_:
+            expected = f"(samples, {self.n_features_in_}), or a data frame"
+            raise ValueError(f"X has shape {values.shape}, the estimator was fitted on {expected}")
+        return dict(zip(self.feature_names_in_, values.T, strict=True))
 
     # copies
 
@@ -234,7 +269,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        kept = dict(state)
+        kept = {"kind": None, **state}  # version 1 had no kind
         content: dict[str, bytes] = kept.pop("_bytes", {})
         super().__setstate__(kept)
         if content:
@@ -246,4 +281,5 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
         return tags

@@ -20,20 +20,20 @@ class EnsembleRegressor(RegressorMixin, EnsembleEstimator):  # type: ignore[misc
     """A scikit-learn regressor: an ensemble of networks under a budget.
 
     Samples are images (samples, height, width[, channels]), uint8 or float, time series (samples, length, channels), or
-    a list of series of unequal lengths, or rows of a table (samples, features). A row becomes an image of one pixel
-    with one channel per feature. `y` is (samples,) or, with several targets,
-    (samples, targets).
+    a list of series of unequal lengths, or rows of a table: (samples, features), or a data frame, whose columns are
+    numbers, categories or dates by their values. NaN is a missing value of a table. `y` is (samples,) or, with several
+    targets, (samples, targets).
 
     - `budget`: bound of the cost of all members together: seconds for 2,000 samples, or a mapping of kinds of cost to
       bounds, see `ripieno.select`. None: eight times the cost of the best network.
     - `hours`, `trials`: length of the search; five minutes when both are None. With `trials` alone, and a budget that
       is counted (`{"parameters": 1e6}`) and not measured, the same data and `random_state` give the same estimator.
     - `epochs`, `space`, `family`, `algorithm`, `free`, `weights`, `metric`, `size`, `slots`, `pool`, `device`: those of
-      `ripieno.tune`; `space` is by default `resnet-table` for tables.
+      `ripieno.tune`.
     - `split`: shares of the samples for training, validation (choice of members) and test.
     - `folds`: 2 to 20 folds choose the members out of fold, and the share of validation is trained on, too; "auto":
-      5 for few series, see `ripieno.data.load_dataset`.
-    - `kind`: `image`, `series` or `table`; None: rows of a table where `X` has two axes, else as
+      5 for few series or rows, see `ripieno.data.load_dataset`.
+    - `kind`: `image`, `series` or `table`; None: rows of a table where `X` has two axes or named columns, else as
       `ripieno.data.load_dataset` reads arrays. Series (samples, length) of one channel need `kind="series"`.
     - `run`: folder of the run, which is kept and resumed; None: a temporary one.
     - `verbose`: above 0, notes on the data and the progress of the search are printed.

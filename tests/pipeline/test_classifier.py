@@ -43,17 +43,33 @@ SPACE = {
 }
 
 
+ROWS = {
+    "family": "mlp",
+    "ranges": {"units": {"kind": "integer", "low": 8, "high": 8}},
+    "fixed": {"learning_rate": 0.02, "batch_size": 16, "layers": 1, "epoch_samples": 200},
+}
+"""A space of rows, which the checks fit."""
+
+
 def quick(space: Path, epochs: int = 1) -> EnsembleClassifier:
     """A classifier that is fitted in a fifth of a second; counted costs make it deterministic."""
     return EnsembleClassifier(
-        {"parameters": 1e9}, trials=1, epochs=epochs, space=str(space), algorithm="random", pool="inline"
-    )
+        {"parameters": 1e9}, trials=1, epochs=epochs, space=str(space), algorithm="random", pool="inline",
+        folds=0, free="off",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("space") / "quick.json"
     path.write_text(json.dumps(SPACE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def space_of_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "rows.json"
+    path.write_text(json.dumps(ROWS))
     return path
 
 
@@ -79,11 +95,11 @@ CHECKS = [
 
 @pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize("number", range(len(CHECKS)), ids=[f"{i}-{name}" for i, name in enumerate(CHECKS)])
-def test_scikit_learns_check_passes(space: Path, number: int) -> None:
+def test_scikit_learns_check_passes(space_of_rows: Path, number: int) -> None:
     train = CHECKS[number] == "check_classifiers_train"
     found = [
         (estimator, check)
-        for estimator, check in estimator_checks_generator(quick(space, epochs=6 if train else 1))
+        for estimator, check in estimator_checks_generator(quick(space_of_rows, epochs=6 if train else 1))
         if named(check) not in EXPECTED_TO_FAIL and (ALL or named(check) not in MANY_FITS)
     ]
     estimator, check = found[number]

@@ -1,4 +1,4 @@
-"""Estimators on time series, of one length and of several."""
+"""Estimators on time series, of one length and of several, and on tables with named columns and without."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ QUICK: dict[str, Any] = {
     "budget": {"parameters": 1e9}, "trials": 1, "epochs": 1, "algorithm": "random", "pool": "inline", "slots": 1,
     "device": "cpu", "family": "minirocket", "free": "off", "folds": 0, "split": (0.6, 0.2, 0.2),
 }  # fmt: skip
+
+
+ROWS: dict[str, Any] = {**QUICK, "family": "mlp", "epochs": 3}
 
 
 def waves(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +93,101 @@ def test_three_axes_that_are_no_images_are_series() -> None:
 def test_a_kind_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="kind is 'sound': it must be image, series, table"):
         EnsembleClassifier(kind="sound", **QUICK).fit(*waves())  # type: ignore[arg-type]
+
+
+class Frame:
+    """A data frame of a library that nobody knows: it has names of columns, and gives them."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.columns, self._values = list(columns), columns
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __len__(self) -> int:
+        return len(next(iter(self._values.values())))
+
+
+def people(count: int = 80) -> tuple[Frame, np.ndarray]:
+    """Ages, of which some are missing, jobs, and dates; cooks have a low pay, nurses a high one."""
+    draw = np.random.default_rng(0)
+    job = draw.choice(["cook", "nurse"], count)
+    age = np.where(draw.random(count) < 0.1, np.nan, draw.uniform(20, 60, count))
+    since = np.datetime64("2020-01-01") + draw.integers(0, 1000, count).astype("m8[D]")
+    return Frame({"age": age, "job": job.tolist(), "since": since}), np.where(job == "nurse", "high", "low")
+
+
+@pytest.fixture(scope="module")
+def of_columns() -> EnsembleClassifier:
+    return EnsembleClassifier(**ROWS).fit(*people())
+
+
+def test_a_data_frame_is_read_by_its_columns(of_columns: EnsembleClassifier) -> None:
+    frame, pay = people()
+    assert of_columns.feature_names_in_.tolist() == ["age", "job", "since"]
+    assert of_columns.n_features_in_ == 3
+    assert {c.name: c.kind for c in of_columns.bundle_.input.columns} == {
+        "age": "number", "job": "category", "since": "date",
+    }  # fmt: skip
+    assert of_columns.bundle_.members[0].family == "mlp"
+    assert of_columns.score(frame, pay) > 0.9
+    expected = of_columns.predict_proba(frame)
+    turned = {name: frame[name] for name in ("since", "job", "age")} | {"new": np.zeros(len(frame))}
+    np.testing.assert_array_equal(of_columns.predict_proba(turned), expected)
+    rows = [{name: frame[name][i] for name in frame.columns} for i in range(3)]
+    np.testing.assert_allclose(of_columns.predict_proba(rows), expected[:3], atol=1e-6)
+    array = np.array([[row[name] for name in frame.columns] for row in rows], dtype=object)
+    np.testing.assert_allclose(of_columns.predict_proba(array), expected[:3], atol=1e-6)
+    again = copy.deepcopy(of_columns)
+    np.testing.assert_array_equal(again.predict_proba(frame), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"age": [1.0], "job": ["cook"]}, "has no column 'since'"),
+        ({"age": ["old"], "job": ["cook"], "since": ["2020-01-01"]}, "holds 'old' for 'age'; expected a number"),
+        (np.zeros((3, 2)), r"X has shape \(3, 2\), the estimator was fitted on \(samples, 3\), or a data frame"),
+    ],
+)
+def test_other_tables_are_refused_in_a_line(of_columns: EnsembleClassifier, values: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as error:
+        of_columns.predict(values)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unseen_category_is_predicted(of_columns: EnsembleClassifier) -> None:
+    values = {"age": [30.0, 30.0], "job": ["pilot", None], "since": ["2021-05-01", "2021-05-01"]}
+    assert np.isfinite(of_columns.predict_proba(values)).all()
+
+
+def test_arrays_of_rows_may_lack_values() -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(80, 3)).astype(np.float32)
+    values = 2 * rows[:, 0]
+    rows[draw.random((80, 3)) < 0.1] = np.nan
+    fitted = EnsembleRegressor(**ROWS | {"epochs": 5}).fit(rows, values)
+    assert (fitted.bundle_.input.shape, fitted.bundle_.members[0].family) == ((3,), "mlp")
+    assert np.isfinite(fitted.predict(rows)).all()
+    assert fitted.score(rows, values) > 0.5
+
+
+def test_an_estimator_of_version_1_predicts_rows_as_images_of_one_pixel() -> None:
+    draw = np.random.default_rng(0)
+    rows, names = draw.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
+    fitted = EnsembleClassifier(**QUICK | {"family": None, "space": "resnet-table"}, kind="image")
+    fitted.fit(rows[:, None, None, :], names)
+    expected = fitted.predict_proba(rows[:, None, None, :])
+    fitted.sample_shape_ = (3,)  # as version 1 kept it
+    state = copy.copy(fitted.__getstate__())
+    del state["kind"]
+    old = EnsembleClassifier.__new__(EnsembleClassifier)
+    old.__setstate__(state)
+    np.testing.assert_array_equal(old.predict_proba(rows), expected)
+    assert old.get_params()["kind"] is None
+
+
+def test_targets_of_another_number_are_refused_in_a_line() -> None:
+    frame, pay = people()
+    with pytest.raises(ValueError, match="X has 80 samples, but y has 79 targets: give one for each"):
+        EnsembleClassifier(**ROWS).fit(frame, pay[1:])

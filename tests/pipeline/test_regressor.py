@@ -36,13 +36,33 @@ SPACE = {
     "fixed": {"learning_rate": 0.02, "batch_size": 16, "stem_filters": 8, "optimizer": "adamw", "schedule": "rung"}
     | {f"blocks_{i}": 1 for i in range(1, 5)},
 }
-QUICK: dict[str, Any] = {"budget": {"parameters": 1e9}, "trials": 1, "algorithm": "random", "pool": "inline"}
+ROWS = {
+    "family": "mlp",
+    "ranges": {"units": {"kind": "integer", "low": 8, "high": 8}},
+    "fixed": {"learning_rate": 0.02, "batch_size": 16, "layers": 1, "epoch_samples": 200},
+}
+"""A space of rows, which the checks fit."""
+QUICK: dict[str, Any] = {
+    "budget": {"parameters": 1e9},
+    "trials": 1,
+    "algorithm": "random",
+    "pool": "inline",
+    "folds": 0,
+    "free": "off",
+}
 
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("space") / "quick.json"
     path.write_text(json.dumps(SPACE))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def space_of_rows(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("space") / "rows.json"
+    path.write_text(json.dumps(ROWS))
     return str(path)
 
 
@@ -69,8 +89,8 @@ CHECKS = [named(check) for _, check in checks(EnsembleRegressor())]
 
 @pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize("number", range(len(CHECKS)), ids=[f"{i}-{name}" for i, name in enumerate(CHECKS)])
-def test_scikit_learns_check_passes(space: str, number: int) -> None:
-    estimator, check = checks(EnsembleRegressor(epochs=1, space=space, **QUICK))[number]
+def test_scikit_learns_check_passes(space_of_rows: str, number: int) -> None:
+    estimator, check = checks(EnsembleRegressor(epochs=1, space=space_of_rows, **QUICK))[number]
     check(estimator)
 
 
