@@ -35,6 +35,7 @@ HALF = [f"code {i % 25}" for i in range(COUNT)]
         ("row", list(range(100, 100 + COUNT)), None, "an id"),
         ("user_id", [17 * i % 61 for i in range(COUNT)], None, "an id"),
         ("userId", [17 * i % 61 for i in range(COUNT)], None, "an id"),
+        ("user_id", [i // 2 for i in range(COUNT)], "number", ""),
         ("paid", [17 * i % 61 for i in range(COUNT)], "number", ""),
         ("x", [f"u{i}" for i in range(COUNT)], None, "an id"),
         ("x", [f"it is late {i}" for i in range(COUNT)], None, "free text"),

@@ -188,6 +188,8 @@ def test_a_split_by_groups_keeps_them_together_in_folds(table: Path) -> None:
 def test_a_column_that_is_the_target_again_is_noted(table: Path) -> None:
     again = {**COLUMNS, "rich": [value == "high" for value in COLUMNS["pay"]]}
     assert any("'rich' is the target again" in note for note in load(again)[1])
+    towns = {**COLUMNS, "town": [f"{value}{i % 2}" for i, value in enumerate(COLUMNS["pay"])]}
+    assert not any("target again" in note for note in load(towns)[1])
     for function in (lambda age: 12 * age + 3, lambda age: -np.log(age)):
         scaled = {**COLUMNS, "months": [function(age) for age in COLUMNS["age"]]}
         notes = load(scaled, target="age", task="regression")[1]

@@ -229,4 +229,4 @@ def test_noise_of_tables_has_categories() -> None:
     columns = (Column("a"), Column("b", "category", ("x", "y", "z")), Column("c", "date", parts=("month", "age")))
     noise = random_images(Input((4,), "float32", columns=columns), 50)
     assert (noise.shape, noise.dtype) == ((50, 4), np.float32)
-    assert set(noise[:, 1].tolist()) == {0, 1, 2}
+    assert set(noise[:, 1].tolist()) == {-1, 0, 1, 2}
