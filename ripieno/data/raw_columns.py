@@ -160,7 +160,7 @@ def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[
         kept = tuple(ranked[:MOST_CATEGORIES])
         ranges[name] = f"{len(kept):,} categories: {shown([_cut(text) for text in kept[:9]])}"
         if len(ranked) > len(kept):
-            ranges[name] += f"; {len(ranked) - len(kept):,} rarer ones are read as unseen"
+            ranges[name] += f"; {len(ranked) - len(kept):,} rarer, read as unseen"
         return Column(name, kind, kept)
     if kind == "number":
         numbers = parse_numbers(values)[0][rows]

@@ -115,7 +115,7 @@ def test_the_rarest_of_many_categories_are_unseen(tmp_path: Path, monkeypatch: p
     dataset, notes = load(write(tmp_path / "x.csv", columns))
     assert dataset.columns[0].categories == ("a", "b", "c")
     assert (dataset.inputs[90:] == -1).all()
-    assert any("3 categories: a, b, c; 1 rarer ones are read as unseen" in note for note in notes)
+    assert any("3 categories: a, b, c; 1 rarer, read as unseen" in note for note in notes)
 
 
 def test_columns_are_dropped_and_taken_for_other_kinds(table: Path) -> None:
