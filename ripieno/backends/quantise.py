@@ -61,7 +61,7 @@ def write_fp16(source: Path, target: Path) -> None:
             convert = require("onnxruntime.transformers.float16").convert_float_to_float16
             loaded = onnx.load(str(source))
             _check_products(loaded.graph, source)
-            model = convert(loaded, keep_io_types=True, node_block_list=_row_operators(loaded.graph))
+            model = convert(loaded, keep_io_types=True)
     except EngineError:
         raise
     except Exception as error:  # as above
@@ -113,16 +113,19 @@ def _value_operators(graph: Any) -> list[str]:
 
 
 def _row_operators(graph: Any) -> list[str]:
-    """Return the names of the operators before the first products, if the input is rows of a table.
+    """Return the names of the operators before the first layer for all columns, if the input is rows of a table.
 
-    Their values have units of their own, such as prices and shares, of which one scale keeps neither.
+    Their values have units of their own, such as prices and shares, of which one scale keeps neither. A product of each
+    column's own is one of them: the int8 kernels take no weights of three axes.
     """
     if len(graph.input[0].type.tensor_type.shape.dim) != 2:
         return []
+    axes = {weights.name: len(weights.dims) for weights in graph.initializer}
     after: set[str] = set()
     names: list[str] = []
     for node in graph.node:  # in topological order
-        if node.op_type in PRODUCTS or after.intersection(node.input):
+        is_layer = node.op_type in PRODUCTS and any(axes.get(name) == 2 for name in node.input)
+        if is_layer or after.intersection(node.input):
             after.update(node.output)
         elif node.name:
             names.append(node.name)

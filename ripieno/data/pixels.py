@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.column_places import column_places
 from ripieno.data.series import fit_series
 from ripieno.data_kinds import is_series, is_table
 from ripieno.errors import DataError
@@ -262,9 +263,8 @@ def random_images(wanted: Input, count: int, seed: int = 0) -> NDArray[Any]:
         return generator.integers(int(low), int(high) + 1, shape, np.uint8)
     if wanted.range is None:
         noise = generator.standard_normal(shape, np.float32)
-        starts = np.cumsum([0, *(column.width for column in wanted.columns)])
-        for start, column in zip(starts, wanted.columns, strict=False):
+        for column, place in column_places(wanted.columns):
             if column.kind == "category":
-                noise[:, start] = generator.integers(-1, len(column.categories), count)
+                noise[:, place] = generator.integers(-1, len(column.categories), (count, 1))
         return noise
     return generator.uniform(low, high, shape).astype(np.float32)

@@ -62,10 +62,10 @@ class TableConfig:
 NAMES = frozenset(f.name for f in fields(TableConfig))
 TRAINING_DEFAULTS: Mapping[str, Value] = {
     "optimizer": "adamw",
-    "learning_rate": 0.001,
+    "learning_rate": 0.003,
     "batch_size": 128,
     "weight_decay": 0.01,
-    "epoch_samples": 4000,
+    "epoch_samples": 2000,
 }
 """Defaults of the optimisation of these families; see `ripieno.train.optim` for the others."""
 _CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -13,6 +13,7 @@ from torch import nn
 from ripieno.backends.export import export_onnx
 from ripieno.backends.flops import onnx_flops
 from ripieno.backends.onnx import open_file
+from ripieno.backends.quantise import write_int8
 from ripieno.data.pixels import random_images
 from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
@@ -93,6 +94,21 @@ def test_an_exported_network_takes_what_is_missing_or_unseen_and_predicts_the_sa
     assert onnx_flops(tmp_path / "model.onnx") == pytest.approx(
         2e6 * table_megaflops(family, configuration, TABLE) + 2 * SMALL["units"] * 2  # type: ignore[operator]
     )
+
+
+@pytest.mark.parametrize("variant", ["robust", "periodic", "piecewise-linear"])
+def test_rows_are_prepared_in_full_precision_where_layers_are_in_int8(variant: str, tmp_path: Path) -> None:
+    network = made(variant)
+    (tmp_path / "weights.safetensors").write_bytes(weights_bytes(network))
+    family, configuration = VARIANTS[variant]
+    member = Member(
+        "00000-e001", 0, 1, family, {**SMALL, **configuration}, TABLE, TASKS["classification"], {}, 0, 0.0, 0.0
+    )
+    export_onnx(member, tmp_path / "weights.safetensors", tmp_path / "model.onnx")
+    rows = mixed_rows(200)[0]
+    write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", rows)
+    (found,) = open_file((tmp_path / "int8.onnx").read_bytes())(rows)
+    assert np.abs(found - predicted(network, rows)).max() < 0.02
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

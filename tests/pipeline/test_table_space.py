@@ -54,9 +54,9 @@ def test_a_search_of_a_table_has_its_space_and_begins_with_trees_that_serve_with
     bundle = write_bundle(library, ensemble, allocation, "onnx", tmp_path / "bundle")
     data = mixed_table()
     rows = np.asarray(data.inputs[data.rows("valid")])
-    full = ~np.isnan(rows).any(axis=1)
     expected = np.mean([library.predictions(name) for name in ids], axis=0)
-    np.testing.assert_allclose(predict(bundle, rows[full]), expected[full], atol=1e-4)
+    assert np.isnan(rows).any()
+    np.testing.assert_allclose(predict(bundle, rows), expected, atol=1e-4)
     pipeline.tune(run=library.path, trials=1, pool="inline")  # resumed without a space
 
 
@@ -85,7 +85,7 @@ def test_the_cost_of_an_epoch_follows_the_network() -> None:
     assert costs["mlp"] < costs["mlp-periodic"]
     wide = Input((500,), "float32")
     assert estimate_epoch_cost("mlp", TABLE, 400, {}) < estimate_epoch_cost("mlp", wide, 400, {})
-    assert estimate_epoch_cost("mlp", TABLE, 400, {}) == estimate_epoch_cost("mlp", TABLE, 4000, {})
+    assert estimate_epoch_cost("mlp", TABLE, 400, {}) == estimate_epoch_cost("mlp", TABLE, 2000, {})
 
 
 def test_the_space_of_version_1_is_not_listed_but_found_by_runs_that_have_it() -> None:
