@@ -95,6 +95,21 @@ ValueOpt = Annotated[
     list[str] | None,
     typer.Option("--value", help="Columns V[,V2] of values in a table of series; repeatable", show_default="value"),
 ]
+DropOpt = Annotated[list[str] | None, typer.Option("--drop", help="Column of a table to leave out; repeatable")]
+ColumnOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="NAME=KIND: take a column of a table for a number, category or date; repeatable",
+        show_default="inferred",
+    ),
+]
+SplitByOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--split-by", help="Column of a table that orders or groups the rows of the splits", show_default="random"
+    ),
+]
 IsolationOpt = Annotated[
     str, typer.Option("--isolation", help="Run workers in threads or processes: auto, thread or process")
 ]

@@ -9,7 +9,19 @@ from typing import Annotated, Literal
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, SeriesOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.cli.app import (
+    ColumnOpt,
+    DeviceOpt,
+    DropOpt,
+    FamilyOpt,
+    RunArg,
+    SeriesOpt,
+    SplitByOpt,
+    TimeOpt,
+    ValueOpt,
+    app,
+    examples,
+)
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.shell_command import command, shell
@@ -66,6 +78,9 @@ def import_(
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
+    drop: DropOpt = None,
+    column: ColumnOpt = None,
+    split_by: SplitByOpt = None,
 ) -> None:
     """Import trained models or their predictions into a run."""
     given = locals()
@@ -75,6 +90,8 @@ def import_(
     given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
     given["target"] = target or None
     given["value"] = parsing.parse_names(value) or None
+    given["drop"] = drop or None
+    given["column"] = parsing.parse_columns("--column", column) or None
     given["layout"] = parsing.parse_choice(InputLayout, "--layout", layout)
     given["outputs"] = parsing.parse_choice(ModelOutputs, "--outputs", outputs)
     given["configuration"] = parsing.values("--configuration", configuration) or None

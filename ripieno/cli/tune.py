@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import SeriesOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.cli.app import ColumnOpt, DropOpt, SeriesOpt, SplitByOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
@@ -126,18 +126,9 @@ def tune(
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Column of a table to leave out; repeatable")] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=KIND: take a column of a table for a number, category or date; repeatable",
-            show_default="inferred",
-        ),
-    ] = None,
-    split_by: Annotated[
-        str | None,
-        typer.Option(help="Column of a table that orders or groups the rows of the splits", show_default="random"),
-    ] = None,
+    drop: DropOpt = None,
+    column: ColumnOpt = None,
+    split_by: SplitByOpt = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")

@@ -21,7 +21,7 @@ from ripieno.pipeline.preparation import DataOptions, DataSource, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.pipeline.selection import reevaluate
 from ripieno.shell_command import command
-from ripieno.types import Configuration, DataKind, InputLayout, Member, ModelOutputs, Split
+from ripieno.types import ColumnKind, Configuration, DataKind, InputLayout, Member, ModelOutputs, Split
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class ImportOptions:
     series: str | None = None
     time: str | None = None
     value: str | Sequence[str] | None = None
+    drop: str | Sequence[str] | None = None
+    column: Mapping[str, ColumnKind] | None = None
+    split_by: str | None = None
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -57,11 +60,12 @@ class ImportOptions:
         return [f.name for f, value in values if (value is not None if f.default is None else value != f.default)]
 
 
-_OF_DATA = ("data", "size", "task", "target", "kind", "series", "time", "value")
+DATA_OPTIONS = ("size", "task", "target", "kind", "series", "time", "value", "drop", "column", "split_by")
+"""Names of the options that are those of `tune` on its data."""
 OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
     "predictions": ("targets", "costs", "classes", "split", "task"),
-    "ONNX files": (*_OF_DATA, "layout", "outputs", "tensor", "scale", "mean", "std"),
-    "weights": (*_OF_DATA, "family", "configuration", "scale", "mean", "std"),
+    "ONNX files": ("data", *DATA_OPTIONS, "layout", "outputs", "tensor", "scale", "mean", "std"),
+    "weights": ("data", *DATA_OPTIONS, "family", "configuration", "scale", "mean", "std"),
 }
 """Valid options of each kind of source; `half` and `replace` are valid for all."""
 READ = (".onnx", ".safetensors", ".npy", ".npz", ".csv", ".parquet")
@@ -106,6 +110,9 @@ def import_(
     series: str | None = None,
     time: str | None = None,
     value: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] | None = None,
+    column: Mapping[str, ColumnKind] | None = None,
+    split_by: str | None = None,
     labels: str | Path | ArrayLike | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
@@ -118,7 +125,8 @@ def import_(
     training split may lack classes, as nothing is trained on it. The input of networks is `(inputs * scale - mean) /
     std`; for weights without any of the three, the moments of the data set are used. `layout` is the order of the axes
     of ONNX files where their shape does not show it. Series are padded with 0 for an ONNX file that does not test for
-    NaN. `tensor` names the output with the predictions where an ONNX file has several.
+    NaN. A file may take the columns of a table, each as an input of its name, instead of the matrix of encoded values.
+    `tensor` names the output with the predictions where an ONNX file has several.
 
     `ripieno.library.probe` describes the checks of a network's predictions, with their errors and `notes`. Predictions
     need `targets`; `labels` is another name of them, and `task` is their kind. `costs` are by name and kind. See
@@ -193,8 +201,7 @@ def import_models(
 
 
 def _data_options(options: ImportOptions) -> DataOptions:
-    names = ("size", "task", "target", "kind", "series", "time", "value")
-    return DataOptions(**{name: getattr(options, name) for name in names})
+    return DataOptions(**{name: getattr(options, name) for name in DATA_OPTIONS})
 
 
 @contextmanager

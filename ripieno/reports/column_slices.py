@@ -73,15 +73,13 @@ def _categories(column: Column, values: NDArray[Any]) -> Iterator[tuple[str, NDA
 
 
 def _numbers(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield ranges between quantiles, single values where there are few, and missing values."""
+    """Yield the ranges between quantiles, single values where there are few, and missing values."""
     known = values[~np.isnan(values)]
-    single = np.unique(known)
-    if len(single) <= PARTS:
-        yield from ((f"{value:.4g}", values == value) for value in single)
-    else:
-        edges = np.unique(np.quantile(known, np.linspace(0, 1, PARTS + 1), method="inverted_cdf"))
-        for low, high in itertools.pairwise(edges):
-            first = low == edges[0]
-            inside = (values >= low if first else values > low) & (values <= high)
-            yield f"{'' if first else 'above '}{low:.4g} to {high:.4g}", inside
+    edges = np.unique(known)
+    if len(edges) > PARTS:
+        edges = np.unique(np.quantile(known, np.linspace(0, 1, PARTS + 1)[1:], method="inverted_cdf"))
+    for low, high in itertools.pairwise([-np.inf, *edges]):
+        inside = (values > low) & (values <= high)
+        least, largest = (f"{end:.4g}" for end in (values[inside].min(), high))
+        yield least if least == largest else f"{least} to {largest}", inside
     yield "missing", np.isnan(values)

@@ -324,7 +324,7 @@ def slices(rows: Sequence[ColumnSlice], mean: float, loss: str) -> Figure:
     colours = [ORANGE if one.loss > mean else BLUE for one in rows]
     axes.barh(range(len(rows)), [one.loss for one in rows], 0.7, color=colours, alpha=0.6)
     axes.axvline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_yticks(range(len(rows)), [figure_style.short(one.values, 18) for one in rows])
+    axes.set_yticks(range(len(rows)), [figure_style.short(one.values, 24) for one in rows])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     return figure_style.finish(axes)

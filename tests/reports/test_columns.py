@@ -158,7 +158,12 @@ def test_slices_hold_the_samples_of_each_value() -> None:
     assert sum(one.samples for one in of_noise) == 200
     months = [one.values for one in found if one.column == "since" and one.values.startswith("month")]
     assert months == ["month 1", "month 2", "month 3"]
-    assert sum(one.samples for one in found if one.values.startswith("year")) == 200
+    years = [one for one in found if one.values.startswith("year")]
+    assert sum(one.samples for one in years) == 200
+    assert years[0].values.startswith("year 2000 to ")
+    assert years[-1].values.endswith("2009")
+    first, second = (int(one.values.split()[at]) for one, at in ((years[0], -1), (years[1], 1)))
+    assert second == first + 1, "each value is in one slice"
 
 
 def test_values_are_shown_as_in_the_table() -> None:
