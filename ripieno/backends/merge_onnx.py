@@ -274,12 +274,24 @@ def _of_one_opset(models: dict[str, ModelProto], paths: Mapping[str, Path]) -> d
     for name, model in models.items():
         try:
             same = _opsets(model).get("", 1) == newest
-            found[name] = model if same else onnx.version_converter.convert_version(model, newest)
+            found[name] = model if same else onnx.version_converter.convert_version(_with_types(model), newest)
         except Exception as error:  # the converter's errors have no narrower base class
             line = error_summary(error)
             raise LibraryError(f"{paths[name]} cannot be converted to operator set {newest}: {line}") from error
     _check_ml_opsets(found, paths)
     return found
+
+
+def _with_types(model: ModelProto) -> ModelProto:
+    """Add the types of imputed values, which ONNX does not infer: its converter crashes on a LabelEncoder of them."""
+    onnx = require("onnx")
+    known = {value.name for value in model.graph.value_info} | {output.name for output in model.graph.output}
+    for node in model.graph.node:
+        if node.domain == ML_DOMAIN and node.op_type == "Imputer" and node.output[0] not in known:
+            is_float = any(attribute.name == "imputed_value_floats" for attribute in node.attribute)
+            kind = onnx.TensorProto.FLOAT if is_float else onnx.TensorProto.INT64
+            model.graph.value_info.append(onnx.helper.make_tensor_value_info(node.output[0], kind, None))
+    return model
 
 
 def _check_ml_opsets(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) -> None:

@@ -168,3 +168,26 @@ def test_columns_are_encoded_once_for_members_of_any_operator_set(tmp_path: Path
         onnx.checker.check_model(content, full_check=True)
         np.testing.assert_allclose(answers(content, raw), expected, rtol=1e-5)
         assert sum(node.op_type == "LabelEncoder" for node in onnx.load_from_string(content).graph.node) == 1
+
+
+def test_prepared_trees_of_another_operator_set_are_joined(tmp_path: Path) -> None:
+    columns = (Column("age"),)
+    paths = {f"m{i}": tmp_path / f"m{i}.onnx" for i in range(2)}
+    for i, path in enumerate(paths.values()):
+        member = write_table_network(path, columns, seed=i)
+    model, helper = onnx.load(str(paths["m1"])), onnx.helper
+    domain = {"domain": "ai.onnx.ml"}
+    prepared = [  # ONNX infers no type of what an Imputer gives
+        helper.make_node("Imputer", ["images"], ["imputed"], imputed_value_floats=[2.0], **domain),
+        helper.make_node("LabelEncoder", ["imputed"], ["code"], keys_floats=[2.0], values_floats=[5.0], **domain),
+    ]
+    rest = list(model.graph.node)
+    rest[0].input[0] = rest[1].input[2] = "code"
+    del model.graph.node[:], model.opset_import[:]
+    model.graph.node.extend([*prepared, *rest])
+    model.opset_import.extend([helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 2)])
+    paths["m1"].write_bytes(model.SerializeToString())
+    ages = np.array([[2], [np.nan], [7]], np.float32)
+    expected = np.mean([answers(path.read_bytes(), {"images": ages}) for path in paths.values()], axis=0)
+    content = merge_onnx(paths, (0.5, 0.5), "mean", member.input, member.task, {})
+    np.testing.assert_allclose(answers(content, {"age": ages}), expected, rtol=1e-5)
