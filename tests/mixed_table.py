@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.column_places import column_places
 from ripieno.types import Column, Dataset, Float32s, Input, Task, classification
 
 COLUMNS = (
@@ -55,3 +59,19 @@ def mixed_table(kind: str = "classification", samples: int = 400) -> Dataset:
     split = np.repeat(np.array([0, 1, 2], np.uint8), [samples * 3 // 4, samples // 4 - 10, 10])
     moments = (0.0,) * WIDTH, (1.0,) * WIDTH
     return Dataset("mixed", rows, targets, split, TASKS[kind], *moments, kind="table", columns=COLUMNS)
+
+
+def raw_columns(rows: Float32s) -> dict[str, NDArray[Any]]:
+    """Return encoded rows as the raw columns (rows, 1) of an exported graph: text, and days since 1970-01-01."""
+    columns: dict[str, NDArray[Any]] = {}
+    for column, place in column_places(COLUMNS):
+        values = rows[:, place]
+        if column.kind == "date":
+            months = (values[:, 0] - 1970) * 12 + values[:, 1] - 1
+            columns[column.name] = months.astype("M8[M]").astype("M8[D]").astype(np.float64)[:, np.newaxis]
+        elif column.kind == "category":
+            texts = ["" if np.isnan(i) else "unheard of" if i < 0 else column.categories[int(i)] for i in values[:, 0]]
+            columns[column.name] = np.array(texts, object)[:, np.newaxis]
+        else:
+            columns[column.name] = values
+    return columns

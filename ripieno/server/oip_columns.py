@@ -57,7 +57,8 @@ def read_columns(
 def encode_values(columns: tuple[Column, ...], values: Mapping[str, ColumnValues]) -> Float32s:
     """Encode `values` by the names of `columns`. Raises HttpError (400) as `ripieno.data.table_encoding.encode`."""
     try:
-        return encode(columns, values, "the request", DataError)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a missing value as well
+            return encode(columns, values, "the request", DataError)
     except DataError as error:
         raise bad_request(str(error)) from None
 

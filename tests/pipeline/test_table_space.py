@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 pytest.importorskip("lightgbm")
@@ -26,7 +27,7 @@ from ripieno.search.built_in_spaces import RETIRED, SPACES, find_space, fit_spac
 from ripieno.search.settings import Settings, kept_settings
 from ripieno.search.space import Categorical, fix_network
 from ripieno.types import Allocation, Configuration, Dataset, Ensemble, Input, Placement, Task
-from tests.mixed_table import TABLE, mixed_table
+from tests.mixed_table import TABLE, mixed_table, raw_columns
 
 
 def search(run: Path, **options: object) -> Library:
@@ -57,6 +58,8 @@ def test_a_search_of_a_table_has_its_space_and_begins_with_trees_that_serve_with
     expected = np.mean([library.predictions(name) for name in ids], axis=0)
     assert np.isnan(rows).any()
     np.testing.assert_allclose(predict(bundle, rows), expected, atol=1e-4)
+    session = onnxruntime.InferenceSession(str(pipeline.export(bundle, tmp_path / "raw.onnx")))
+    np.testing.assert_allclose(session.run(None, raw_columns(rows))[0], expected, atol=1e-4)
     pipeline.tune(run=library.path, trials=1, pool="inline")  # resumed without a space
 
 

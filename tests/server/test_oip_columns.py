@@ -74,6 +74,9 @@ def test_raw_tensors_of_any_datatype_are_encoded() -> None:
         ("paid", "FP64", paid.tobytes()),
     )
     np.testing.assert_array_equal(read(body, tail), EXPECTED)
+    signalling = np.array([0x7FA00000] * 4, "<u4").tobytes()
+    sent, rest = raw(("age", "FP32", signalling), ("since", "FP64", np.array([0x7FF4 << 48] * 4, "<u8").tobytes()))
+    assert np.isnan(read([*sent, inputs()[1], inputs()[3]], rest)[:, [0, 2, 5, 6]]).all()
     mixed = [body[0], *inputs()[:2], inputs()[3]]  # raw and JSON in one request
     np.testing.assert_array_equal(read(mixed, tail[:32]), EXPECTED)
     whole = np.array([31, -7, 45, -2])
