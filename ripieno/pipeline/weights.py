@@ -215,13 +215,15 @@ def _fetch(hub: Any, repository: str, file: str) -> str:
 def _quiet(hub: Any) -> Iterator[None]:
     """Keep the client of the hub from writing its retries and its progress, since ours is shown."""
     logger = logging.getLogger("huggingface_hub")
-    before = logger.level
+    before, are_shown = logger.level, not hub.utils.are_progress_bars_disabled()
     logger.setLevel(logging.CRITICAL)
-    hub.utils.disable_progress_bars()
+    if are_shown:  # the client warns of a change that its own variable of the environment forbids
+        hub.utils.disable_progress_bars()
     try:
         yield
     finally:
-        hub.utils.enable_progress_bars()
+        if are_shown:
+            hub.utils.enable_progress_bars()
         logger.setLevel(before)
 
 

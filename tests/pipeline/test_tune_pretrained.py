@@ -141,7 +141,7 @@ def test_a_search_killed_among_its_free_members_continues_on_the_same_weights(
         patch.setattr("ripieno.pipeline.free_members.add_free_members", stop)
         with pytest.raises(KeyboardInterrupt):
             ripieno.tune(digits, tmp_path / "run", space=str(space), weights=searched[2], **{**SEARCH, "free": "on"})
-    library = ripieno.tune(run=tmp_path / "run", pool="inline", free="off")
+    library = ripieno.tune(run=tmp_path / "run", **SEARCH)
     assert sorted(library.ids()) == sorted(searched[0].ids())
     assert {m.backbone for m in library.members()} == {m.backbone for m in searched[0].members()}
 
