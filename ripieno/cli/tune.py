@@ -28,7 +28,7 @@ from ripieno.types import DataKind
 def tune(
     data: Annotated[
         str | None,
-        typer.Argument(help="Images, series (.ts, .tsv, .arff), .csv tables, .npz, CIFAR, idx or prepared data"),
+        typer.Argument(help="Images, series (.ts, .tsv, .arff), tables, .npz, CIFAR, idx or prepared data"),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
     hours: Annotated[
