@@ -24,7 +24,7 @@ from ripieno.data.folds import check_folds, has_form
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.registry import check_task, kind_of
-from ripieno.types import SPLITS, Column, DataKind, Dataset, PixelRange, Task
+from ripieno.types import SPLITS, Column, DataKind, Dataset, Input, PixelRange, Task
 
 BATCH = 64
 """Images that a network predicts at a time, where the user sets no batch size."""
@@ -139,6 +139,13 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
             raise DataError(f"the data set {where} has an empty {name} split: every split must hold samples")
     if dataset.folds is not None:
         check_folds(dataset, f"the data set {where} is inconsistent")
+
+
+def check_columns(dataset: Dataset, wanted: Input) -> None:
+    """Raise DataError for a data set whose values stand for other columns or categories than those of `wanted`."""
+    if wanted.columns and dataset.columns and dataset.columns != wanted.columns:
+        held = f"the data set {dataset.path or dataset.name} was prepared with other columns or categories"
+        raise DataError(f"{held} than those trained on; pass the table that it was made from")
 
 
 def check_trainable(dataset: Dataset, where: str | Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.cifar import is_cifar
 from ripieno.data.data_frame import is_data_frame
-from ripieno.data.dataset import batches, open_dataset
+from ripieno.data.dataset import batches, check_columns, open_dataset
 from ripieno.data.feature_table import read_feature_targets, read_features
 from ripieno.data.idx import is_idx
 from ripieno.data.image_folder import find_pictures
@@ -94,6 +94,7 @@ def read_evaluation_data(
         found, targets = classification(classes), np.array([classes.index(picture.label) for picture in pictures])
     elif isinstance(source, Dataset) or (isinstance(source, str | Path) and (Path(source) / "dataset.json").is_file()):
         dataset = source if isinstance(source, Dataset) else open_dataset(source)
+        check_columns(dataset, wanted)
         inputs, given, found, targets = dataset.inputs, dataset.split, dataset.task, dataset.targets
     else:
         options = ReadOptions(wanted.shape[0] if len(wanted.shape) == 3 else None, task=task.kind)

@@ -15,7 +15,7 @@ from ripieno import files
 from ripieno.data.adapters import images_of, is_external_dataset, is_pair
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.data_frame import is_data_frame
-from ripieno.data.dataset import open_dataset
+from ripieno.data.dataset import check_columns, open_dataset
 from ripieno.data.feature_table import read_features
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
@@ -207,6 +207,11 @@ class _TableReader:
         """Return whether `path` names a table that can be read."""
         return path.suffix.lower() in TABLES and (is_series(self.wanted) or bool(self.wanted.columns))
 
+    def rows_of(self, dataset: Dataset) -> NDArray[Any]:
+        """Return the inputs of a data set. Raises DataError where they are encoded for other columns."""
+        check_columns(dataset, self.wanted)
+        return dataset.inputs
+
     def takes(self, source: Any) -> bool:
         """Return whether `source` is a data frame, or alike, of columns that have names."""
         return bool(self.wanted.columns) and is_data_frame(source)
@@ -235,7 +240,7 @@ def _images(
     elif isinstance(source, Image.Image):
         yield str(getattr(source, "filename", "") or "image"), source
     elif isinstance(source, Dataset):
-        yield "images", source.inputs
+        yield "images", tables.rows_of(source)
     elif is_pair(source):
         yield from _images(source[0], notes, tables)
     elif hasattr(source, "__array__") or not (is_external_dataset(source) or isinstance(source, Sequence)):
@@ -275,7 +280,7 @@ def _files(path: Path, notes: list[str], tables: _TableReader) -> Iterator[tuple
     if not path.exists():
         raise DataError(f"{shown(path)} does not exist; pass {FORMS}")
     if path.is_dir():
-        yield from _folder(path, name, notes)
+        yield from _folder(path, name, notes, tables)
     elif not path.is_file():
         raise DataError(f"{shown(path)} is neither file nor folder; pass {FORMS}")
     elif suffix == ".npy":
@@ -292,10 +297,12 @@ def _files(path: Path, notes: list[str], tables: _TableReader) -> Iterator[tuple
         yield name, path
 
 
-def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
+def _folder(
+    folder: Path, name: str, notes: list[str], tables: _TableReader
+) -> Iterator[tuple[str, Path | NDArray[Any]]]:
     """Yield the images of a folder: a prepared data set, a published one, or pictures at any depth."""
     if (folder / "dataset.json").is_file():
-        yield name, open_dataset(folder).inputs
+        yield name, tables.rows_of(open_dataset(folder))
     elif is_cifar(folder):
         yield name, read_cifar(folder, notes).inputs
     elif is_idx(folder):

@@ -292,6 +292,19 @@ def test_rows_to_predict_with_unseen_categories_and_without_a_column(table: Path
         read_inputs(write(tmp_path / "new.csv", {**COLUMNS, "age": ["old"] * ROWS}), dataset.input)
 
 
+def test_a_data_set_of_other_categories_is_refused(table: Path, tmp_path: Path) -> None:
+    dataset, _ = load(table)
+    same, _ = load(table, folder=tmp_path / "same")
+    assert np.array_equal(read_inputs(same, dataset.input)[1], dataset.inputs, equal_nan=True)
+    assert len(read_evaluation_data(tmp_path / "same", dataset.input, dataset.task, "all").rows) == ROWS
+    other, _ = load({**COLUMNS, "job": ["baker", "cook"] * 60}, folder=tmp_path / "other")
+    for source in (other, tmp_path / "other"):
+        with pytest.raises(DataError, match="with other columns or categories than those trained on; pass the"):
+            read_inputs(source, dataset.input)
+        with pytest.raises(DataError, match="prepared with other columns or categories"):
+            read_evaluation_data(source, dataset.input, dataset.task)
+
+
 def test_a_file_is_evaluated_by_the_column_of_its_targets(table: Path, tmp_path: Path) -> None:
     dataset, _ = load(table)
     found = read_evaluation_data(table, dataset.input, dataset.task)
