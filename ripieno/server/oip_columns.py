@@ -6,17 +6,18 @@ objects, and only that of one column is in memory. `ripieno.data.table_encoding`
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from ripieno.data.table_encoding import ColumnValues, encode
+from ripieno.data.table_encoding import ColumnValues, encode_column
 from ripieno.errors import DataError
 from ripieno.server.http_errors import bad_request
 from ripieno.server.signature import INPUT, ModelSignature
-from ripieno.types import Column, Float32s
+from ripieno.types import Float32s
 
 COLUMNS_JSON = 1 << 20
 """Bytes of JSON with columns or rows at most: it is parsed at once, which takes some milliseconds."""
@@ -26,6 +27,8 @@ NUMBER_DTYPES = {
 }  # fmt: skip
 """NumPy's types by the protocol's datatypes of numbers that any column may have; `BYTES` is text."""
 TEXT = "BYTES"
+REQUEST = "the request"
+"""Name of the source of values in messages."""
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
@@ -45,20 +48,22 @@ def read_columns(
     """
     rows = _check_inputs(inputs, signature)
     matrix = np.empty((rows, signature.elements), np.float32)
-    for number, tensor in enumerate(inputs):
-        column, place = signature.places[tensor.name]
-        values = values_of(number)
-        if len(values) != rows:
-            raise bad_request(f"{tensor.name[:40]!r} has {len(values)} values, its shape requires {rows}")
-        matrix[:, place] = encode_values((column,), {tensor.name: values})
+    with as_bad_request():
+        for number, tensor in enumerate(inputs):
+            column, place = signature.places[tensor.name]
+            values = values_of(number)
+            if len(values) != rows:
+                raise bad_request(f"{tensor.name[:40]!r} has {len(values)} values, its shape requires {rows}")
+            matrix[:, place] = encode_column(column, values, REQUEST, DataError)
     return matrix
 
 
-def encode_values(columns: tuple[Column, ...], values: Mapping[str, ColumnValues]) -> Float32s:
-    """Encode `values` by the names of `columns`. Raises HttpError (400) as `ripieno.data.table_encoding.encode`."""
+@contextlib.contextmanager
+def as_bad_request() -> Iterator[None]:
+    """Convert a DataError to an HttpError (400)."""
     try:
         with np.errstate(invalid="ignore"):  # a signalling NaN is a missing value as well
-            return encode(columns, values, "the request", DataError)
+            yield
     except DataError as error:
         raise bad_request(str(error)) from None
 

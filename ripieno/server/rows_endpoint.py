@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 from starlette.types import Scope
 
-from ripieno.data.table_encoding import columns_of_rows
+from ripieno.data.table_encoding import columns_of_rows, encode
 from ripieno.errors import DataError
 from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.limits import Limits
 from ripieno.server.models import Model
-from ripieno.server.oip_columns import COLUMNS_JSON, encode_values
+from ripieno.server.oip_columns import COLUMNS_JSON, REQUEST, as_bad_request
 from ripieno.server.prediction_document import predict_document, read_options
 from ripieno.server.signature import ModelSignature
 from ripieno.types import Float32s
@@ -53,8 +53,6 @@ def read_rows(body: bytes | bytearray, signature: ModelSignature) -> Float32s:
     rows = decoded if isinstance(decoded, list) else [decoded]
     if not 1 <= len(rows) <= ROWS:
         raise bad_request(f"The request has {len(rows)} rows, must have 1 to {ROWS}. Send tensors for more.")
-    try:
-        values = columns_of_rows(rows, "the request", DataError)
-    except DataError as error:
-        raise bad_request(str(error)) from None
-    return encode_values(signature.input.columns, values)
+    with as_bad_request():
+        values = columns_of_rows(rows, REQUEST, DataError)
+        return encode(signature.input.columns, values, REQUEST, DataError)
