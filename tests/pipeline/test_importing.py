@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 import ripieno
 from ripieno.data import open_dataset
 from ripieno.errors import DataError, LibraryError
 from ripieno.types import Cascade
+from tests.library.test_import_series import LENGTH
+from tests.library.test_import_series import write_onnx as write_series
+from tests.library.test_onnx_columns import write_onnx as write_columns
 
 PREDICTIONS = {"net": np.full((3, 2), 0.5)}
 INVALID: list[tuple[Any, dict[str, Any], str]] = [
@@ -270,3 +274,36 @@ def test_targets_of_other_tasks_without_variety_in_training_are_taken(tmp_path: 
         with contextlib.suppress(LibraryError):  # of the network, which is a classifier
             ripieno.import_(tmp_path / task, network, data=parts, task=task, notes=notes)
         assert any("no model can be trained on them" in note and "in all 8 samples" in note for note in notes)
+
+
+def test_the_options_of_tables_are_those_of_the_data(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = [f"{age},{age % 7},{age % 5},{2.5 * age}" for age in generator.integers(20, 60, 80)]
+    (tmp_path / "people.csv").write_text("\n".join(("age,team,room,pay", *lines)))
+    write_columns(tmp_path / "net.onnx", {"age": TensorProto.FLOAT})
+    run = ripieno.Library(tmp_path / "run")
+    ripieno.import_(
+        run, tmp_path / "net.onnx", data=tmp_path / "people.csv", target="pay", drop="room", split_by="team",
+        column={"team": "category"},
+    )  # fmt: skip
+    dataset = open_dataset(run.dataset_path)
+    assert (dataset.kind, [column.name for column in dataset.columns]) == ("table", ["age"])
+    np.testing.assert_allclose(run.predictions("net"), dataset.inputs[dataset.rows("valid")], rtol=1e-6)
+
+
+def test_the_options_of_series_are_those_of_the_data(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = [
+        f"p{patient},{hour},{generator.normal():.3f},{'well' if patient % 2 else 'ill'}"
+        for patient in range(40)
+        for hour in range(LENGTH)
+    ]
+    (tmp_path / "pulse.csv").write_text("\n".join(("patient,hour,pulse,state", *rows)))
+    write_series(tmp_path / "net.onnx", [LENGTH])
+    run = ripieno.Library(tmp_path / "run")
+    options = {"series": "patient", "time": "hour", "value": "pulse", "target": "state"}
+    ripieno.import_(run, tmp_path / "net.onnx", data=tmp_path / "pulse.csv", **options)
+    dataset = open_dataset(run.dataset_path)
+    assert (dataset.kind, dataset.input.shape) == ("series", (LENGTH, 1))
+    with pytest.raises(LibraryError, match="series patient needs data"):
+        ripieno.import_(tmp_path / "other", tmp_path / "net.onnx", series="patient")
