@@ -37,7 +37,7 @@ def infer_kind(name: str, values: ColumnValues) -> InferredKind:
     known = _known(values)
     if not len(known):
         return InferredKind(None, "no values")
-    if any(isinstance(value, list | tuple | set | dict | np.ndarray) for value in known):
+    if isinstance(known[0], list | tuple | set | dict | np.ndarray):
         return InferredKind(None, "lists")
     if not isinstance(known, np.ndarray) or known.dtype.kind != "M":
         numbers, wrong = parse_numbers(known)

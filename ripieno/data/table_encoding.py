@@ -168,10 +168,18 @@ def date_parts(days: Floats, parts: Sequence[DatePart], latest: float) -> Float3
 
 def category_text(value: Any) -> str | None:
     """Return a category as text, None where it is missing; whole numbers are without a point, as "1" for 1.0."""
+    if isinstance(value, str):
+        return _category_of(str(value))
     if is_missing(value):
         return None
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return _category_of(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+
+
+@functools.lru_cache(maxsize=4096)  # columns repeat their categories
+def _category_of(text: str) -> str | None:
     text = text.strip()
+    if text in MISSING:
+        return None
     return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
 
 
