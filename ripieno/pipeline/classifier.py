@@ -38,6 +38,7 @@ class EnsembleClassifier(ClassifierMixin, EnsembleEstimator):  # type: ignore[mi
       5 for few series or rows, see `ripieno.data.load_dataset`.
     - `kind`: `image`, `series` or `table`; None: rows of a table where `X` has two axes or named columns, else as
       `ripieno.data.load_dataset` reads arrays. Series (samples, length) of one channel need `kind="series"`.
+    - `column`: kinds of named columns (number, category or date), by name, in place of those inferred.
     - `run`: folder of the run, which is kept and resumed; None: a temporary one.
     - `verbose`: above 0, notes on the data and the progress of the search are printed.
 

@@ -34,7 +34,7 @@ from ripieno.pipeline.selection import select
 from ripieno.pipeline.tuning import FreeMembers, SearchOptions, tune
 from ripieno.tasks.display import loss_title
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Allocation, DataKind, Dataset, Folds, Input, Placement, Task
+from ripieno.types import Allocation, ColumnKind, DataKind, Dataset, Folds, Input, Placement, Task
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -71,6 +71,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         split: tuple[float, float, float] = (0.80, 0.15, 0.05),
         folds: Folds = "auto",
         kind: DataKind | None = None,
+        column: Mapping[str, ColumnKind] | None = None,
         slots: int | None = None,
         pool: PoolName = "local",
         device: str = "auto",
@@ -92,6 +93,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         self.split = split
         self.folds = folds
         self.kind = kind
+        self.column = column
         self.slots = slots
         self.pool = pool
         self.device = device
@@ -197,10 +199,12 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         raw = None
         if is_data_frame(X):
             columns = data_frame_columns(X, "X")
-            raw = take_columns(columns, "X", {}, left_out={})
+            raw = take_columns(columns, "X", self.column or {}, left_out={})
             self.feature_names_in_ = np.array(list(columns), dtype=object)
             self.n_features_in_ = len(columns)
             inputs, values = np.empty((len(next(iter(columns.values()))), 0), np.float32), np.asarray(y)
+        elif self.column:
+            raise ValueError(f"column names {next(iter(self.column))!r}, but X has no named columns: pass a data frame")
         else:
             # float32 here, so that this check rejects values that overflow it as infinite
             options: dict[str, Any] = {"dtype": np.float32, "ensure_all_finite": "allow-nan"}
@@ -269,7 +273,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        kept = {"kind": None, **state}  # version 1 had no kind
+        kept = {"kind": None, "column": None, **state}  # version 1 had neither
         content: dict[str, bytes] = kept.pop("_bytes", {})
         super().__setstate__(kept)
         if content:

@@ -35,6 +35,7 @@ class EnsembleRegressor(RegressorMixin, EnsembleEstimator):  # type: ignore[misc
       5 for few series or rows, see `ripieno.data.load_dataset`.
     - `kind`: `image`, `series` or `table`; None: rows of a table where `X` has two axes or named columns, else as
       `ripieno.data.load_dataset` reads arrays. Series (samples, length) of one channel need `kind="series"`.
+    - `column`: kinds of named columns (number, category or date), by name, in place of those inferred.
     - `run`: folder of the run, which is kept and resumed; None: a temporary one.
     - `verbose`: above 0, notes on the data and the progress of the search are printed.
 

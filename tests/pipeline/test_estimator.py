@@ -156,6 +156,17 @@ def test_other_tables_are_refused_in_a_line(of_columns: EnsembleClassifier, valu
     assert "\n" not in str(error.value)
 
 
+def test_kinds_of_columns_may_be_named() -> None:
+    frame, pay = people()
+    codes = {"age": frame["age"], "job": np.array([{"cook": 1, "nurse": 2}[job] for job in frame["job"]])}
+    fitted = EnsembleClassifier(column={"job": "category"}, **ROWS).fit(codes, pay)
+    assert [(c.name, c.kind) for c in fitted.bundle_.input.columns] == [("age", "number"), ("job", "category")]
+    with pytest.raises(ValueError, match="X has no column 'pay'"):
+        fitted.set_params(column={"pay": "number"}).fit(codes, pay)
+    with pytest.raises(ValueError, match="column names 'pay', but X has no named columns: pass a data frame"):
+        fitted.fit(np.zeros((80, 2)), pay)
+
+
 def test_an_unseen_category_is_predicted(of_columns: EnsembleClassifier) -> None:
     values = {"age": [30.0, 30.0], "job": ["pilot", None], "since": ["2021-05-01", "2021-05-01"]}
     assert np.isfinite(of_columns.predict_proba(values)).all()
@@ -180,7 +191,7 @@ def test_an_estimator_of_version_1_predicts_rows_as_images_of_one_pixel() -> Non
     expected = fitted.predict_proba(rows[:, None, None, :])
     fitted.sample_shape_ = (3,)  # as version 1 kept it
     state = copy.copy(fitted.__getstate__())
-    del state["kind"]
+    del state["kind"], state["column"]
     old = EnsembleClassifier.__new__(EnsembleClassifier)
     old.__setstate__(state)
     np.testing.assert_array_equal(old.predict_proba(rows), expected)
