@@ -52,25 +52,25 @@ MODELS: Mapping[str, tuple[str, Configuration]] = {
 TABLE_MODELS: Mapping[str, tuple[str, Configuration]] = {
     "trees-lightgbm-shallow": (
         "trees:lightgbm",
-        {"rounds": 300, "num_leaves": 4, "learning_rate": 0.08, "feature_fraction": 0.7, "bagging_fraction": 0.8},
+        {"rounds": 300, "num_leaves": 4, "learning_rate": 0.08, "feature_fraction": 0.8, "bagging_fraction": 0.8},
     ),
     "trees-lightgbm-medium": (
         "trees:lightgbm",
-        {"rounds": 150, "num_leaves": 15, "learning_rate": 0.05, "feature_fraction": 0.7, "bagging_fraction": 0.8},
+        {"rounds": 150, "num_leaves": 15, "learning_rate": 0.05, "feature_fraction": 0.8, "bagging_fraction": 0.8},
     ),
     "trees-lightgbm-long": (
         "trees:lightgbm",
-        {"rounds": 300, "num_leaves": 31, "learning_rate": 0.05, "feature_fraction": 0.5, "bagging_fraction": 0.8},
+        {"rounds": 300, "num_leaves": 31, "learning_rate": 0.05, "feature_fraction": 0.8, "bagging_fraction": 0.8},
     ),
     "trees-lightgbm-large": (
         "trees:lightgbm",
         {
             **{"rounds": 300, "num_leaves": 127, "learning_rate": 0.05, "min_child_samples": 50, "lambda_l2": 5.0},
-            **{"feature_fraction": 0.5, "bagging_fraction": 0.8},
+            **{"feature_fraction": 0.7, "bagging_fraction": 0.8},
         },
     ),
-    "trees-random-forest-large": ("trees:random-forest", {"trees": 200, "min_samples_leaf": 5, "max_features": 0.4}),
-    "trees-extra-trees-large": ("trees:extra-trees", {"trees": 200, "min_samples_leaf": 5, "max_features": 0.6}),
+    "trees-random-forest-large": ("trees:random-forest", {"trees": 200, "min_samples_leaf": 5, "max_features": 0.7}),
+    "trees-extra-trees-large": ("trees:extra-trees", {"trees": 200, "min_samples_leaf": 5, "max_features": 1.0}),
 }
 """Those of tables besides, on which trees are as good as networks; their sizes suit data sets of different sizes."""
 SIDE = 32

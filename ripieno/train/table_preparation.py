@@ -18,8 +18,8 @@ from ripieno.types import Dataset, Float32s
 
 MISSING = -2.0
 """Code of a missing category; -1 is one that training did not see."""
-ORDINAL, ONE_HOT = 2, 8
-"""Most categories of a column that is one number, and of one that has a flag for each category."""
+ORDINAL, ONE_HOT = 2, 16
+"""Most categories of a column that is one code, and of one that has a flag for each category."""
 PARTS = 5
 """Parts of the training rows, each encoded by the targets of the others."""
 _LOWEST = float(np.finfo(np.float32).min)
@@ -36,8 +36,8 @@ def needs_preparation(data: Dataset) -> bool:
 class TreePreparation:
     """Preparation for trees, fitted to the training rows of `data`.
 
-    A column with many categories gets the mean target of each, where the task has one target or two classes; else its
-    codes, which are in the order of frequency.
+    A column with many categories is their codes, which are in the order of frequency, and the mean target of each where
+    the task has one target or two classes. A mean alone would lose what it has in common with other columns.
     """
 
     def __init__(self, data: Dataset, seed: int) -> None:
@@ -50,7 +50,7 @@ class TreePreparation:
         flagged = [i for i, count in counts.items() if ORDINAL < count <= ONE_HOT]
         many = [i for i, count in counts.items() if count > ONE_HOT]
         encoded = many if targets is not None else []
-        coded = [i for i in counts if i not in flagged and i not in encoded]
+        coded = [i for i in counts if i not in flagged]
         self.width = inputs.shape[1]
         impute, preprocessing = require("sklearn.impute").SimpleImputer, require("sklearn.preprocessing")
         pipeline = require("sklearn.pipeline").make_pipeline

@@ -60,15 +60,15 @@ def test_trees_get_numbers_flags_codes_and_mean_targets() -> None:
     prepared = TreePreparation(data, 0)
     train = data.rows("train")
     rows, targets = np.asarray(data.inputs[train]), data.targets[train][:, 0]
-    # four numbers, a flag of missing incomes, the code of a member, flags of three colours and of a missing one, a town
-    assert prepared.features.shape == (len(train), 4 + 1 + 1 + 4 + 1)
+    # numbers, a flag of missing incomes, codes of town and member, flags of three colours and of a missing one, a town
+    assert prepared.features.shape == (len(train), 4 + 1 + 2 + 4 + 1)
     np.testing.assert_array_equal(prepared.features[:, :3], rows[:, [AGE, YEAR, MONTH]])
     gaps = np.isnan(rows[:, INCOME])
     assert set(prepared.features[gaps, 3]) == {np.nanmedian(rows[:, INCOME])}
     np.testing.assert_array_equal(prepared.features[:, 4], ~gaps)
-    np.testing.assert_array_equal(prepared.features[:, 5], rows[:, MEMBER])
-    np.testing.assert_array_equal(prepared.features[:, 6], np.isnan(rows[:, COLOUR]))
-    np.testing.assert_array_equal(prepared.features[:, 8], rows[:, COLOUR] == 1)
+    np.testing.assert_array_equal(prepared.features[:, 5:7], rows[:, [TOWN, MEMBER]])
+    np.testing.assert_array_equal(prepared.features[:, 7], np.isnan(rows[:, COLOUR]))
+    np.testing.assert_array_equal(prepared.features[:, 9], rows[:, COLOUR] == 1)
     # a town is encoded by the targets of its rows, and in training by those of other rows
     town = rows[:, TOWN] == 3
     served = prepared.transform(rows)[:, -1]
@@ -81,11 +81,13 @@ def test_trees_get_numbers_flags_codes_and_mean_targets() -> None:
 def test_categories_are_codes_where_there_is_no_single_target() -> None:
     data = mixed_table("multilabel")
     rows = np.asarray(data.inputs[data.rows("train")])
-    np.testing.assert_array_equal(TreePreparation(data, 0).features[:, 5], np.nan_to_num(rows[:, TOWN], nan=-2))
+    found = TreePreparation(data, 0).features
+    assert found.shape[1] == 4 + 1 + 2 + 4
+    np.testing.assert_array_equal(found[:, 5], rows[:, TOWN])
     three = dataclasses.replace(
         mixed_table(), targets=np.arange(len(data.targets)) % 3, task=classification(("a", "b", "c"))
     )
-    np.testing.assert_array_equal(TreePreparation(three, 0).features[:, 5], rows[:, TOWN])
+    assert TreePreparation(three, 0).features.shape == found.shape
 
 
 def test_the_seed_alone_decides_and_held_out_rows_have_no_part() -> None:
