@@ -226,9 +226,9 @@ def _check_source(
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     if isinstance(value, dict):
-        return ",".join(f"{name}={part}" for name, part in value.items())
+        return ",".join(f"{name}={part}" for name, part in value.items()) or "none"
     return "none" if value is None else str(value)
 
 

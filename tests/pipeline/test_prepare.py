@@ -220,3 +220,7 @@ def test_a_table_is_prepared_with_its_options_and_found_again(tmp_path: Path) ->
     expected = "made with drop code and column age=category, not with drop code,job and column age=number"
     with pytest.raises(SearchError, match=expected):
         prepare(table, run, other)
+    plain = Library(tmp_path / "plain")
+    prepare(table, plain, DataOptions(target="pay"))
+    with pytest.raises(SearchError, match="made with drop none and column none, not with drop code"):
+        prepare(table, plain, DataOptions(drop="code", column={"age": "category"}))
