@@ -16,7 +16,7 @@ WORDS = 3
 """Words of a value, on average, from which text is free."""
 NEARLY = 0.9
 """Share of numbers in a column above which the rest of its values are taken for mistakes."""
-_ID_NAME = re.compile(r"(.*[_\W])?(id|index|key|uuid|guid)|.*[a-z](Id|ID)", re.DOTALL)
+_ID_NAME = re.compile(r"(?i:(.*[_\W])?(id|index|key|uuid|guid))|.*[a-z](Id|ID)", re.DOTALL)
 _UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 """Names that pandas gives to an index."""
 

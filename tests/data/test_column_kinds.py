@@ -34,6 +34,8 @@ HALF = [f"code {i % 25}" for i in range(COUNT)]
         ("x", list(range(COUNT)), None, "an id"),
         ("row", list(range(100, 100 + COUNT)), None, "an id"),
         ("user_id", [17 * i % 61 for i in range(COUNT)], None, "an id"),
+        ("ID", [17 * i % 61 for i in range(COUNT)], None, "an id"),
+        ("Customer Id", [17 * i % 61 for i in range(COUNT)], None, "an id"),
         ("userId", [17 * i % 61 for i in range(COUNT)], None, "an id"),
         ("user_id", [i // 2 for i in range(COUNT)], "number", ""),
         ("paid", [17 * i % 61 for i in range(COUNT)], "number", ""),
