@@ -7,6 +7,7 @@ from typing import Any, Protocol, final
 
 import numpy as np
 
+from ripieno.data_kinds import noun_of
 from ripieno.pipeline.prediction import PredictionBatch
 from ripieno.tasks.metrics import predicted_labels
 from ripieno.types import Bundle
@@ -46,9 +47,9 @@ class ClassTable:
         ]
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
-        """Return `image`, `class` and `probability`."""
+        """Return the name, `class` and `probability`."""
         return [
-            {"image": name, "class": bundle.task.names[int(row.argmax())], "probability": float(row.max())}
+            {_name_key(bundle): name, "class": bundle.task.names[int(row.argmax())], "probability": float(row.max())}
             for name, row in zip(batch.names, batch.predictions, strict=True)
         ]
 
@@ -64,10 +65,12 @@ class LabelTable:
         return [("file", batch.names), ("prediction", labels), *probabilities]
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
-        """Return `image` and `labels`."""
+        """Return the name and `labels`."""
         names = np.array(bundle.task.names, object)
         chosen = predicted_labels(batch.predictions, bundle.ensemble.thresholds) > 0
-        return [{"image": name, "labels": list(names[row])} for name, row in zip(batch.names, chosen, strict=True)]
+        return [
+            {_name_key(bundle): name, "labels": list(names[row])} for name, row in zip(batch.names, chosen, strict=True)
+        ]
 
 
 @final
@@ -84,11 +87,16 @@ class ValueTable:
         return columns
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
-        """Return `image` and the value of each target."""
+        """Return the name and the value of each target."""
         return [
-            {"image": name, "values": dict(zip(bundle.task.names, map(float, row), strict=True))}
+            {_name_key(bundle): name, "values": dict(zip(bundle.task.names, map(float, row), strict=True))}
             for name, row in zip(batch.names, batch.predictions, strict=True)
         ]
+
+
+def _name_key(bundle: Bundle) -> str:
+    """Return the key of the names of samples in records."""
+    return "image" if noun_of(bundle.input) == "images" else "sample"
 
 
 def _known(values: Any, count: int) -> Any:

@@ -20,6 +20,7 @@ from ripieno.library import write_bundle
 from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.prediction import stream_predictions
 from ripieno.pipeline.prediction_files import prediction_writer
+from ripieno.pipeline.prediction_tables import TABLES
 from ripieno.profiles import local_devices
 from ripieno.server import Client, start_in_thread
 from ripieno.types import Allocation, Bundle, Ensemble, Placement
@@ -117,6 +118,7 @@ def test_predictions_of_a_file_are_written_by_their_place(bundle: Bundle, files:
     with prediction_writer(tmp_path / "predictions.csv", bundle) as append:
         for batch in stream_predictions(bundle, files / "Waves_TEST.ts"):
             append(batch)
+            assert TABLES["classification"].records(batch, bundle)[0]["sample"] == "Waves_TEST.ts[0]"
     with open(tmp_path / "predictions.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["file"] for row in rows] == [f"Waves_TEST.ts[{i}]" for i in range(20)]
