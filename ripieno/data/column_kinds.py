@@ -17,6 +17,7 @@ WORDS = 3
 NEARLY = 0.9
 """Share of numbers in a column above which the rest of its values are taken for mistakes."""
 _ID_NAME = re.compile(r"(?i:(.*[_\W])?(id|index|key|uuid|guid))|.*[a-z](Id|ID)", re.DOTALL)
+_PICTURE = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif)$", re.IGNORECASE)
 _UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 """Names that pandas gives to an index."""
 
@@ -53,6 +54,8 @@ def _infer_text(name: str, known: ColumnValues) -> InferredKind:
     distinct = len(set(texts))
     if distinct <= max(FEW, len(texts) // 2):
         return InferredKind("category")
+    if all(_PICTURE.search(text) for text in texts):
+        return InferredKind(None, "image files; a table of images names them in a column file")
     strange = [text for text in texts if parse_numbers([text])[1] is not None]
     if len(strange) < (1 - NEARLY) * len(texts):
         return InferredKind(None, f"{strange[0][:40]!r} among numbers")

@@ -40,6 +40,12 @@ HALF = [f"code {i % 25}" for i in range(COUNT)]
         ("user_id", [i // 2 for i in range(COUNT)], "number", ""),
         ("paid", [17 * i % 61 for i in range(COUNT)], "number", ""),
         ("x", [f"u{i}" for i in range(COUNT)], None, "an id"),
+        (
+            "img",
+            [f"all/{i}.JPG" for i in range(COUNT)],
+            None,
+            "image files; a table of images names them in a column file",
+        ),
         ("x", [f"it is late {i}" for i in range(COUNT)], None, "free text"),
         ("x", [f"u{i % 40}" for i in range(COUNT)], None, "text of which most values occur once"),
         ("x", [*map(str, range(1, COUNT)), "many"], None, "'many' among numbers"),

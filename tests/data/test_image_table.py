@@ -177,7 +177,7 @@ def test_parquet_is_read(table: Table, tmp_path: Path) -> None:
         ({"label": ["a||b", "c"] * 15}, {}, "hold 'a||b', row 2; expected names joined by |"),
         ({"label": NAMES}, {"target": "age"}, "has no target 'age'; expected label"),
         ({}, {}, "has no column of targets"),
-        ({"label": NAMES}, {"kind": "table"}, "has no column to predict from ('file': an id)"),
+        ({"label": NAMES}, {"kind": "table"}, "has no column to predict from ('file': image files; a table of images"),
         ({"label": NAMES, "file": ["gone.png", *["all/000.png"] * 29]}, {}, "1 file that does not exist, the first:"),
         ({"label": NAMES, "file": ["all/001.png", *(f"all/{i:03d}.png" for i in range(1, 30))]}, {}, "row 3 names"),
         ({"age": AGES}, {"task": "classification"}, "hold 20.5, row 3; expected whole numbers or names"),
