@@ -16,6 +16,13 @@ BatchLoss = Callable[[Tensor, Tensor], Tensor]
 """Function of outputs (batch, outputs) and encoded targets that gives their mean loss."""
 STEPS = 25, 100
 """Fewest and most steps; a fit stops earlier where the loss no longer falls."""
+FLOOR = 1.0
+"""Smallest deviation by which a feature of a backbone is divided, in root mean squares of all deviations.
+
+Features that few samples have would else get weights so large that they decide for other images, and for augmented
+ones: the fine-tuning of 216 grey digits began at a loss of 30. The validation loss on 3,000 images of plankton in 20
+classes (EfficientNet-Lite0, 96 pixels, weight decay 0.01) is 0.815 without, 0.798 at 0.1, 0.788 at 0.3, 0.776 at 1.
+"""
 OPERATIONS = 5e11
 """Operations after which the number of steps is limited: some ten seconds of a core."""
 
@@ -26,17 +33,20 @@ def penalty_of(weight_decay: float, factor: float = 0.3) -> float:
     Weight decays of fine-tuning differ by a factor of a thousand, good penalties by ten, around 0.03. The validation
     loss on 3,000 images of plankton in 20 classes (features of EfficientNet-Lite0 at 96 pixels) is 0.92 at 0.003,
     0.77 at 0.01, 0.72 at 0.03 and 0.06, 0.74 at 0.1, 0.80 at 0.2; that on CIFAR-100 with 20 images a class 2.06, 2.02,
-    2.04, 2.10, 2.18 and 2.38.
+    2.04, 2.10, 2.18 and 2.38; all without `FLOOR`.
     """
     return factor * math.sqrt(weight_decay)
 
 
-def fit_head(head: nn.Linear, features: Tensor, targets: Tensor, loss: BatchLoss, penalty: float) -> float:
+def fit_head(
+    head: nn.Linear, features: Tensor, targets: Tensor, loss: BatchLoss, penalty: float, floor: float = 0.0
+) -> float:
     """Fit `head` to `features` (samples, features) and encoded targets; return its training loss, without penalty.
 
-    `penalty` is the factor of half the sum of squared weights, of standardised features. Nothing is random.
+    `penalty` is the factor of half the sum of squared weights, of standardised features. `floor` is the smallest
+    deviation by which one is divided, in root mean squares of all deviations. Nothing is random.
     """
-    mean, scale = _scaling(features)
+    mean, scale = _scaling(features, floor)
     weights, bias = _minimise((features - mean) * scale, targets, loss, penalty, head.out_features)
     return _set_head(head, weights * scale, bias, mean, features, targets, loss)
 
@@ -59,10 +69,11 @@ def fit_wide_head(head: nn.Linear, features: Tensor, targets: Tensor, loss: Batc
     return _set_head(head, weights @ (back.T @ standardised) * scale, bias, mean, features, targets, loss)
 
 
-def _scaling(features: Tensor) -> tuple[Tensor, Tensor]:
+def _scaling(features: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
     """Return mean and reciprocal deviation of each feature; of a constant one, which gets no weight, it is zero."""
     mean, deviation = features.mean(0), features.std(0, correction=0)
-    return mean, torch.where(deviation > 1e-6 * (mean.abs() + 1e-6), 1 / deviation.clamp_min(1e-12), 0.0)
+    divisor = torch.maximum(deviation, floor * deviation.square().mean().sqrt()).clamp_min(1e-12)
+    return mean, torch.where(deviation > 1e-6 * (mean.abs() + 1e-6), 1 / divisor, 0.0)
 
 
 def _minimise(

@@ -38,7 +38,7 @@ from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.evaluate import DivergedError, predict
 from ripieno.train.fine_tuning import WeightAverage, fine_tuning_optimizer
 from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
-from ripieno.train.head_fit import fit_head, fit_wide_head, penalty_of
+from ripieno.train.head_fit import FLOOR, fit_head, fit_wide_head, penalty_of
 from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.train.mixing import Mixture, draw_mixture
 from ripieno.train.training_config import TrainingConfig
@@ -179,7 +179,7 @@ class NetworkTrainer:
         features, targets = pretrained.features(self.network, rows), self._targets_at(rows)
         head: Any = self.network.body.head
         penalty = penalty_of(self.optimizer_config.weight_decay)
-        loss = fit_head(head[-1], features.to(self.device), targets, self.loss, penalty)
+        loss = fit_head(head[-1], features.to(self.device), targets, self.loss, penalty, FLOOR)
         if self.average is not None:
             self.average.network.load_state_dict(self.network.state_dict())
         if not math.isfinite(loss):

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from ripieno.tasks.registry import kind_of
-from ripieno.train.head_fit import fit_head, fit_wide_head
+from ripieno.train.head_fit import FLOOR, fit_head, fit_wide_head
 from ripieno.train.losses import LossConfig, TrainingLoss
 from ripieno.types import Task, classification
 
@@ -119,3 +119,20 @@ def test_a_wide_head_is_the_same_by_the_space_of_the_samples() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     torch.testing.assert_close(heads[0].weight, heads[1].weight, atol=1e-3, rtol=1e-2)
     torch.testing.assert_close(heads[0](x), heads[1](x), atol=1e-2, rtol=0)
+
+
+def test_a_feature_that_few_samples_have_does_not_decide_for_others() -> None:
+    features = features_of()
+    targets = labels_of(features)
+    features[:, 5] = 0.0
+    features[0, 5] = 1e-3  # of one sample
+    losses = {}
+    for floor in (0.0, FLOOR):
+        head, loss = nn.Linear(WIDTH, CLASSES), loss_of(classification(("a", "b", "c")), targets)
+        encoded = torch.from_numpy(np.asarray(loss.encode(targets)))
+        fit_head(head, torch.from_numpy(features), encoded, loss, PENALTY, floor)
+        others = torch.from_numpy(features.copy())
+        others[:, 5] = 1.0  # of an image unlike all of them
+        with torch.inference_mode():
+            losses[floor] = float(loss(head(others), encoded))
+    assert losses[FLOOR] < 1.5 < 5 < losses[0.0]
