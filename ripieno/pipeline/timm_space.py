@@ -32,8 +32,8 @@ TRIAL_SHARE = 1 / 3
 """Largest share of a search's time for a trial of the maximum number of epochs."""
 PASSES = 3
 """What an epoch of a whole network takes, forward and backward, in passes forward."""
-LEAST_EPOCHS = 2
-"""Smallest maximum number of epochs: the first only fits a head."""
+LEAST_EPOCHS = 4
+"""Smallest maximum number of epochs: the first fits a head, and the next one or two are no better than it."""
 
 
 def family_of_weights(weights: str | Path) -> str:

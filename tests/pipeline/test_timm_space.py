@@ -235,10 +235,10 @@ def test_a_number_of_epochs_that_is_given_or_kept_is_not_fitted(
     bounds = {"trials": 1, "hours": 0.01, "algorithm": "random", "pool": "inline", "free": "off", "weights": file}
     notes = list[str]()
     fitted = ripieno.tune((IMAGES, LABELS), tmp_path / "fitted", notes=notes, **bounds)
-    assert [m.epoch for m in fitted.members()] == [2]
-    assert "trials have at most 2 epochs, which fit in the time; give more --hours, or --epochs" in notes
+    assert [m.epoch for m in fitted.members()] == [4]
+    assert "trials have at most 4 epochs, which fit in the time; give more --hours, or --epochs" in notes
     resumed = ripieno.tune(run=tmp_path / "fitted", **{**bounds, "trials": 2, "hours": 1})
-    assert [m.epoch for m in resumed.members()] == [2, 2]
+    assert [m.epoch for m in resumed.members()] == [4, 4]
     given = ripieno.tune((IMAGES, LABELS), tmp_path / "given", epochs=3, **bounds)
     assert [m.epoch for m in given.members()] == [3]
 
