@@ -37,12 +37,15 @@ def test_a_message_is_what_its_client_wrote() -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize("field", [b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00", b"\xf8\x3f\x01"])
 def test_a_message_of_very_many_fields_is_refused_unparsed(field: bytes) -> None:
-    began = time.perf_counter()
-    assert refusal(field * 1_000_000) == (
-        400,
-        f"The message has more than {FIELDS} fields. Send the model's inputs and the requested outputs.",
-    )
-    assert time.perf_counter() - began < 0.1
+    seconds = []
+    for _ in range(3):  # another program may have the processor once
+        began = time.perf_counter()
+        assert refusal(field * 1_000_000) == (
+            400,
+            f"The message has more than {FIELDS} fields. Send the model's inputs and the requested outputs.",
+        )
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.1
     parse_message(field * FIELDS, InferRequest, MOST)
 
 
