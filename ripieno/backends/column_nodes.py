@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripieno.backends.graph_part import GraphPart
 from ripieno.backends.support import ML_DOMAIN
 from ripieno.data.table_encoding import MISSING, UNSEEN
 from ripieno.errors import require
@@ -24,12 +25,10 @@ PREFIX = "columns/"
 """Beginning of the names in the graph."""
 MATRIX = f"{PREFIX}matrix"
 """Name of the tensor (batch, values) float32 of all columns."""
-ML_OPSET = 2
-"""Oldest operator set of `ai.onnx.ml` whose LabelEncoder maps text to numbers."""
 _WHOLE = re.compile(r"-?\d+")
 
 
-def column_nodes(columns: Sequence[Column]) -> tuple[list[NodeProto], list[TensorProto]]:
+def column_nodes(columns: Sequence[Column]) -> GraphPart:
     """Build the nodes from tensors named as `columns` to `MATRIX`, and their constants."""
     builder = _Builder()
     encoded = []
@@ -43,7 +42,7 @@ def column_nodes(columns: Sequence[Column]) -> tuple[list[NodeProto], list[Tenso
             encoded.append(column.name)
     builder.prefix = PREFIX
     builder.node("Concat", encoded, "matrix", axis=1)
-    return builder.nodes, builder.constants
+    return GraphPart(builder.nodes, builder.constants)
 
 
 class _Builder:

@@ -20,6 +20,7 @@ from ripieno.backends.network_part import backbone_file, part_input
 from ripieno.backends.onnx import open_file
 from ripieno.backends.quantise import quiet
 from ripieno.backends.torch import load_network
+from ripieno.data.input_tensors import IMAGES
 from ripieno.data.pixels import random_images
 from ripieno.errors import EngineError, error_summary, require
 from ripieno.tasks.registry import kind_of
@@ -34,8 +35,8 @@ from ripieno.models.parts import FeatureExtractor, count_features, take_head  # 
 
 TOLERANCE = 1e-4
 """Largest allowed difference of a prediction of the exported network; see `difference.largest_difference`."""
-IMAGES, FEATURES = "images", "features"
-"""Names of the inputs of a network and of a head."""
+FEATURES = "features"
+"""Name of the input of a head."""
 
 
 class _Predictions(nn.Module):

@@ -1,7 +1,8 @@
 """Merging of an ensemble into one ONNX file: the members' graphs share one input, and their combination is the output.
 
 Every name of a member's graph gets its own prefix, so that two members share only the images. Of a table with named
-columns, the file takes the columns, and its first nodes encode them: see `column_nodes`.
+columns, the file takes the columns, and its first nodes encode them: see `column_nodes`. Its last nodes are those of
+`combiner_nodes`.
 """
 
 from __future__ import annotations
@@ -12,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripieno.backends.column_nodes import MATRIX, ML_OPSET, column_nodes
-from ripieno.backends.support import ML_DOMAIN, ml_operators
+from ripieno.backends.column_nodes import MATRIX, column_nodes
+from ripieno.backends.combiner_nodes import combiner_nodes
+from ripieno.backends.support import LABEL_OPSET, ML_DOMAIN, ml_operators
 from ripieno.data.input_tensors import IMAGES, InputTensor, input_tensors
 from ripieno.errors import EngineError, LibraryError, error_summary, require
-from ripieno.tasks.combiners import whole_weights
-from ripieno.tasks.metrics import FLOOR
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Combiner, Input, Task
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto
 
 OPSET = 17
 """The oldest operator set for the combination; a newer set of the members is used instead."""
@@ -65,7 +65,9 @@ def merge_onnx(
     files = {**shared, **paths}
     parts = _of_one_opset({name: _read(path) for name, path in files.items()}, files)
     merged = onnx.ModelProto()
-    images = _append_columns(merged, input) if input.columns else IMAGES
+    if input.columns:
+        column_nodes(input.columns).append_to(merged)
+    images = MATRIX if input.columns else IMAGES
     features = {
         name: _append(merged, parts[name], images, f"backbone{number}/", shared[name].stem)
         for number, name in enumerate(shared)
@@ -74,24 +76,15 @@ def merge_onnx(
     for number, name in enumerate(paths):
         source = features[str(backbones[name])] if name in backbones else images
         answers.append(_append(merged, parts[name], source, f"member{number}/", name))
-    combination = combiner_nodes(answers, weights, combiner, task, temperatures, temperature)
-    return _finished(merged, parts, combination, input_tensors(input), _predictions(task), facts)
+    combiner_nodes(answers, weights, combiner, task, temperatures, temperature).append_to(merged)
+    return _finished(merged, parts, input_tensors(input), _predictions(task), facts)
 
 
 def columns_onnx(input: Input) -> bytes:
     """Build an ONNX file that encodes the columns (batch, 1) of a table as `MATRIX` (batch, values) float32."""
-    onnx = require("onnx")
-    alone = onnx.ModelProto()
-    matrix = _append_columns(alone, input)
-    return _finished(alone, {}, ([], []), input_tensors(input), InputTensor(matrix, "float32", input.shape), {})
-
-
-def _append_columns(merged: ModelProto, input: Input) -> str:
-    """Append the nodes that encode the columns of `input`; return the name of their output."""
-    nodes, constants = column_nodes(input.columns)
-    merged.graph.node.extend(nodes)
-    merged.graph.initializer.extend(constants)
-    return MATRIX
+    alone = require("onnx").ModelProto()
+    column_nodes(input.columns).append_to(alone)
+    return _finished(alone, {}, input_tensors(input), InputTensor(MATRIX, "float32", input.shape))
 
 
 def _predictions(task: Task) -> InputTensor:
@@ -110,9 +103,9 @@ def whole_onnx(backbone: Path, head: Path, input: Input, task: Task) -> bytes:
     source = IMAGES
     for name, part in parts.items():
         source = _append(joined, part, source, f"{name}/", name)
-    last = onnx.helper.make_node("Identity", [source], [kind_of(task).outputs[0]])
+    joined.graph.node.append(onnx.helper.make_node("Identity", [source], [kind_of(task).outputs[0]]))
     given = InputTensor(IMAGES, input.dtype, input.shape)
-    return _finished(joined, parts, ([last], []), [given], _predictions(task), {})
+    return _finished(joined, parts, [given], _predictions(task))
 
 
 def _append(merged: ModelProto, part: ModelProto, source: str, prefix: str, name: str) -> str:
@@ -141,112 +134,16 @@ def mean_onnx(
 
     The temperatures are as in `merge_onnx`: the inputs are the members' own predictions, before any.
     """
-    combination = combiner_nodes(members, weights, combiner, task, temperatures, temperature)
+    alone = require("onnx").ModelProto()
+    combiner_nodes(members, weights, combiner, task, temperatures, temperature).append_to(alone)
     given = [InputTensor(member, "float32", task.output) for member in members]
-    return _finished(require("onnx").ModelProto(), {}, combination, given, _predictions(task), {})
+    return _finished(alone, {}, given, _predictions(task))
 
 
 def signature(path: Path) -> tuple[str, str]:
     """Return the names of input and output of a member's ONNX file. Raises LibraryError when it cannot be read."""
     model = _read(path)
     return _inputs(model)[0].name, model.graph.output[0].name
-
-
-def combiner_nodes(
-    answers: Sequence[str],
-    weights: Sequence[float],
-    combiner: Combiner,
-    task: Task,
-    temperatures: Sequence[float] = (),
-    temperature: float = 1.0,
-) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Build the nodes that combine tensors (batch, *task.output) like the engine, and their constants.
-
-    Numbers of a member that are not finite make the result not finite: a graph cannot fail as the engine does. The
-    names of the nodes begin with `combine/`.
-    """
-    onnx = require("onnx")
-    kind = kind_of(task)
-    constants: list[TensorProto] = []
-    nodes: list[NodeProto] = []
-    given = answers
-
-    def constant(name: str, value: Any, dtype: Any = np.float32) -> str:
-        constants.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), f"combine/{name}"))
-        return f"combine/{name}"
-
-    def node(kind: str, inputs: Sequence[str], name: str, outputs: int = 1, **attributes: Any) -> str:
-        made = [f"combine/{name}", *(f"combine/{name}-{i}" for i in range(1, outputs))]
-        nodes.append(onnx.helper.make_node(kind, inputs, made, f"combine/{name}", **attributes))
-        return made[0]
-
-    def calibrate(probabilities: str, temperature: float, name: str) -> str:
-        """Add the nodes of `tasks.calibration.apply_temperature`."""
-        if temperature == 1.0:
-            return probabilities
-        logits = node("Log", [node("Clip", [probabilities, constant(f"{name}-floor", FLOOR)], f"{name}-clip")], name)
-        scaled = node("Mul", [logits, constant(f"{name}-inverse", 1 / temperature)], f"{name}-scaled")
-        return node("Softmax", [scaled], f"{name}-calibrated", axis=1)
-
-    if combiner != "vote":  # a temperature leaves a member's most likely class as it is
-        own = temperatures or (1.0,) * len(answers)
-        answers = [calibrate(a, t, f"logits{i}") for i, (a, t) in enumerate(zip(answers, own, strict=True))]
-    if combiner == "median":
-        last = _median(node, constant, answers, scaled=kind.activation == "softmax")
-    else:
-        given_weights = np.ones(len(answers)) if combiner == "mean" else np.asarray(weights, np.float64)
-        if combiner == "vote":
-            shares = given_weights / given_weights.sum()
-            depth, values = constant("classes", len(task.names), np.int64), constant("values", [0, 1])
-            likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
-            answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
-            # as `tasks.combiners.combine`: summed in double, then rounded to single, so that equal votes are equal
-            exact = onnx.TensorProto.DOUBLE
-            answers = [node("Cast", [a], f"exact{i}", to=exact) for i, a in enumerate(answers)]
-            parts = [
-                node("Mul", [a, constant(f"weight{i}", shares[i], np.float64)], f"part{i}")
-                for i, a in enumerate(answers)
-            ]
-            last = node("Cast", [node("Sum", parts, "sum")], "votes", to=onnx.TensorProto.FLOAT)
-        else:
-            counts = whole_weights(given_weights)
-            parts = [node("Mul", [a, constant(f"weight{i}", counts[i])], f"part{i}") for i, a in enumerate(answers)]
-            last = node("Div", [node("Sum", parts, "sum"), constant("weights", counts.sum())], "shares")
-    last = calibrate(last, temperature, "logits")
-    if combiner in ("vote", "median") or temperature != 1.0 or any(t != 1.0 for t in temperatures):
-        last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
-    nodes.append(onnx.helper.make_node("Identity", [last], [kind.outputs[0]], f"combine/{kind.outputs[0]}"))
-    return nodes, constants
-
-
-def _not_finite(node: Any, constant: Any, answers: Sequence[str]) -> list[str]:
-    """Return a tensor (batch, 1) for each member: NaN for samples with a number that is not finite, else 0.
-
-    A mean passes on numbers that are not finite; a vote would count them for the first class, a clip would hide them.
-    """
-    axis = constant("finite-axis", [1], np.int64)
-    zeros = [node("Sub", [a, a], f"nought{i}") for i, a in enumerate(answers)]
-    return [node("ReduceSum", [n, axis], f"finite{i}", keepdims=1) for i, n in enumerate(zeros)]
-
-
-def _median(node: Any, constant: Any, answers: Sequence[str], scaled: bool) -> str:
-    """Add the median of each output; with `scaled`, scaled to sum 1, and the mean where all medians are 0."""
-    count, first = len(answers), constant("axis", [0], np.int64)
-    rows = [node("Unsqueeze", [a, first], f"row{i}") for i, a in enumerate(answers)]
-    stacked = node("Concat", rows, "stacked", axis=0)
-    ordered = node("TopK", [stacked, constant("count", [count], np.int64)], "ordered", outputs=2, axis=0)
-    middles = [
-        node("Gather", [ordered, constant(f"place{i}", place, np.int64)], f"middle{i}", axis=0)
-        for i, place in enumerate(sorted({(count - 1) // 2, count // 2}))
-    ]
-    middle = node("Mean", middles, "middle")
-    if not scaled:
-        return str(middle)
-    total = node("ReduceSum", [middle, constant("classes-axis", [1], np.int64)], "total", keepdims=1)
-    some = node("Greater", [total, constant("zero", 0.0)], "some")
-    divisor = node("Where", [some, total, constant("one", 1.0)], "divisor")
-    shares = node("Div", [middle, divisor], "scaled")
-    return str(node("Where", [some, shares, node("Mean", answers, "mean")], "chosen"))
 
 
 def _read(path: Path) -> ModelProto:
@@ -319,19 +216,16 @@ def _value_info(tensor: InputTensor) -> Any:
 def _finished(
     merged: ModelProto,
     parts: Mapping[str, ModelProto],
-    combination: tuple[list[NodeProto], list[TensorProto]],
     given: Sequence[InputTensor],
     output: InputTensor,
-    facts: Mapping[str, str],
+    facts: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return the bytes of `merged` with the nodes and constants of `combination`, its inputs `given` and its output.
+    """Return the bytes of `merged`, made of `parts`, with its inputs `given`, its output and `facts` as its metadata.
 
     Raises LibraryError for an input that has the name of another tensor of the graph.
     """
     onnx = require("onnx")
-    merged.graph.node.extend(combination[0])
-    merged.graph.initializer.extend(combination[1])
-    opsets: dict[str, int] = {"": OPSET, **({ML_DOMAIN: ML_OPSET} if ml_operators(merged) else {})}
+    opsets: dict[str, int] = {"": OPSET, **({ML_DOMAIN: LABEL_OPSET} if ml_operators(merged) else {})}
     for part in parts.values():
         for domain, version in _opsets(part).items():
             opsets[domain] = max(version, opsets.get(domain, 1))
@@ -344,7 +238,7 @@ def _finished(
     merged.producer_name = "ripieno"
     merged.graph.input.extend(map(_value_info, given))
     merged.graph.output.append(_value_info(output))
-    for key, fact in facts.items():
+    for key, fact in (facts or {}).items():
         merged.metadata_props.add(key=key, value=fact)
     content: bytes = merged.SerializeToString()
     return content

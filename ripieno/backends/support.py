@@ -11,6 +11,8 @@ from ripieno.types import Member
 
 ML_DOMAIN = "ai.onnx.ml"
 """Domain of ONNX's operators of trees and other classical models."""
+LABEL_OPSET = 2
+"""Oldest operator set of `ML_DOMAIN` whose LabelEncoder maps text to numbers and back."""
 
 
 def check_support(backend: str, member: Member, path: Path) -> None:

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.support import ML_DOMAIN
+from ripieno.backends.graph_part import GraphPart
+from ripieno.backends.support import LABEL_OPSET, ML_DOMAIN
+from ripieno.data.input_tensors import IMAGES
 from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import LibraryError, error_summary, require
-from ripieno.library.onnx_columns import ML_OPSET, GraphPart, column_inputs, takes_columns
+from ripieno.library.onnx_columns import column_inputs, takes_columns
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Input
 from ripieno.types import InputLayout as InputLayout
@@ -118,7 +120,7 @@ class OnnxNetwork:
             [*before.nodes, *graph.node, *after],
             "adapted",
             [
-                helper.make_tensor_value_info("images", images, ["batch", *self._input.shape]),
+                helper.make_tensor_value_info(IMAGES, images, ["batch", *self._input.shape]),
                 *(i for i in graph.input if i.name in weights),
             ],
             outputs,
@@ -127,7 +129,7 @@ class OnnxNetwork:
         )
         opsets = {opset.domain: opset.version for opset in inner.opset_import}
         if self._columns:
-            opsets[ML_DOMAIN] = max(ML_OPSET, opsets.get(ML_DOMAIN, 1))
+            opsets[ML_DOMAIN] = max(LABEL_OPSET, opsets.get(ML_DOMAIN, 1))
         imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
         wrapped = helper.make_model(whole, opset_imports=imports, functions=inner.functions)
         wrapped.ir_version = inner.ir_version
@@ -245,7 +247,7 @@ def _before(onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout:
         raise LibraryError(
             f"mean and std have {len(mean)} and {len(std)} values; expected {channels} each, std above 0"
         )
-    chain = _NodeChain(onnx, "images", "before")
+    chain = _NodeChain(onnx, IMAGES, "before")
     if form.scale != 1.0 or mean.any() or (std != 1.0).any():
         chain.then("Cast", to=kinds.FLOAT)
         chain.then("Mul", form.scale / std)

@@ -7,24 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ripieno.backends.graph_part import GraphPart
 from ripieno.backends.support import ML_DOMAIN
 from ripieno.data.column_places import column_places
+from ripieno.data.input_tensors import IMAGES
 from ripieno.errors import LibraryError, require
 from ripieno.types import Column
-
-ML_OPSET = 2
-"""Oldest operator set of `ai.onnx.ml` whose LabelEncoder maps numbers to text."""
-
-
-class GraphPart(NamedTuple):
-    """Nodes of a graph, and their constants."""
-
-    nodes: list[Any]
-    constants: list[Any]
 
 
 def takes_columns(inputs: Sequence[Any], columns: Sequence[Column]) -> bool:
@@ -55,7 +47,7 @@ def column_inputs(path: Path, inputs: Sequence[Any], columns: Sequence[Column], 
             raise LibraryError(f"{path} takes {column.name!r} as {held}, but it is {wanted} of the data")
         own = f"columns/{number}"
         constants.append(to_tensor(np.array([place.start]), f"{own}/place"))
-        nodes.append(helper.make_node("Gather", ["images", f"{own}/place"], [f"{own}/value"], axis=1))
+        nodes.append(helper.make_node("Gather", [IMAGES, f"{own}/place"], [f"{own}/value"], axis=1))
         if is_text:
             nodes += [
                 helper.make_node("IsNaN", [f"{own}/value"], [f"{own}/missing"]),
