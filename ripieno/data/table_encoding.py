@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.column_places import column_places
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import shown
 from ripieno.types import Column, DatePart, Float32s, Floats
@@ -68,10 +69,8 @@ def encode(
             counts = f"{rows:,} values for {names[0]!r}, but {len(given):,} for {name!r}"
             raise error(f"{where} has {counts}; expected one value in each row")
     matrix = np.empty((rows, sum(column.width for column in columns)), np.float32)
-    place = 0
-    for column in columns:
-        matrix[:, place : place + column.width] = encode_column(column, flat[column.name], where, error, first_row)
-        place += column.width
+    for column, place in column_places(columns):
+        matrix[:, place] = encode_column(column, flat[column.name], where, error, first_row)
     return matrix
 
 
@@ -198,13 +197,9 @@ def is_missing(value: Any) -> bool:
 
 def count_unseen(columns: tuple[Column, ...], rows: NDArray[Any]) -> dict[str, int]:
     """Return the numbers of unseen categories in encoded `rows` (rows, values), by the columns that have any."""
-    counts: dict[str, int] = {}
-    place = 0
-    for column in columns:
-        if column.kind == "category" and (count := int((rows[:, place] == UNSEEN).sum())):
-            counts[column.name] = count
-        place += column.width
-    return counts
+    places = {column.name: place.start for column, place in column_places(columns) if column.kind == "category"}
+    counts = (rows[:, list(places.values())] == UNSEEN).sum(axis=0)
+    return {name: int(count) for name, count in zip(places, counts, strict=True) if count}
 
 
 def unseen_notes(columns: tuple[Column, ...], rows: NDArray[Any], where: str) -> list[str]:

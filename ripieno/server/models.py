@@ -10,10 +10,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ripieno.data.table_encoding import UNSEEN
+from ripieno.data.table_encoding import count_unseen
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError, RipienoError
 from ripieno.server.http_errors import HttpError, without_paths
 from ripieno.server.limits import Limits
@@ -70,23 +67,15 @@ class Model:
         request = read_request(body, header_length, self.signature)
         return request, check_size(request, self.signature, limits.reply)
 
-    def _count_unseen(self, rows: NDArray[np.generic]) -> None:
-        """Count the unseen categories in rows of a table."""
-        if places := self.signature.category_places:
-            counts = (rows[:, list(places.values())] == UNSEEN).sum(axis=0)
-            if counts.any():
-                self.stats.unseen.update({name: int(n) for name, n in zip(places, counts, strict=True) if n})
-
     def submit(self, request: InferenceRequest, timeout: float) -> Future[Answer]:
-        """Submit to the engine without waiting for room. Raises as the engine's `submit`.
+        """Submit to the engine without waiting for room, and count unseen categories. Raises as the engine's `submit`.
 
         With `partial`, the members that have finished within `timeout` seconds suffice.
         """
-        self._count_unseen(request.images)
         names = {output.name for output in request.outputs}
         # `cascade: false` names all members, which disables early exit
         whole = self.member is None and request.parameters.get("cascade") is False
-        return self.engine.engine.submit(
+        answer = self.engine.engine.submit(
             request.images,
             self.signature.members if whole else self.member,
             spread="spread" in names,
@@ -96,6 +85,9 @@ class Model:
             steps=steps.get(),
             block=False,
         )
+        if columns := self.signature.input.columns:  # after `submit`, which may refuse a request that is sent again
+            self.stats.unseen.update(count_unseen(columns, request.images))
+        return answer
 
     async def answer(self, request: InferenceRequest, timeout: float) -> Answer:
         """Predict within `timeout` seconds, or within the request's shorter timeout, and count the request.

@@ -64,11 +64,6 @@ class ModelSignature:
         return {column.name: (column, place) for column, place in column_places(self.input.columns)}
 
     @cached_property
-    def category_places(self) -> dict[str, int]:
-        """Places in a sample of the categories of a table, by the names of their columns."""
-        return {name: place.start for name, (column, place) in self.places.items() if column.kind == "category"}
-
-    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of all outputs: the predictions, their labels where the task has any, the extras."""
         return (*self.kind.outputs, *self.extras)

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from ripieno.data.table_encoding import encode
 from ripieno.engine import Engine
 from ripieno.engine.inference_result import Answer
+from ripieno.errors import DataError
 from ripieno.server.body import _decoded
 from ripieno.server.http_errors import HttpError, without_paths
 from ripieno.server.limits import Admission, Limits
@@ -22,6 +24,7 @@ from ripieno.server.models import Model, ServedEngine
 from ripieno.server.oip_decode import InferenceRequest
 from ripieno.server.signature import signatures
 from tests.engine import fake_members as fake
+from tests.server.stand_in import COLUMNS, ROWS, StandIn, write_table_bundle
 
 MEMBER = fake.member(0, delay=0.02)
 """needs 20 ms per sample"""
@@ -179,3 +182,16 @@ def test_no_path_of_this_machine_leaves_in_an_error(message: str, said: str) -> 
     assert said in told
     assert "/srv" not in told
     assert "/etc" not in told
+
+
+def test_unseen_categories_of_a_refused_request_are_not_counted(tmp_path: Path) -> None:
+    bundle = write_table_bundle(tmp_path)
+    engine: Any = StandIn(bundle)
+    model = Model(signatures(bundle)[0], ServedEngine(engine))
+    request = InferenceRequest(encode(COLUMNS, ROWS, "x", DataError), ())
+    model.submit(request, 20.0).result()
+    assert model.stats.unseen == {"plan": 1}
+    engine.close()
+    with pytest.raises(RuntimeError):
+        model.submit(request, 20.0)
+    assert model.stats.unseen == {"plan": 1}
