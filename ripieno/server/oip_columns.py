@@ -34,8 +34,8 @@ _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 def takes_columns(inputs: Sequence[Any], signature: ModelSignature) -> bool:
     """Return whether a request for `signature` sends columns; a table's request may also have one matrix, `images`."""
-    names = [column.name for column in signature.input.columns]
-    return bool(names) and (len(inputs) != 1 or inputs[0].name != INPUT or INPUT in names)
+    columns = signature.places
+    return bool(columns) and (len(inputs) != 1 or inputs[0].name != INPUT or INPUT in columns)
 
 
 def read_columns(

@@ -156,8 +156,7 @@ def read_request(body: Buffer, header_length: int | None, signature: ModelSignat
         raise bad_request(
             f"Inference-Header-Content-Length is {header_length}, must be within the body's {len(body)} bytes"
         )
-    # the decoder reads the columns of a table as they are, and so no more than it may at once
-    text, numbers = _without_numbers(text, COLUMNS_JSON if signature.input.columns else LONG)
+    text, numbers = _without_numbers(text, bool(signature.input.columns))
     try:
         header = _decode_header(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -165,14 +164,15 @@ def read_request(body: Buffer, header_length: int | None, signature: ModelSignat
     return complete_request(_images(header.inputs, numbers, rest, signature), header, signature)
 
 
-def _without_numbers(document: Buffer, most: int) -> tuple[Buffer, memoryview]:
-    """Replace the numbers of JSON of over `most` bytes by a placeholder, and return a view of them; leave other JSON.
+def _without_numbers(document: Buffer, of_table: bool) -> tuple[Buffer, memoryview]:
+    """Replace the numbers of long JSON by a placeholder, and return a view of them; leave other JSON.
 
-    The decoder keeps the interpreter's lock while it reads its input, so the input must be short. Raises HttpError
-    when the JSON is long without its numbers.
+    The decoder keeps the interpreter's lock while it reads its input, so the input must be short. That of a table may
+    have columns, which stay in it: it is long above `COLUMNS_JSON`. Raises HttpError when the JSON is long without its
+    numbers.
     """
     text = memoryview(document)
-    if len(text) <= most:
+    if len(text) <= (COLUMNS_JSON if of_table else LONG):
         return document, text[:0]
     begins = _DATA.search(text, 0, LONG)
     start = end = len(text) if begins is None else begins.end() - 1
@@ -188,6 +188,8 @@ def _without_numbers(document: Buffer, most: int) -> tuple[Buffer, memoryview]:
         if kept:
             break
     remaining = len(text) - (end - start) + len(_PLACEHOLDER)
+    if remaining > LONG and of_table:
+        raise _too_long()
     if remaining > LONG:
         raise bad_request(f"The JSON has {remaining} bytes without its numbers (limit {LONG}).")
     return b"".join((text[:start], _PLACEHOLDER, text[end:])), text[start:end]
@@ -237,10 +239,14 @@ def _column_values(inputs: Sequence[Tensor], rest: memoryview) -> Callable[[int]
         if piece is not None:
             return values_from_bytes(piece, tensor.datatype, tensor.shape[0], tensor.name)
         if tensor.data == _PLACEHOLDER:
-            raise HttpError(413, f"The JSON has over {COLUMNS_JSON} bytes. Send fewer rows, or binary tensors.")
+            raise _too_long()
         return values_from_json(tensor.data, tensor.name)
 
     return values_of
+
+
+def _too_long() -> HttpError:
+    return HttpError(413, f"The JSON has over {COLUMNS_JSON} bytes. Send fewer rows, or binary tensors.")
 
 
 def only_input(inputs: Sequence[Any], signature: ModelSignature) -> Any:
