@@ -45,12 +45,13 @@ class Client:
         """Return the predictions (samples, *output) of `images` (samples, *shape), sent as raw tensors.
 
         They are the model's first output: `probabilities` or `values`. A request has at most `batch` samples, and fewer
-        where these would exceed `BYTES`. Series shorter than the model's are padded with NaN; they may be a list of
-        arrays of unequal lengths. Rows of a table may have named columns: a mapping of their values, a data frame, or a
-        list of mappings, one a row.
+        images where these would exceed `BYTES`. Series shorter than the model's are padded with NaN; they may be a list
+        of arrays of unequal lengths. Rows of a table may have named columns: a mapping of their values, a data frame,
+        or a list of mappings, one a row.
 
         Raises RipienoError with the server's message when it returns an error, or when it cannot be reached.
         """
+        batch = max(1, batch)
         if is_data_frame(images):
             return self._infer_columns(data_frame_columns(images, "the data"), batch)
         if is_series(self._input):
@@ -58,7 +59,7 @@ class Client:
         images = np.asarray(images)
         if images.ndim == 0 or images.size == 0:
             raise RipienoError("images is empty. Pass at least one image.")
-        batch = max(1, min(batch, BYTES // max(1, images[0].nbytes)))
+        batch = min(batch, max(1, BYTES // max(1, images[0].nbytes)))
         return np.concatenate([self._infer(images[i : i + batch]) for i in range(0, len(images), batch)])
 
     def metadata(self) -> dict[str, Any]:

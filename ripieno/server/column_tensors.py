@@ -12,6 +12,9 @@ from ripieno.data.table_encoding import DATE_EXAMPLE, ColumnValues, category_tex
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import shown
 
+SENT_NUMBERS = {"FP32": "<f4", "FP64": "<f8"}
+"""NumPy's types by the datatypes of the numbers that are sent; text is `BYTES`."""
+
 
 def to_tensors(
     columns: Mapping[str, ColumnValues], declared: Mapping[str, str], model: str
@@ -19,10 +22,15 @@ def to_tensors(
     """Return `columns` as values of the datatypes `declared` by their names: text, or little-endian numbers.
 
     Dates become days since 1970-01-01 where numbers are declared. Columns that `model` does not have are left out, as
-    when a file is predicted. Raises RipienoError for a missing column, no rows, and values of another kind.
+    when a file is predicted. Raises RipienoError for a missing column, no rows, values of another kind, and a declared
+    datatype that is none of these.
     """
     if absent := next((name for name in declared if name not in columns), None):
         raise RipienoError(f"the data have no column {absent!r}; {model} has the inputs {shown(list(declared))}")
+    for name, datatype in declared.items():
+        if datatype != "BYTES" and datatype not in SENT_NUMBERS:
+            expected = ", ".join(("BYTES", *SENT_NUMBERS))
+            raise RipienoError(f"{model} takes {name!r} as {datatype}; columns are sent as one of {expected}")
     if not len(next(iter(columns.values()))):
         raise RipienoError("the data have no rows; pass at least one")
     return {name: _to_tensor(columns[name], name, datatype) for name, datatype in declared.items()}
@@ -40,4 +48,4 @@ def _to_tensor(given: ColumnValues, name: str, datatype: str) -> NDArray[Any] | 
     if wrong is not None:
         raise RipienoError(f"row {wrong} of column {name!r} holds {str(given[wrong])[:40]!r}; expected {expected}")
     with np.errstate(over="ignore"):  # the server refuses what becomes infinite
-        return numbers.astype("<f8" if datatype == "FP64" else "<f4")
+        return numbers.astype(SENT_NUMBERS[datatype])

@@ -39,3 +39,8 @@ def test_numbers_that_another_server_declares_as_double_are_no_dates() -> None:
 def test_a_missing_column_is_named_with_those_of_the_model() -> None:
     with pytest.raises(RipienoError, match="the data have no column 'since'; m has the inputs age, plan, since"):
         to_tensors({"age": [1], "plan": ["a"]}, DECLARED, "m")
+
+
+def test_a_datatype_of_other_bytes_is_refused() -> None:
+    with pytest.raises(RipienoError, match="m takes 'x' as INT32; columns are sent as one of BYTES, FP32, FP64"):
+        to_tensors({"x": [1]}, {"x": "INT32"}, "m")

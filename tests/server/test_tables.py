@@ -118,7 +118,8 @@ def test_our_client_takes_columns_rows_and_frames(
     with Client(server.url) as client:
         for data in (ROWS, typed, {**ROWS, "since": times}, {**ROWS, "since": DAYS}, Frame(typed), rows, matrix):
             near(client.infer(data), expected)
-        near(client.infer(ROWS, batch=3), expected)
+        for batch in (3, 0):
+            near(client.infer(ROWS, batch=batch), expected)
         near(client.infer({"target": [1] * 4, **ROWS}), expected)
         whole = {**ROWS, "plan": np.array([12.0, 12, 12, 12])}  # whole numbers are categories without a point
         near(client.infer(whole)[1], expected[1])
