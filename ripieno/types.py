@@ -6,7 +6,7 @@ files. The units are seconds and bytes throughout; image arrays are NHWC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -81,6 +81,14 @@ class Column:
     def width(self) -> int:
         """Number of values of a sample that the column becomes."""
         return len(self.parts) if self.kind == "date" else 1
+
+
+def column_places(columns: Iterable[Column]) -> Iterator[tuple[Column, slice]]:
+    """Yield each column of a table with the place of its values in a sample."""
+    start = 0
+    for column in columns:
+        yield column, slice(start, start + column.width)
+        start += column.width
 
 
 @dataclass(frozen=True)

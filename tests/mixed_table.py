@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.column_places import column_places
-from ripieno.types import Column, Dataset, Float32s, Input, Task, classification
+from ripieno.types import Column, Dataset, Float32s, Input, Task, classification, column_places
 
 COLUMNS = (
     Column("age"),

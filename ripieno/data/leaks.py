@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Column, Float32s, Task
+from ripieno.types import Column, Float32s, Task, column_places
 
 FEWEST = 20
 """Rows from which a column is taken for the target again."""
@@ -26,12 +26,10 @@ def leak_notes(columns: Sequence[Column], inputs: Float32s, targets: NDArray[Any
     target, such as its logarithm.
     """
     notes = []
-    place = 0
     matrix = targets.reshape(len(targets), -1)
     has_numbers = kind_of(task).activation == "identity"
-    for column in columns:
-        values = inputs[:, place]
-        place += column.width
+    for column, place in column_places(columns):
+        values = inputs[:, place.start]
         known = ~np.isnan(values)
         if column.kind == "date" or known.sum() < max(FEWEST, KNOWN * len(values)):
             continue

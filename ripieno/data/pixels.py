@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.column_places import column_places
 from ripieno.data.series import fit_series
 from ripieno.data_kinds import is_series, is_table
 from ripieno.errors import DataError
-from ripieno.types import SPLITS, Input, PixelRange
+from ripieno.types import SPLITS, Input, PixelRange, column_places
 
 BYTES: PixelRange = (0.0, 255.0)
 """Range of uint8 pixels."""

@@ -21,7 +21,7 @@ from ripieno.data.table_encoding import (
 )
 from ripieno.errors import DataError
 from ripieno.tasks.labels import shown
-from ripieno.types import Column, ColumnKind, DatePart, Float32s, Floats, Ints
+from ripieno.types import Column, ColumnKind, DatePart, Float32s, Floats, Ints, column_places
 
 MOST_COLUMNS = 5000
 """Columns of a table, at most."""
@@ -207,12 +207,10 @@ def _description(
 ) -> str:
     """Return a table of the columns: what each was taken for, its values in the encoded training `rows`, or why not."""
     lines: list[tuple[str, str, str]] = []
-    place = 0
-    for column in columns:
-        missing = float(np.isnan(rows[:, place]).mean())
+    for column, place in column_places(columns):
+        missing = float(np.isnan(rows[:, place.start]).mean())
         text = ranges[column.name] + (f"; {missing:.1%} missing" if missing else "")
         lines.append((column.name, column.kind, text))
-        place += column.width
     lines += [(name, "left out", reason) for name, reason in left_out.items()]
     listed = lines[:LISTED]
     width = min(32, max(len(name) for name, _, _ in listed))

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.column_places import column_places
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import shown
-from ripieno.types import Column, DatePart, Float32s, Floats
+from ripieno.types import Column, DatePart, Float32s, Floats, column_places
 
 ColumnValues = Sequence[Any] | NDArray[Any]
 """Values of a column, one a row: a list, an array, or a column of a data frame."""

@@ -13,10 +13,9 @@ import numpy as np
 
 from ripieno.backends.graph_part import GraphPart
 from ripieno.backends.support import ML_DOMAIN
-from ripieno.data.column_places import column_places
 from ripieno.data.input_tensors import IMAGES
 from ripieno.errors import LibraryError, require
-from ripieno.types import Column
+from ripieno.types import Column, column_places
 
 
 def takes_columns(inputs: Sequence[Any], columns: Sequence[Column]) -> bool:

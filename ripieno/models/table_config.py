@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.models.named_network import choose_network
-from ripieno.types import Configuration, Input, Value
+from ripieno.types import Configuration, Input, Value, column_places
 
 FAMILY = "table"
 """The family of a search whose configurations name the network."""
@@ -113,15 +113,14 @@ def row_form(input: Input) -> RowForm:
         raise ModelError(f"samples have shape {input.shape}; networks of tables need (columns,)")
     numbers: list[int] = []
     counts: dict[int, int] = {}
-    position = 0
-    for column in input.columns:
+    for column, place in column_places(input.columns):
         if column.kind == "category":
-            counts[position] = len(column.categories)
+            counts[place.start] = len(column.categories)
         else:
-            numbers += range(position, position + column.width)
-        position += column.width
-    if input.columns and position != input.shape[0]:
-        raise ModelError(f"samples have {input.shape[0]} values, but their columns have {position}")
+            numbers += range(place.start, place.stop)
+    held = len(numbers) + len(counts)
+    if input.columns and held != input.shape[0]:
+        raise ModelError(f"samples have {input.shape[0]} values, but their columns have {held}")
     chosen = numbers if input.columns else range(input.shape[0])
     return RowForm(tuple(chosen), tuple(counts), tuple(counts.values()))
 

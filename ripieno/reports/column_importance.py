@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.column_places import column_places
-from ripieno.types import Column, Floats, ProgressFunction
+from ripieno.types import Column, Floats, ProgressFunction, column_places
 
 REPEATS = 3
 """Shuffles of a column."""

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.column_places import column_places
-from ripieno.types import Column, Floats
+from ripieno.types import Column, Floats, column_places
 
 PARTS = 5
 """Maximum number of slices of a number, of about as many samples each."""

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.column_places import column_places
 from ripieno.reports.column_quality import columns_of
-from ripieno.types import Column, Dataset
+from ripieno.types import Column, Dataset, column_places
 
 SHOWN = 6
 """Maximum number of columns of a row."""

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ripieno.data.column_places import column_places
 from ripieno.data.input_tensors import IMAGES, InputTensor, input_tensors
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Bundle, Column, Input, Task
+from ripieno.types import Bundle, Column, Input, Task, column_places
 
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 """Datatypes of the protocol by NumPy's names, for the types that a bundle's samples can have."""
