@@ -14,7 +14,8 @@ import numpy as np
 
 from ripieno.backends.graph_part import GraphPart
 from ripieno.backends.support import ML_DOMAIN
-from ripieno.data.table_encoding import MISSING, UNSEEN
+from ripieno.data.column_values import MISSING
+from ripieno.data.table_encoding import UNSEEN
 from ripieno.errors import require
 from ripieno.types import Column
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ripieno.data.table_encoding import ColumnValues, category_text, is_missing, parse_dates, parse_numbers
+from ripieno.data.column_values import ColumnValues, category_text, is_missing, parse_dates, parse_numbers
 from ripieno.types import ColumnKind, Floats
 
 FEW = 20

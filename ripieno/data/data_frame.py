@@ -5,13 +5,13 @@ The libraries of data frames are not imported: a data frame is recognised by the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ripieno.data.table_encoding import ColumnValues, columns_of_rows
-from ripieno.errors import DataError
+from ripieno.data.column_values import ColumnValues
+from ripieno.errors import DataError, RipienoError
 from ripieno.tasks.labels import check_names
 
 
@@ -46,6 +46,21 @@ def data_frame_columns(source: Any, where: str) -> dict[str, ColumnValues]:
             unequal = f"{counts[names[0]]:,} values for {names[0]!r}, but {count:,} for {name!r}"
             raise DataError(f"{where} has {unequal}; expected one value in each row")
     return columns
+
+
+def columns_of_rows(
+    rows: Sequence[Mapping[str, Any]], where: str, error: type[RipienoError], first_row: int = 0
+) -> dict[str, list[Any]]:
+    """Return rows, each a mapping of column names to values, as columns. Raises `error` for rows of unequal names."""
+    names = list(rows[0]) if rows else []
+    for number, row in enumerate(rows, first_row):
+        if row.keys() == rows[0].keys():
+            continue
+        if absent := [name for name in names if name not in row]:
+            raise error(f"{where} row {number} has no {absent[0]!r}; expected a value of each column, or null")
+        extra = next(name for name in row if name not in rows[0])
+        raise error(f"{where} row {number} has {extra!r}, row {first_row} has not; expected the same columns in all")
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def _is_column(values: Any) -> bool:

@@ -2,7 +2,7 @@
 
 age,work,started,income        Columns are numbers, categories or dates, see `ripieno.data.column_kinds`. One or
 39,office,2011-03-01,low       more of them are targets, and an optional column `split` holds train, valid or test.
-50,,2009-10-15,high            Missing values are empty, see `ripieno.data.table_encoding.MISSING`.
+50,,2009-10-15,high            Missing values are empty, see `ripieno.data.column_values.MISSING`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.column_kinds import infer_kind
+from ripieno.data.column_values import ColumnValues, category_text, is_missing, parse_dates, parse_numbers
 from ripieno.data.data_frame import data_frame_columns
 from ripieno.data.image_table import has_file_column
 from ripieno.data.raw_columns import SplitBy, check_kinds, take_columns
 from ripieno.data.samples import Samples, given_of
 from ripieno.data.splits import splits_of
 from ripieno.data.table_columns import SPLIT_COLUMN, read_split_column, read_target_columns
-from ripieno.data.table_encoding import (
-    ColumnValues,
-    category_text,
-    encode,
-    is_missing,
-    parse_dates,
-    parse_numbers,
-    unseen_notes,
-)
+from ripieno.data.table_encoding import encode, unseen_notes
 from ripieno.data.table_file import TABLES, FileColumns, read_columns
 from ripieno.data.walk import shown
 from ripieno.errors import DataError

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.adapters import ExternalData, is_external_dataset, pair_arrays, read_external
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
+from ripieno.data.column_values import ColumnValues
 from ripieno.data.data_frame import is_data_frame
 from ripieno.data.dataset import check_dataset, check_trainable, moments, open_dataset, write_dataset
 from ripieno.data.feature_table import NO_OPTIONS, TableOptions, is_feature_table, read_feature_table
@@ -31,7 +32,6 @@ from ripieno.data.series import unequal_series
 from ripieno.data.series_files import find_series, read_series_files
 from ripieno.data.split_by import split_by_column, split_by_note
 from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
-from ripieno.data.table_encoding import ColumnValues
 from ripieno.data.table_file import TABLES
 from ripieno.data.targets import check_kind
 from ripieno.data_kinds import DATA_KINDS

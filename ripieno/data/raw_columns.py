@@ -11,14 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.column_kinds import InferredKind, infer_kind
-from ripieno.data.table_encoding import (
-    ColumnValues,
-    category_text,
-    date_parts,
-    encode,
-    parse_dates,
-    parse_numbers,
-)
+from ripieno.data.column_values import ColumnValues, category_text, parse_dates, parse_numbers
+from ripieno.data.table_encoding import date_parts, encode
 from ripieno.errors import DataError
 from ripieno.tasks.labels import shown
 from ripieno.types import Column, ColumnKind, DatePart, Float32s, Floats, Ints, column_places

@@ -1,40 +1,25 @@
 """Values of named columns of a table, encoded as the matrix that members take.
 
 The same code reads the rows of training, of `predict` and `evaluate`, and of requests: `Column` says how the values of
-each column become numbers. NaN is a missing value; so are None and the texts in `MISSING`.
+each column become numbers. NaN is a missing value.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.column_values import DATE_EXAMPLE, ColumnValues, category_text, parse_dates, parse_numbers
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import shown
 from ripieno.types import Column, DatePart, Float32s, Floats, column_places
 
-ColumnValues = Sequence[Any] | NDArray[Any]
-"""Values of a column, one a row: a list, an array, or a column of a data frame."""
-
-MISSING = frozenset(("", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "null", "NULL", "None"))
-"""Texts that stand for a missing value."""
 UNSEEN = -1
 """Index of a category that is not among those of a column."""
-TRUTH = {"true": 1.0, "false": 0.0}
-"""Numbers of the words for truth values, in lower case."""
-SECONDS_A_DAY = 86400
-EARLIEST, LATEST = -719162, 2932897
-"""Days since 1970-01-01 of the first day of year 1, and of the day after the last of year 9999."""
-DATE_EXAMPLE = "a date such as 2024-05-31 or 2024-05-31T12:00"
-_WHOLE = re.compile(r"-?\d+\.0+")
 
 
 def encode(
@@ -102,46 +87,6 @@ def encode_column(
     return date_parts(days, column.parts, column.latest)
 
 
-def parse_numbers(values: ColumnValues) -> tuple[Floats, int | None]:
-    """Return `values` as numbers, NaN where one is missing, and the first row without a number; None: all have one."""
-    if not isinstance(values, np.ndarray) or values.dtype.kind in "biufUS":
-        try:
-            found = np.array(values, np.float64)
-        except (TypeError, ValueError):
-            found = np.empty(())  # something is missing, or not a number
-        if found.ndim == 1:
-            return found, None
-    numbers = np.full(len(values), np.nan)
-    for row, value in enumerate(values):
-        if is_missing(value):
-            continue
-        number = _number(value)
-        if number is None:
-            return numbers, row
-        numbers[row] = number
-    return numbers, None
-
-
-def parse_dates(values: ColumnValues) -> tuple[Floats, int | None]:
-    """Return dates as days since 1970-01-01, NaN where one is missing, and the first row without a date; None: all."""
-    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
-        ticks = values.astype("M8[us]")
-        days = np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / (SECONDS_A_DAY * 1e6))
-        return days, _outside(days)
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
-        days = values.astype(np.float64)
-        return days, _outside(days)
-    days = np.full(len(values), np.nan)
-    for row, value in enumerate(values):
-        if is_missing(value):
-            continue
-        day = _day(value)
-        if day is None:
-            return days, row
-        days[row] = day
-    return days, _outside(days)
-
-
 def date_parts(days: Floats, parts: Sequence[DatePart], latest: float) -> Float32s:
     """Return the parts of dates in days since 1970-01-01, as float32 (rows, parts).
 
@@ -164,36 +109,6 @@ def date_parts(days: Floats, parts: Sequence[DatePart], latest: float) -> Float3
     return encoded
 
 
-def category_text(value: Any) -> str | None:
-    """Return a category as text, None where it is missing; whole numbers are without a point, as "1" for 1.0."""
-    if isinstance(value, str):
-        return _category_of(str(value))
-    if is_missing(value):
-        return None
-    return _category_of(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
-
-
-@functools.lru_cache(maxsize=4096)  # columns repeat their categories
-def _category_of(text: str) -> str | None:
-    text = text.strip()
-    if text in MISSING:
-        return None
-    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
-
-
-def is_missing(value: Any) -> bool:
-    """Return whether a value is missing: NaN, None, NaT, pandas' NA, or a text in `MISSING`."""
-    if isinstance(value, str):
-        return value.strip() in MISSING
-    if isinstance(value, bytes):
-        return value.strip().decode("utf-8", "replace") in MISSING
-    if isinstance(value, float | np.floating):
-        return bool(value != value)
-    if isinstance(value, np.datetime64):
-        return bool(np.isnat(value))
-    return value is None or type(value).__name__ in ("NAType", "NaTType")  # of pandas
-
-
 def count_unseen(columns: tuple[Column, ...], rows: NDArray[Any]) -> dict[str, int]:
     """Return the numbers of unseen categories in encoded `rows` (rows, values), by the columns that have any."""
     places = {column.name: place.start for column, place in column_places(columns) if column.kind == "category"}
@@ -209,21 +124,6 @@ def unseen_notes(columns: tuple[Column, ...], rows: NDArray[Any], where: str) ->
     few = ", ".join(f"{name!r} ({count:,})" for name, count in list(counts.items())[:4])
     more = ", ..." if len(counts) > 4 else ""
     return [f"{where}: values that training did not have are read as unseen categories, in {few}{more} of its rows"]
-
-
-def columns_of_rows(
-    rows: Sequence[Mapping[str, Any]], where: str, error: type[RipienoError], first_row: int = 0
-) -> dict[str, list[Any]]:
-    """Return rows, each a mapping of column names to values, as columns. Raises `error` for rows of unequal names."""
-    names = list(rows[0]) if rows else []
-    for number, row in enumerate(rows, first_row):
-        if row.keys() == rows[0].keys():
-            continue
-        if absent := [name for name in names if name not in row]:
-            raise error(f"{where} row {number} has no {absent[0]!r}; expected a value of each column, or null")
-        extra = next(name for name in row if name not in rows[0])
-        raise error(f"{where} row {number} has {extra!r}, row {first_row} has not; expected the same columns in all")
-    return {name: [row[name] for row in rows] for name in names}
 
 
 def _flat(values: Any, what: str, error: type[RipienoError]) -> ColumnValues:
@@ -247,46 +147,6 @@ def _category_code(value: Any, index: Mapping[str, int]) -> float:
     """Return the index of a category in any form, NaN where it is missing."""
     text = category_text(value)
     return np.nan if text is None else index.get(text, UNSEEN)
-
-
-def _number(value: Any) -> float | None:
-    """Return a value that is there as a number; None where it is none."""
-    if isinstance(value, Real | Decimal | np.bool_):
-        return float(value)
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if not isinstance(value, str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return TRUTH.get(value.strip().lower())
-
-
-def _day(value: Any) -> float | None:
-    """Return a value that is there as days since 1970-01-01; None where it is no date."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
-    elif isinstance(value, np.datetime64):
-        return int(value.astype("M8[us]").astype(np.int64)) / (SECONDS_A_DAY * 1e6)
-    elif isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() / SECONDS_A_DAY
-    is_number = isinstance(value, Real | Decimal) and not isinstance(value, bool | np.bool_)
-    return float(value) if is_number else None
-
-
-def _outside(days: Floats) -> int | None:
-    """Return the first row whose date is in none of the years 1 to 9999; None where there is none."""
-    outside = (days < EARLIEST) | (days >= LATEST)
-    return int(outside.argmax()) if outside.any() else None
 
 
 def _short(value: Any) -> str:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data import load_dataset, open_dataset
 from ripieno.data.adapters import ExternalData
+from ripieno.data.column_values import ColumnValues
 from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
 from ripieno.data.load import FORMS, names_of
-from ripieno.data.table_encoding import ColumnValues
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError

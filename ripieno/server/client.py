@@ -10,9 +10,9 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.column_values import ColumnValues
 from ripieno.data.data_frame import data_frame_columns, is_data_frame
 from ripieno.data.series import fit_series
-from ripieno.data.table_encoding import ColumnValues
 from ripieno.data_kinds import is_series
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError, require

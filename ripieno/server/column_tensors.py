@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.table_encoding import DATE_EXAMPLE, ColumnValues, category_text, parse_dates, parse_numbers
+from ripieno.data.column_values import DATE_EXAMPLE, ColumnValues, category_text, parse_dates, parse_numbers
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import shown
 

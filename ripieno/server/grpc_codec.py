@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.table_encoding import ColumnValues
+from ripieno.data.column_values import ColumnValues
 from ripieno.server import oip_decode
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.oip_columns import TEXT, decode_text, read_columns, takes_columns, values_from_bytes

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ripieno.data.table_encoding import ColumnValues, encode_column
+from ripieno.data.column_values import ColumnValues
+from ripieno.data.table_encoding import encode_column
 from ripieno.errors import DataError
 from ripieno.server.http_errors import bad_request
 from ripieno.server.signature import INPUT, ModelSignature

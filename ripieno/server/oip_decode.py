@@ -23,8 +23,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.column_values import ColumnValues
 from ripieno.data.pixels import fit_array
-from ripieno.data.table_encoding import ColumnValues
 from ripieno.data_kinds import is_series, is_table
 from ripieno.durations import check_duration
 from ripieno.errors import DataError, RipienoError

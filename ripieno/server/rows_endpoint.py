@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 from starlette.types import Scope
 
-from ripieno.data.table_encoding import columns_of_rows, encode
+from ripieno.data.data_frame import columns_of_rows
+from ripieno.data.table_encoding import encode
 from ripieno.errors import DataError
 from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import HttpError, bad_request

@@ -11,7 +11,8 @@ import pytest
 
 from ripieno.backends.column_nodes import MATRIX
 from ripieno.backends.merge_onnx import columns_onnx
-from ripieno.data.table_encoding import EARLIEST, LATEST, MISSING, encode
+from ripieno.data.column_values import EARLIEST, LATEST, MISSING
+from ripieno.data.table_encoding import encode
 from ripieno.errors import DataError, LibraryError
 from ripieno.types import Column, Input
 

@@ -9,15 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ripieno.data.table_encoding import (
-    MISSING,
-    category_text,
-    columns_of_rows,
-    count_unseen,
-    date_parts,
-    encode,
-    unseen_notes,
-)
+from ripieno.data.table_encoding import count_unseen, date_parts, encode, unseen_notes
 from ripieno.errors import DataError
 from ripieno.types import Column, DatePart
 
@@ -68,13 +60,6 @@ def test_truth_values_are_0_and_1() -> None:
 )
 def test_categories_are_their_index_unseen_ones_minus_1(values: Any) -> None:
     np.testing.assert_array_equal(encoded(JOB, values), np.array([[0], [1], [-1], [NAN]], np.float32))
-
-
-def test_categories_are_text_in_one_form() -> None:
-    assert [category_text(value) for value in (1, 1.0, "1.0", "-2.00", "007", "1.5", 1.5, True)] == [
-        *("1", "1", "1", "-2", "007", "1.5", "1.5", "True"),
-    ]
-    assert all(category_text(text) is None for text in (*MISSING, None, NAN, np.datetime64("NaT")))
 
 
 NOON = datetime(2024, 5, 31, 12, 30)
@@ -152,12 +137,3 @@ def test_unseen_categories_are_counted() -> None:
         "x: values that training did not have are read as unseen categories, in 'job' (2) of its rows"
     ]
     assert not unseen_notes(columns, rows[:1], "x")
-
-
-def test_rows_become_columns() -> None:
-    assert columns_of_rows([{"a": 1, "b": "x"}, {"b": None, "a": 2}], "x", DataError) == {"a": [1, 2], "b": ["x", None]}
-    assert columns_of_rows([], "x", DataError) == {}
-    with pytest.raises(DataError, match=r"x row 1 has no 'b'; expected a value of each column, or null"):
-        columns_of_rows([{"a": 1, "b": 2}, {"a": 1}], "x", DataError)
-    with pytest.raises(DataError, match=r"x row 1 has 'c', row 0 has not"):
-        columns_of_rows([{"a": 1}, {"a": 1, "c": 2}], "x", DataError)
