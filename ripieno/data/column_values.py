@@ -37,8 +37,8 @@ def parse_numbers(values: ColumnValues) -> tuple[Floats, int | None]:
     if not isinstance(values, np.ndarray) or values.dtype.kind in "biufUS":
         try:
             found = np.array(values, np.float64)
-        except (TypeError, ValueError):
-            found = np.empty(())  # something is missing, or not a number
+        except (TypeError, ValueError, OverflowError):
+            found = np.empty(())  # something is missing, not a number, or too large
         if found.ndim == 1:
             return found, None
     return _each(values, _number)
@@ -103,7 +103,7 @@ def _each(values: ColumnValues, parse: Callable[[Any], float | None]) -> tuple[F
 def _number(value: Any) -> float | None:
     """Return a value that is there as a number; None where it is none."""
     if isinstance(value, Real | Decimal | np.bool_):
-        return float(value)
+        return _double(value)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
@@ -131,7 +131,15 @@ def _day(value: Any) -> float | None:
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() / SECONDS_A_DAY
     is_number = isinstance(value, Real | Decimal) and not isinstance(value, bool | np.bool_)
-    return float(value) if is_number else None
+    return _double(value) if is_number else None
+
+
+def _double(value: Any) -> float:
+    """Return a number in double precision, infinite where it is too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
 
 
 def _outside(days: Floats) -> int | None:

@@ -119,6 +119,9 @@ def test_columns_stand_in_their_order() -> None:
         ({"age": [1], "job": [1], "when": ["31/05/2024"]}, "holds '31/05/2024' for 'when'; expected a date such as"),
         ({"age": [1], "job": [1], "when": [True]}, "holds 'True' for 'when'; expected a date"),
         ({"age": [1], "job": [1], "when": [1e9]}, "holds '1000000000.0' for 'when'; expected a date"),
+        ({"age": [10**400], "job": [1], "when": [1]}, "for 'age'; expected a finite number"),
+        ({"age": [None, -(10**400)], "job": [1, 1], "when": [1, 1]}, "for 'age'; expected a finite number"),
+        ({"age": [1], "job": [1], "when": [10**400]}, "for 'when'; expected a date"),
         ({"age": ["x" * 99], "job": [1], "when": [1]}, "holds '" + "x" * 40 + "...' for 'age'"),
     ],
 )

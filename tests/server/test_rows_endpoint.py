@@ -37,6 +37,7 @@ def test_rows_are_encoded_as_everywhere() -> None:
         ([{k: v for k, v in OBJECTS[0].items() if k != "plan"}], "has no column 'plan'"),
         ([OBJECTS[0], {"age": 3}], "row 1 has no 'plan'"),
         ([{**OBJECTS[0], "age": "old"}], "row 0 holds 'old' for 'age'; expected a number"),
+        ([{**OBJECTS[0], "age": 10**400}], "for 'age'; expected a finite number"),
         ([{**OBJECTS[0], "age": [3]}], "Cannot parse the rows"),
         ([3], "Cannot parse the rows"),
         ("x", "Cannot parse the rows"),
