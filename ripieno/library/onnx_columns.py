@@ -14,6 +14,7 @@ import numpy as np
 from ripieno.backends.graph_part import GraphPart
 from ripieno.backends.support import ML_DOMAIN
 from ripieno.data.input_tensors import IMAGES
+from ripieno.data.table_encoding import UNSEEN
 from ripieno.errors import LibraryError, require
 from ripieno.types import Column, column_places
 
@@ -34,12 +35,13 @@ def column_inputs(path: Path, inputs: Sequence[Any], columns: Sequence[Column], 
     helper, kinds, to_tensor = onnx.helper, onnx.TensorProto, onnx.numpy_helper.from_array
     known = {column.name: (column, place) for column, place in column_places(columns)}
     nodes: list[Any] = []
-    constants = [to_tensor(np.float32(-1), "columns/unseen"), to_tensor(np.array([-1]), "columns/flat")]
+    constants = [to_tensor(np.float32(UNSEEN), "columns/unseen"), to_tensor(np.array([-1]), "columns/flat")]
     for number, graph_input in enumerate(inputs):
         column, place = known[graph_input.name]
         tensor = graph_input.type.tensor_type
         if column.kind == "date":
-            raise LibraryError(f"{path} takes the date {column.name!r}; import its predictions instead")
+            held = f"{path} takes the date {column.name!r}, but members get its {', '.join(column.parts)} alone"
+            raise LibraryError(f"{held}; import its predictions instead")
         is_text = tensor.elem_type == kinds.STRING
         if is_text != (column.kind == "category"):
             held, wanted = ("text", "a number") if is_text else ("a number", "a category")

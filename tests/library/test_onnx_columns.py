@@ -70,6 +70,26 @@ def test_a_file_gets_its_columns_by_name_and_in_its_order(tmp_path: Path, rank: 
     np.testing.assert_allclose(library.predictions("theirs")[:, 0], rows[:, 2] + extra, rtol=1e-5)
 
 
+def test_a_file_of_text_without_operators_of_its_own_for_it_gets_their_set(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Equal", ["job", "nurse"], ["is-nurse"]),
+        helper.make_node("Cast", ["is-nurse"], ["y"], to=FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "theirs",
+        [helper.make_tensor_value_info("job", TEXT, ["n", 1])],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", 1])],
+        [helper.make_tensor("nurse", TEXT, [1], [b"nurse"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    (tmp_path / "theirs.onnx").write_bytes(model.SerializeToString())
+    dataset, library = data(), Library(tmp_path / "run")
+    import_onnx(library, [tmp_path / "theirs.onnx"], dataset)
+    jobs = dataset.inputs[dataset.rows("valid"), 3]
+    np.testing.assert_array_equal(library.predictions("theirs")[:, 0], jobs == 1)
+
+
 def test_a_file_with_one_of_the_columns_gets_that(tmp_path: Path) -> None:
     write_onnx(tmp_path / "theirs.onnx", {"age": FLOAT})
     dataset, library = data(), Library(tmp_path / "run")
@@ -81,7 +101,7 @@ def test_a_file_with_one_of_the_columns_gets_that(tmp_path: Path) -> None:
     ("kinds", "form", "message"),
     [
         ({"age": FLOAT, "job": FLOAT}, OnnxFormat(), "takes 'job' as a number, but it is a category of the data"),
-        ({"age": FLOAT, "started": FLOAT}, OnnxFormat(), "takes the date 'started'; import its predictions instead"),
+        ({"age": FLOAT, "started": FLOAT}, OnnxFormat(), "'started', but members get its year, month alone; import"),
         ({"age": FLOAT, "weight": FLOAT}, OnnxFormat(), r"takes 2 inputs \(age, weight\); expected one, the rows"),
         ({"age": FLOAT}, OnnxFormat(scale=2.0), "takes the columns of the data; leave out scale, mean and std"),
     ],
