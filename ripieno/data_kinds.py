@@ -56,9 +56,15 @@ def infer_data_kind(shape: tuple[int, ...], dtype: DTypeLike) -> DataKind:
     return "series" if is_series else "image"
 
 
+def traits_of(input: Input) -> DataKindTraits | None:
+    """Return the traits of samples of `input`, by the number of their axes; None where no kind has as many."""
+    return next((kind for kind in DATA_KINDS.values() if len(kind.axes) == len(input.shape)), None)
+
+
 def noun_of(input: Input) -> str:
     """Return the plural name of samples of `input` in messages."""
-    return next((kind.noun for kind in DATA_KINDS.values() if len(kind.axes) == len(input.shape)), "samples")
+    traits = traits_of(input)
+    return traits.noun if traits else "samples"
 
 
 def is_series(input: Input) -> bool:

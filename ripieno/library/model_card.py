@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import files
 from ripieno.data.folds import validation_words
-from ripieno.data_kinds import DATA_KINDS, is_series
+from ripieno.data_kinds import DATA_KINDS, is_series, traits_of
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
@@ -55,7 +55,7 @@ def render_card(
     rest = len(task.names) - CLASSES
     outputs = ", ".join(map(str, task.output))
     sections = [
-        _head(task, data, licence),
+        _head(bundle.input, task, data, licence),
         f"# {_text(ensemble.name)}: an ensemble of {len(members)} members",
         f"It takes {_inputs(bundle.input)}, not normalised: "
         f"normalisation is included.{_padding(bundle.input)} It gives `{kind.outputs[0]}` (batch, {outputs}) of "
@@ -164,9 +164,9 @@ def _thresholds(ensemble: Ensemble, task: Task) -> list[str]:
     return [f"A sample has a label from this probability on, fitted on the validation samples: {listed}{rest}."]
 
 
-def _head(task: Task, data: Dataset | None, licence: str) -> str:
+def _head(input: Input, task: Task, data: Dataset | None, licence: str) -> str:
     name = [f"model_name: {json.dumps(f'ensemble on {data.name}')}"] if data else []
-    form = DATA_KINDS[data.kind if data else "image"].card_form
+    form = (traits_of(input) or DATA_KINDS["image"]).card_form
     tag = f"{form}-{'regression' if kind_of(task).activation == 'identity' else 'classification'}"
     tags = [f"pipeline_tag: {tag}"] if tag in PIPELINE_TAGS else []
     lines = ["library_name: ripieno", *tags, "tags: [ensemble, ripieno]", *name]

@@ -13,7 +13,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import read_bundle
 from ripieno.library.backbones import BackboneRecord
 from ripieno.library.model_card import CARD, read_or_render_card, render_card
-from ripieno.types import classification
+from ripieno.types import Column, Input, classification
 
 
 def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(finished_bundle: Path) -> None:
@@ -67,6 +67,22 @@ def test_a_name_in_a_card_is_no_markup(finished_bundle: Path) -> None:
     assert "\\<img src=x\\>" in text
     assert "a\\|b c" in text
     assert "Not known: these members were imported" in text
+
+
+def test_a_card_lists_some_columns_and_some_categories(finished_bundle: Path) -> None:
+    categories = tuple("abcdefghi")
+    columns = (Column("plan", "category", categories), *(Column(f"c{i}") for i in range(51)))
+    table = dataclasses.replace(read_bundle(finished_bundle), input=Input((52,), "float32", columns=columns))
+    text = render_card(table)
+    assert "It takes one tensor (batch, 1) for each of 52 columns" in text
+    assert "| plan | category | text, one of 9: a, b, c, d, e, f, g, h, ...; others are unseen" in text
+    assert "| c48 | number | float32; missing: NaN |\n\nAnd 2 more columns.\n" in text
+    assert yaml.safe_load(text.split("---\n")[1])["pipeline_tag"] == "tabular-classification"
+    few = dataclasses.replace(
+        table, input=Input((1,), "float32", columns=(Column("plan", "category", categories[:8]),))
+    )
+    assert "a, b, c, d, e, f, g, h; others" in render_card(few)
+    assert "more columns" not in render_card(few)
 
 
 def test_pretrained_weights_are_named_with_their_licence(finished_bundle: Path) -> None:
