@@ -115,6 +115,7 @@ class FastPathCycle:
             self._fail(error)
         else:
             self._model.stats.answered(len(self._request.images), seconds, answer.partial)
+            self._model.stats.unseen.update(self._model.unseen(self._request))
             kind = b"application/json" if length is None else b"application/octet-stream"
             extra = b"" if length is None else b"inference-header-content-length: %d\r\n" % length
             self._send(200, content, kind, extra)

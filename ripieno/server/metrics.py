@@ -85,7 +85,7 @@ def _add_requests(add: Callable[..., None], labels: Mapping[str, str], stats: Se
     add(CounterMetricFamily, "ripieno_inference_samples", "Samples answered.", labels, stats.samples.total)
     add(CounterMetricFamily, "ripieno_partial_answers", "Answers without all members.", labels, stats.partial)
     for column, count in stats.unseen.items():
-        text = "Categories in requests that training did not have."
+        text = "Categories in answered requests that training did not have."
         add(CounterMetricFamily, "ripieno_unseen_categories", text, {**labels, "column": column}, count)
     for name, text, values in (
         ("ripieno_inference_request_duration_seconds", "Time from the read body to the answer.", stats.seconds),

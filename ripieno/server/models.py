@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ripieno.data.table_encoding import count_unseen
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError, RipienoError
+from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import HttpError, without_paths
 from ripieno.server.limits import Limits
 from ripieno.server.oip_decode import Buffer, InferenceRequest, check_json, read_request
@@ -68,14 +69,14 @@ class Model:
         return request, check_size(request, self.signature, limits.reply)
 
     def submit(self, request: InferenceRequest, timeout: float) -> Future[Answer]:
-        """Submit to the engine without waiting for room, and count unseen categories. Raises as the engine's `submit`.
+        """Submit to the engine without waiting for room. Raises as the engine's `submit`.
 
         With `partial`, the members that have finished within `timeout` seconds suffice.
         """
         names = {output.name for output in request.outputs}
         # `cascade: false` names all members, which disables early exit
         whole = self.member is None and request.parameters.get("cascade") is False
-        answer = self.engine.engine.submit(
+        return self.engine.engine.submit(
             request.images,
             self.signature.members if whole else self.member,
             spread="spread" in names,
@@ -85,9 +86,6 @@ class Model:
             steps=steps.get(),
             block=False,
         )
-        if columns := self.signature.input.columns:  # after `submit`, which may refuse a request that is sent again
-            self.stats.unseen.update(count_unseen(columns, request.images))
-        return answer
 
     async def answer(self, request: InferenceRequest, timeout: float) -> Answer:
         """Predict within `timeout` seconds, or within the request's shorter timeout, and count the request.
@@ -103,7 +101,14 @@ class Model:
         except (TimeoutError, EngineError) as error:
             raise self.failed(error, timeout, start) from error
         self.stats.answered(len(request.images), time.perf_counter() - start, answer.partial)
+        if self.signature.input.columns:  # in a worker: a large request has millions of values
+            self.stats.unseen.update(await run_in_worker(request.images.nbytes, self.unseen, request))
         return answer
+
+    def unseen(self, request: InferenceRequest) -> dict[str, int]:
+        """Return the numbers of unseen categories in a request for rows of a table, by column."""
+        columns = self.signature.input.columns
+        return count_unseen(columns, request.images) if columns else {}
 
     def failed(self, error: BaseException, timeout: float, start: float) -> HttpError:
         """Count a failed request, begun at `start`, and return its error.

@@ -52,7 +52,7 @@ class ServedModelStats:
     failures: Counter[int] = field(default_factory=Counter)
     """failed requests, by status"""
     unseen: Counter[str] = field(default_factory=Counter)
-    """categories in rows of requests that training did not have, by column"""
+    """categories in rows of answered requests that training did not have, by column"""
     failed_seconds: float = 0.0
     last: float = 0.0
     """Unix seconds of the last request"""

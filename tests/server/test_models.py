@@ -184,14 +184,15 @@ def test_no_path_of_this_machine_leaves_in_an_error(message: str, said: str) -> 
     assert "/etc" not in told
 
 
-def test_unseen_categories_of_a_refused_request_are_not_counted(tmp_path: Path) -> None:
+def test_unseen_categories_of_answered_requests_are_counted(tmp_path: Path) -> None:
     bundle = write_table_bundle(tmp_path)
     engine: Any = StandIn(bundle)
     model = Model(signatures(bundle)[0], ServedEngine(engine))
     request = InferenceRequest(encode(COLUMNS, ROWS, "x", DataError), ())
-    model.submit(request, 20.0).result()
+    asyncio.run(model.answer(request, 20.0))
+    assert model.stats.unseen == {"plan": 1}
+    engine.broken = True
+    with pytest.raises(HttpError):
+        asyncio.run(model.answer(request, 20.0))
     assert model.stats.unseen == {"plan": 1}
     engine.close()
-    with pytest.raises(RuntimeError):
-        model.submit(request, 20.0)
-    assert model.stats.unseen == {"plan": 1}
