@@ -43,7 +43,7 @@ BINARY = (b"content-type", b"application/octet-stream")
 PIECE = 1 << 18
 """Bytes of a response that are sent at once."""
 OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
-"""Paths that need no token: probes have none, and the page shows nothing without predictions."""
+"""Paths that need no token: probes have none, and the page shows nothing but the kind of data without predictions."""
 
 
 def build_app(
@@ -176,7 +176,7 @@ class InferenceApp:
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle `POST /predict`: rows for a model of a table with named columns, else pictures."""
-        of_table = self.models.find(next(iter(self.models.engines))).signature.input.columns
+        of_table = self.models.first.signature.input.columns
         await self._document(rows_endpoint.answer if of_table else image_endpoint.answer, scope, receive, send)
 
     async def _document(
@@ -187,9 +187,10 @@ class InferenceApp:
         send: Send,
     ) -> None:
         """Reply with the document that `answer` returns for the body and the model of the path, or the first."""
-        name = scope["path_params"].get("model") or next(iter(self.models.engines))
+        name = scope["path_params"].get("model")
+        found = self.models.find(name) if name else self.models.first
         began = time.perf_counter()
-        with http_span(self.traces, scope), self.models.find(name) as model, self.admission.enter() as permit:
+        with http_span(self.traces, scope), found as model, self.admission.enter() as permit:
             _cancel_on_disconnect(scope)
             body, _ = await read_body(scope, receive, permit, self.limits)
             document = await answer(scope, body, model, self.limits)

@@ -177,6 +177,11 @@ class Models:
                 )
         return added
 
+    @property
+    def first(self) -> Model:
+        """The ensemble of the first bundle, which is that of paths without the name of a model."""
+        return self.by_name[next(iter(self.engines))]
+
     def ready(self) -> bool:
         """Return whether every engine is ready."""
         return bool(self.engines) and all(served.engine.ready for served in self.engines.values())

@@ -86,7 +86,7 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
         "/overview": {"get": _get("Data of `ripieno top`.")},
         "/metrics": {"get": _get("Prometheus metrics.", "text/plain")},
         "/openapi.json": {"get": _get("This document.")},
-        "/": {"get": _get("Demo page for picture uploads.", "text/html")},
+        "/": {"get": _get("Page for picture uploads, or how other samples are sent.", "text/html")},
     }
     document: Document = {
         "openapi": "3.1.0",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ripieno import __version__
+from ripieno.data.prediction_inputs import accepts_images
+from ripieno.data_kinds import noun_of
 from ripieno.server import signature
 from ripieno.server.body import read_body
 from ripieno.server.http_errors import HttpError, bad_request
@@ -22,6 +24,7 @@ from ripieno.server.models import Model
 from ripieno.server.oip_decode import check_json
 from ripieno.server.openapi import openapi
 from ripieno.server.signature import VERSION
+from ripieno.types import Input
 
 if TYPE_CHECKING:
     from ripieno.server.app import InferenceApp
@@ -30,6 +33,15 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
 )
 """Content security policy of the page: it loads nothing, and shows only uploaded pictures."""
+OTHER_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>ripieno</title>
+<h1>ripieno</h1>
+<p>{}</p>
+</html>
+"""
+"""The page of a server of other samples than pictures."""
 
 
 class _Raw:
@@ -85,7 +97,7 @@ def routes(app: InferenceApp) -> list[Route]:
             lambda _: openapi([m.signature for m in models.by_name.values()], __version__, app.token is not None),
         ),
         _json("/overview", lambda _: overview(app)),
-        Route("/", _page, methods=["GET"]),
+        Route("/", _page(app), methods=["GET"]),
     ]
 
 
@@ -130,10 +142,24 @@ class _LoadRequest(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] | None = None
 
 
-async def _page(_: Request) -> Response:
-    page = resources.files("ripieno.server").joinpath("page.html").read_bytes()
-    headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}
-    return Response(page, media_type="text/html", headers=headers)
+def _page(app: InferenceApp) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        taken = app.models.first.signature.input
+        pictures = resources.files("ripieno.server").joinpath("page.html")
+        page = pictures.read_bytes() if accepts_images(taken) else OTHER_PAGE.format(_how_to_send(taken)).encode()
+        headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}
+        return Response(page, media_type="text/html", headers=headers)
+
+    return answer
+
+
+def _how_to_send(taken: Input) -> str:
+    """Return how samples are sent that are not pictures."""
+    if taken.columns:
+        return (
+            "This server predicts rows of a table. Send them to /predict as JSON objects, with a value for each column."
+        )
+    return f"This server predicts {noun_of(taken)} that are sent as tensors, by the Open Inference Protocol."
 
 
 def overview(app: InferenceApp) -> dict[str, Any]:

@@ -164,6 +164,13 @@ def test_rows_are_predicted_by_name(
     assert httpx.post(f"{server.url}/v2/models/ensemble/images", content=b"x", trust_env=False).status_code == 415
 
 
+def test_the_page_says_how_rows_are_sent(server: ServerHandle) -> None:
+    response = httpx.get(server.url + "/", trust_env=False)
+    assert response.headers["content-type"].startswith("text/html")
+    assert "predicts rows of a table. Send them to /predict as JSON" in response.text
+    assert "icture" not in response.text
+
+
 def test_openapi_lists_the_columns(server: ServerHandle) -> None:
     paths = httpx.get(server.url + "/openapi.json", trust_env=False).json()["paths"]
     request = paths["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]["application/json"]["schema"]
