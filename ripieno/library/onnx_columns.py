@@ -5,6 +5,7 @@ Members take the matrix of encoded values (see `ripieno.data.table_encoding`); t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,14 @@ from ripieno.types import Column, column_places
 
 
 def takes_columns(inputs: Sequence[Any], columns: Sequence[Column]) -> bool:
-    """Return whether all `inputs` of a graph have names of columns."""
+    """Return whether all `inputs` of a graph have names of columns, and one value a row as far as their shape says."""
     names = {column.name for column in columns}
-    return bool(names) and all(graph_input.name in names for graph_input in inputs)
+    return bool(names) and all(given.name in names and _holds_one_value(given) for given in inputs)
+
+
+def _holds_one_value(graph_input: Any) -> bool:
+    sizes = [int(axis.dim_value) for axis in graph_input.type.tensor_type.shape.dim[1:]]
+    return math.prod(sizes) <= 1  # 0: unknown
 
 
 def column_inputs(path: Path, inputs: Sequence[Any], columns: Sequence[Column], prefix: str) -> GraphPart:

@@ -97,6 +97,22 @@ def test_a_file_with_one_of_the_columns_gets_that(tmp_path: Path) -> None:
     np.testing.assert_allclose(library.predictions("theirs"), dataset.targets[dataset.rows("valid")], rtol=1e-6)
 
 
+def test_the_matrix_may_have_the_name_of_a_column(tmp_path: Path) -> None:
+    dataset, library = data(), Library(tmp_path / "run")
+    places = numpy_helper.from_array(np.array([2]), "place")
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["age", "place"], ["y"], axis=1)],
+        "theirs",
+        [helper.make_tensor_value_info("age", FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", 1])],
+        [places],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "theirs.onnx").write_bytes(model.SerializeToString())
+    import_onnx(library, [tmp_path / "theirs.onnx"], dataset)
+    np.testing.assert_array_equal(library.predictions("theirs"), dataset.targets[dataset.rows("valid")])
+
+
 @pytest.mark.parametrize(
     ("kinds", "form", "message"),
     [
