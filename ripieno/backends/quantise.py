@@ -2,8 +2,8 @@
 
 Static quantisation, QDQ form: every convolution and matrix product is wrapped in pairs of QuantizeLinear and
 DequantizeLinear that the runtimes fold into int8 kernels. Weights are signed, one scale per filter; activations are
-unsigned, with the range of the calibration images. The inputs, the activation and the
-operators that scale values are unchanged. The same file and images give the same bytes.
+unsigned, with the range of the calibration images. The inputs, the activation, the operators that scale values and
+those that prepare the columns of a table are unchanged. The same file and images give the same bytes.
 """
 
 from __future__ import annotations

@@ -85,10 +85,10 @@ def import_torch(
     """Add the network that `family` (your own `module:function`, or `resnet`) builds, with weights from .safetensors.
 
     The function takes (configuration, input, classes) and returns a module from normalised inputs, channels first, to
-    logits; the padding of series is NaN. The
-    weights are that module's `state_dict`, with names behind at most one prefix, or those of a ripieno member, which
-    contain their own normalisation. Other modules get `(inputs * scale - mean) / std`, the last two per channel;
-    without all three, the moments of the data set are used. With several files each is a member, named by its stem.
+    logits; the padding of series is NaN. The weights are that module's `state_dict`, with names behind at most one
+    prefix, or those of a ripieno member, which contain their own normalisation. Other modules get
+    `(inputs * scale - mean) / std`, the last two per channel; without all three, the moments of the data set are used.
+    With several files each is a member, named by its stem.
     The family's code is run. `notes` gets warnings: see `ripieno.library.probe`.
 
     Raises LibraryError for weights that do not fit, ModelError for a family that cannot be built; the library is then
