@@ -52,7 +52,7 @@ class EvaluationData:
             return
         for number, block in enumerate(batches(self.inputs, self.rows, BATCH)):
             names = [f"[{row}]" for row in self.rows[number * BATCH : number * BATCH + len(block)]]
-            yield names, fit_array(block, wanted)
+            yield names, fit_array(block, wanted, "inputs")
 
 
 def read_evaluation_data(
@@ -106,7 +106,8 @@ def read_evaluation_data(
         samples = read_samples(source, options, notes)
         inputs, given, found, targets = samples.inputs, samples.fixed_split, samples.task, samples.targets
     if isinstance(inputs, np.ndarray):
-        fit_array(np.asarray(inputs[:1]), wanted, "inputs")
+        # each series may be too long; other samples have one shape
+        fit_array(np.asarray(inputs if of_series else inputs[:1]), wanted, "inputs")
     chosen, rows = _rows(given, split)
     return EvaluationData(chosen, inputs, rows, match_targets(targets[rows], found, task))
 

@@ -171,7 +171,9 @@ def _times(read: FileColumns, name: str, where: str) -> NDArray[np.float64]:
         try:
             found[row] = _seconds(value)
         except (TypeError, ValueError) as error:
-            held = f"{where} row {row + 2} holds {str(value)[:40]!r} for {name}"
+            if is_number(str(value)) and row == 0:  # of numbers, the first that is none is wrong
+                row = next(i for i, other in enumerate(values) if not is_number(str(other)))
+            held = f"{where} row {row + 2} holds {str(values[row])[:40]!r} for {name}"
             raise DataError(f"{held}; expected a number or a date such as 2024-05-31 12:00:00") from error
     return found
 

@@ -179,10 +179,10 @@ def _parts(
 
 def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input, notes: list[str]) -> NDArray[Any]:
     """Convert one image or array, named `name`, to samples of `wanted`."""
+    if is_series(wanted) and isinstance(found, np.ndarray):
+        return fit_series(found, wanted, name, notes)
     try:
-        if not isinstance(found, Path | Image.Image):
-            if is_series(wanted):
-                return fit_series(found, wanted, name, notes)
+        if isinstance(found, np.ndarray):
             return fit_array(found, wanted)
         if accepts_images(wanted):
             return load_image(found, wanted)[np.newaxis]

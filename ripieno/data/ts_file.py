@@ -32,6 +32,7 @@ def read_ts(path: Path) -> SeriesFile:
     is_class, is_number = classes[:1] == [YES], header.get("targetlabel", "").lower() == YES
     if header.get("timestamps") == YES:
         raise DataError(f"{shown(path)} has time stamps; expected values at equal intervals; resample it without them")
+    hint = "" if is_class or is_number else " (a class? the header says @classLabel false)"
     series: list[NDArray[np.float32]] = []
     targets: list[str] = []
     channels = 0
@@ -44,7 +45,7 @@ def read_ts(path: Path) -> SeriesFile:
         if len(parts) != channels or not channels:
             held = f"{where} has {len(parts)} channels"
             raise DataError(f"{held}; expected {channels or 1}, as in the first sample, and the target after them")
-        series.append(_series(parts, where))
+        series.append(_series(parts, where, hint))
     if not series:
         raise DataError(f"{shown(path)} has no samples after @data; expected a line for each")
     if not targets:
@@ -81,9 +82,9 @@ def _declared(header: dict[str, str]) -> list[str]:
     return header["classlabel"].split()[1:]
 
 
-def _series(parts: list[str], where: str) -> NDArray[np.float32]:
-    """Return the channels of a sample as (points, channels)."""
-    values = [_values(part, where) for part in parts]
+def _series(parts: list[str], where: str, hint: str) -> NDArray[np.float32]:
+    """Return the channels of a sample as (points, channels); `hint` explains a channel that is one word."""
+    values = [_values(part, where, hint) for part in parts]
     counts = sorted({len(one) for one in values})
     if len(counts) > 1:
         held = f"{where} has channels of {counts[0]} and {counts[-1]} values"
@@ -91,7 +92,7 @@ def _series(parts: list[str], where: str) -> NDArray[np.float32]:
     return np.stack(values, axis=1)
 
 
-def _values(text: str, where: str) -> NDArray[np.float32]:
+def _values(text: str, where: str, hint: str) -> NDArray[np.float32]:
     words = text.split(",")
     try:
         with np.errstate(over="ignore"):
@@ -100,8 +101,8 @@ def _values(text: str, where: str) -> NDArray[np.float32]:
             )
     except ValueError as error:
         wrong = next((word for word in words if not _is_value(word)), text)
-        hint = " (a class? the header says @classLabel false)" if len(words) == 1 else ""
-        raise DataError(f"{where} holds {wrong.strip()[:40]!r}{hint}; expected numbers between commas") from error
+        held = f"{where} holds {wrong.strip()[:40]!r}{hint if len(words) == 1 else ''}"
+        raise DataError(f"{held}; expected numbers between commas") from error
 
 
 def _is_value(word: str) -> bool:

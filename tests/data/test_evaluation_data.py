@@ -68,3 +68,9 @@ def test_columns_of_arrays_are_matched_by_their_order(task: Task, targets: Any) 
 def test_other_targets_are_told(found: Task, wanted: Task, message: str) -> None:
     with pytest.raises(DataError, match=message):
         match_targets(np.zeros((4, len(found.names))), found, wanted)
+
+
+def test_a_series_that_is_too_long_is_named_by_its_number_before_anything_is_predicted() -> None:
+    series = [np.ones((5 if number == 300 else 4, 1)) for number in range(301)]
+    with pytest.raises(DataError, match=r"^inputs have 5 points \(series 300\), but the network takes at most 4"):
+        read_evaluation_data((series, np.arange(301) % 3), Input((4, 1), "float32"), PETS)

@@ -107,6 +107,7 @@ def changed(row: int, column: int, value: Any) -> list[list[Any]]:
         (changed(0, 1, 900), {}, "series 's59' of .* has 4 rows in a time of 901"),
         (changed(0, 1, ""), {}, "row 2 has no t; fill it"),
         (changed(0, 1, "soon"), {}, "row 2 holds 'soon' for t; expected a number or a date"),
+        (changed(2, 1, "soon"), {}, "row 4 holds 'soon' for t; expected a number or a date"),
         (changed(0, 2, "high"), {}, "row 2 holds 'high' for v; expected numbers"),
         (changed(2, 4, "c"), {}, r"series 's59' of .* has 'b' and 'c' for y \(row 4\); expected one value in a series"),
         (changed(2, 4, ""), {}, "row 4 has no y; fill it or remove the series"),
