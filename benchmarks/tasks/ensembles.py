@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -24,8 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
 import numpy as np
 from libraries import one_thread, versions
-from record import RESULTS, record
-from scipy.stats import t as student
+from seeds import by_seed, mean_row, paired_row, record_seeds
 from sets import ROOT, RUNS, SETS, prepared
 
 import ripieno
@@ -45,6 +43,8 @@ PRUNE = 0.2
 """Share of the library that is measured and selected from, at least 20 members: the default of `select`."""
 TREES = "trees"
 """First letters of the ids of free members."""
+SCALES = {key: (metric.title, 100.0 if metric.in_percent else 1.0) for key, metric in METRICS.items()}
+"""Titles and factors of the scores of all tasks."""
 
 
 def search(name: str, seed: int, data: Path) -> Library:
@@ -80,6 +80,12 @@ def ensembles(library: Library, budgets: list[float]) -> dict[str, Ensemble]:
     }
 
 
+def at_median_budgets(library: Library) -> dict[str, Ensemble]:
+    """Return the ensembles of a library, with budgets in costs of its median member."""
+    costs = measured(library).alone("seconds")
+    return ensembles(library, [float(np.median(list(costs.values())) * k) for k in BUDGETS])
+
+
 def fitted(library: Library, ensemble: Ensemble) -> Ensemble:
     """Return an ensemble with fitted thresholds of its labels, as selected ones have, and the scores at them."""
     kind = kind_of(library.members()[0].task)
@@ -110,49 +116,17 @@ def rows(name: str, seed: int, data: Path) -> list[dict[str, Any]]:
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the mean over seeds of each row, with the half-width of its 95 % interval."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in found:
-        groups.setdefault((row["set"], row["ensemble"], row["trees"]), []).append(row)
-    lines = []
+    """Return the mean over seeds of each row with its interval, and what free members change, paired by seed."""
+    groups = by_seed(found, "set", "ensemble", "trees")
+    lines, gains = [], []
     for (name, ensemble, trees), group in groups.items():
-        line = {"set": name, "ensemble": ensemble, "trees": trees, "seeds": len(group)}
-        for key in ("members", "free members", "cost s"):
-            line[key] = round(float(np.mean([r[key] for r in group])), 3)
-        for key in (k for k in group[0] if k in METRICS):
-            line[METRICS[key].title] = interval([r[key] for r in group], 100 if METRICS[key].in_percent else 1)
-        lines.append(line)
-    for name in dict.fromkeys(r["set"] for r in found):
-        lines += gains(name, [r for r in found if r["set"] == name])
-    return lines
-
-
-def gains(name: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the paired differences, seed by seed, of the libraries with and without free members."""
-    lines = []
-    for ensemble in dict.fromkeys(r["ensemble"] for r in found):
-        pairs = [{r["trees"]: r for r in found if (r["ensemble"], r["seed"]) == (ensemble, s)} for s in seeds_of(found)]
-        line = {"set": name, "ensemble": ensemble, "trees": "with - without", "seeds": len(pairs)}
-        for key in (k for k in found[0] if k in METRICS):
-            scale = 100 if METRICS[key].in_percent else 1
-            line[METRICS[key].title] = interval([p["with"][key] - p["without"][key] for p in pairs], scale)
-        lines.append(line)
-    return lines
-
-
-def seeds_of(found: list[dict[str, Any]]) -> list[int]:
-    """Return the seeds of rows."""
-    return list(dict.fromkeys(r["seed"] for r in found))
-
-
-def interval(values: list[float], scale: float) -> str:
-    """Return the mean of values, and the half-width of its 95 % interval where there are two or more."""
-    scaled = scale * np.asarray(values)
-    digits = 2 if scale == 100 else 4
-    if len(scaled) < 2:
-        return f"{scaled.mean():.{digits}f}"
-    half = student.ppf(0.975, len(scaled) - 1) * scaled.std(ddof=1) / np.sqrt(len(scaled))
-    return f"{scaled.mean():.{digits}f} ± {half:.{digits}f}"
+        line = {"set": name, "ensemble": ensemble, "trees": trees}
+        lines.append(line | mean_row(group, ("members", "free members", "cost s"), SCALES))
+        if trees == "with":
+            line = {"set": name, "ensemble": ensemble, "trees": "with - without", "seeds": len(group)}
+            changes = paired_row(group, groups[name, ensemble, "without"], SCALES)
+            gains.append(line | changes)
+    return lines + gains
 
 
 def main() -> None:
@@ -174,9 +148,7 @@ def main() -> None:
         return
     found = [row for name, seed in runs for row in rows(name, seed, options.data)]
     settings = {"trials": TRIALS, "epochs": EPOCHS, "space": SPACE, **versions()}
-    record("tasks-ensembles", settings, summary(found), "budgets: in costs of the median network")
-    path = RESULTS / "tasks-ensembles.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"by_seed": found}, indent=2) + "\n")
+    record_seeds("tasks-ensembles", settings, summary(found), found, "budgets: in costs of the median network")
 
 
 if __name__ == "__main__":

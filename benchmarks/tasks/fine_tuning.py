@@ -13,18 +13,16 @@ Means over seeds have 95 % intervals by Student's t. Writes benchmarks/results/t
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
-import numpy as np
-from ensembles import BUDGETS, ensembles, interval, measured
+from ensembles import at_median_budgets
 from libraries import one_thread
-from record import RESULTS, record
 from searches import CORES, timed_search
+from seeds import MEDIAN, SCALES, by_seed, mean_row, paired, record_seeds
 from sets import FEW, ROOT, RUNS, prepared
 
 from ripieno.library import Library
@@ -48,34 +46,25 @@ def search(name: str, seed: int, method: str, options: argparse.Namespace) -> Li
 
 def rows(name: str, seed: int, method: str, library: Library) -> list[dict[str, Any]]:
     """Return a row for each ensemble of a library."""
-    costs = measured(library).alone("seconds")
-    found = ensembles(library, [float(np.median(list(costs.values())) * k) for k in BUDGETS])
     loss = loss_key(library.members()[0].task, "test")
     return [
         {"set": name, "seed": seed, "method": method, "ensemble": ensemble, "members": len(e.members)}
         | {"library": len(library), "cost s": e.cost["seconds"]}
         | {"loss": e.losses[loss], "accuracy": e.losses["test_accuracy"]}
-        for ensemble, e in found.items()
+        for ensemble, e in at_median_budgets(library).items()
     ]
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the mean over seeds of each row, with the half-width of its 95 % interval, and paired differences."""
-    groups: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
-    for row in found:
-        groups.setdefault((row["set"], row["method"], row["ensemble"]), {})[row["seed"]] = row
+    groups = by_seed(found, "set", "method", "ensemble")
     lines = []
     for (name, method, ensemble), group in groups.items():
-        line = {"set": name, "method": method, "ensemble": ensemble, "seeds": len(group)}
-        for key in ("library", "members", "cost s"):
-            line[key] = round(float(np.mean([r[key] for r in group.values()])), 3)
-        line["accuracy %"] = interval([r["accuracy"] for r in group.values()], 100)
-        line["cross-entropy"] = interval([r["loss"] for r in group.values()], 1)
-        other = groups.get((name, METHODS[0], ensemble), {})
-        single = groups.get((name, method, "best single"), {})
-        for title, base in (("above from nothing", other), ("above single", single)):
-            pairs = [r["accuracy"] - base[s]["accuracy"] for s, r in group.items() if s in base and r is not base[s]]
-            line[title] = interval(pairs, 100) if pairs else ""
+        line = {"set": name, "method": method, "ensemble": ensemble}
+        line |= mean_row(group, ("library", "members", "cost s"), SCALES)
+        nothing, single = groups.get((name, METHODS[0], ensemble), {}), groups.get((name, method, "best single"), {})
+        for title, base in (("above from nothing", nothing), ("above single", single)):
+            line[title] = paired(group, base, "accuracy", 100)
         lines.append(line)
     return lines
 
@@ -106,9 +95,7 @@ def main() -> None:
     found = [row for key in runs for row in rows(*key, libraries[key])]
     weights = ", ".join(sorted(path.stem for path in options.weights.glob("*.safetensors")))
     settings = {"minutes": options.minutes, "cores": CORES, "weights": weights}
-    record("tasks-fine-tuning", settings, summary(found), "budgets: in costs of the median member")
-    path = RESULTS / "tasks-fine-tuning.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"by_seed": found}, indent=2) + "\n")
+    record_seeds("tasks-fine-tuning", settings, summary(found), found, MEDIAN)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 import numpy as np
 from record import record
-from scipy.stats import t as student
+from seeds import interval
 from sklearn.base import ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import ExtraTreesClassifier
@@ -106,12 +106,6 @@ def ranked(pairs: Any, valid: Any, test: Any, loss: Any, accuracy: Any, best: fl
     return loss(chosen[1], test) - best, float(np.mean(errors))
 
 
-def interval(values: list[float]) -> str:
-    """Return the mean, and half the width of its interval."""
-    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):.4f} ± {half:.4f}"
-
-
 def main() -> None:
     """Print a line for each set, number of samples and way to validate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -124,7 +118,7 @@ def main() -> None:
         for samples in sizes:
             found = [draw(data.data, data.target, samples, seed) for seed in range(draws)]
             for way in found[0]:
-                excess, error = (interval([f[way][i] for f in found]) for i in (0, 1))
+                excess, error = (interval([f[way][i] for f in found], 1) for i in (0, 1))
                 rows.append({"set": name, "train": samples, "validation": way, "excess loss": excess, "error": error})
                 print(*rows[-1].values(), flush=True)
     record("tasks-folds", {"draws": draws}, rows)

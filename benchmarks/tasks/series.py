@@ -1,13 +1,14 @@
 """Searches of series by the default space: single members and ensembles, beside published figures.
 
-    python benchmarks/tasks/series.py [SET ...] --data FOLDER [--seeds 0 1 2 3 4] [--trials 24] [--search-only]
+    python benchmarks/tasks/series.py [SET ...] --data FOLDER [--seeds 0 1 2 3 4] [--trials 24]
+        [--published FILE] [--search-only]
 
 FOLDER holds a folder for each set, with SET_TRAIN and SET_TEST. The training part is validated by folds where it is
 small, as by default; the test part is the default one. A search has TRIALS trials of at most EPOCHS epochs of the
-networks that `--hours` of MINUTES would keep, so it may run beside other work; its processor time is in the table. A
-search that was interrupted resumes, and finished ones are read. Costs are measured alone. Budgets are in costs of the
-median member. Means over seeds have 95 % intervals by Student's t. `--published FILE` is a table with a row for each
-set and a column METHOD_default. Writes benchmarks/results/tasks-series.{json,txt}.
+networks that ten minutes of two cores would keep, so it may run beside other work; its processor time is in the table.
+Finished searches are read; remove the folder of one that was interrupted. Costs are measured alone. Budgets are in
+costs of the median member. Means over seeds have 95 % intervals by Student's t. `--published FILE` is a table with a
+row for each set and a column METHOD_default. Writes benchmarks/results/tasks-series.{json,txt}.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
-import numpy as np
-from ensembles import BUDGETS, ensembles, interval, measured
+from ensembles import at_median_budgets
 from libraries import one_thread, versions
-from record import RESULTS, record
 from searches import counted_search, spent
+from seeds import MEDIAN, SCALES, by_seed, mean_row, record_seeds
 from sets import RUNS
 
 from ripieno.library import Library
@@ -60,30 +60,21 @@ def write_space(path: Path) -> None:
 
 def rows(name: str, seed: int, library: Library) -> list[dict[str, Any]]:
     """Return a row for each ensemble of a library."""
-    costs = measured(library).alone("seconds")
-    found = ensembles(library, [float(np.median(list(costs.values())) * k) for k in BUDGETS])
     loss = loss_key(library.members()[0].task, "test")
     used = spent(library.path)
     return [
         {"set": name, "seed": seed, "ensemble": ensemble, "members": len(e.members), "library": len(library)}
         | {"cost s": e.cost["seconds"], "loss": e.losses[loss], "accuracy": e.losses["test_accuracy"], "search s": used}
-        for ensemble, e in found.items()
+        for ensemble, e in at_median_budgets(library).items()
     ]
 
 
 def summary(found: list[dict[str, Any]], published: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
     """Return the mean over seeds of each row, and a row for each published figure."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in found:
-        groups.setdefault((row["set"], row["ensemble"]), []).append(row)
-    lines = []
-    for (name, ensemble), group in groups.items():
-        line = {"set": name, "ensemble": ensemble, "seeds": len(group)}
-        for key in ("library", "members", "cost s", "search s"):
-            line[key] = round(float(np.mean([r[key] for r in group])), 3)
-        line["accuracy %"] = interval([r["accuracy"] for r in group], 100)
-        line["cross-entropy"] = interval([r["loss"] for r in group], 1)
-        lines.append(line)
+    lines = [
+        {"set": name, "ensemble": ensemble} | mean_row(group, ("library", "members", "cost s", "search s"), SCALES)
+        for (name, ensemble), group in by_seed(found, "set", "ensemble").items()
+    ]
     for name in dict.fromkeys(r["set"] for r in found):
         known = {method: published.get(name, {}).get(f"{method}_default") for method in METHODS}
         lines += [
@@ -125,9 +116,7 @@ def main() -> None:
     found = [row for key in runs for row in rows(*key, libraries[key])]
     settings = {"trials": options.trials, "epochs": options.epochs, "networks": ", ".join(NETWORKS), **versions()}
     table = summary(found, read_published(options.published))
-    record("tasks-series", settings, table, "budgets: in costs of the median member")
-    path = RESULTS / "tasks-series.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"by_seed": found}, indent=2) + "\n")
+    record_seeds("tasks-series", settings, table, found, MEDIAN)
 
 
 if __name__ == "__main__":

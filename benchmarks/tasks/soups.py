@@ -21,10 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
-import numpy as np
-from ensembles import interval
 from libraries import one_thread
-from record import record
+from seeds import SCALES, by_seed, mean_row, paired_row, record_seeds
 from sets import ROOT, RUNS, prepared
 
 import ripieno
@@ -99,20 +97,13 @@ def rows(seed: int, library: Library) -> list[dict[str, Any]]:
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the means over seeds of each selection, and what soups change."""
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for row in found:
-        groups.setdefault((row["networks' cost"], row["from"]), []).append(row)
+    groups = by_seed(found, "networks' cost", "from")
     lines = []
-    for (count, label), group in sorted(groups.items()):
-        line: dict[str, Any] = {"networks' cost": count, "from": label, "seeds": len(group)}
-        for key in ("members", "soups"):
-            line[key] = round(float(np.mean([r[key] for r in group])), 2)
-        plain = groups[count, "networks"]
-        for title, key, scale in (("accuracy %", "accuracy", 100), ("cross-entropy", "loss", 1)):
-            line[title] = interval([r[key] for r in group], scale)
-            change = [r[key] - p[key] for r, p in zip(group, plain, strict=True)]
-            line[f"{title} change"] = interval(change, scale) if group is not plain else ""
-        lines.append(line)
+    for count, label in sorted(groups):
+        group, plain = groups[count, label], groups[count, "networks"]
+        line = {"networks' cost": count, "from": label} | mean_row(group, ("members", "soups"), SCALES)
+        changes = paired_row(group, plain, {key: (f"{title} change", scale) for key, (title, scale) in SCALES.items()})
+        lines.append(line | changes)
     return lines
 
 
@@ -130,7 +121,7 @@ def main() -> None:
         return
     found = [row for seed, library in libraries.items() for row in rows(seed, library)]
     settings = {"backbone": BACKBONE, "resolution": RESOLUTION, "trials": TRIALS, "epochs": EPOCHS, "set": SET}
-    record("tasks-soups", settings, summary(found))
+    record_seeds("tasks-soups", settings, summary(found), found)
 
 
 if __name__ == "__main__":

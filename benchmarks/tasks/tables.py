@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
 import numpy as np
 import pandas
-from ensembles import BUDGETS, ensembles, interval, measured
+from ensembles import at_median_budgets
 from libraries import one_thread, versions
-from record import RESULTS, record
 from searches import CORES, timed_search
+from seeds import MEDIAN, by_seed, mean_row, paired, record_seeds
 from sets import RUNS
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import (
@@ -64,6 +63,7 @@ SETS = {
     "Bikeshare": Table("bikers", True, ("casual", "registered")),
     "Wage": Table("wage", True, ("logwage",)),
 }
+SCORES = ("RMSE", "log-loss", "AUC")
 
 
 def divided(name: str, seed: int, data: Path) -> Path:
@@ -146,12 +146,10 @@ def scores(predictions: Any, name: str, targets: Any) -> dict[str, float]:
 
 def rows(name: str, seed: int, library: Library, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each ensemble of a library and each other system."""
-    costs = measured(library).alone("seconds")
-    found = ensembles(library, [float(np.median(list(costs.values())) * k) for k in BUDGETS])
     targets = library.targets("test")
     targets = targets[:, 0] if SETS[name].is_regression else targets
     lines = []
-    for title, ensemble in found.items():
+    for title, ensemble in at_median_budgets(library).items():
         predictions = test_predictions(library, ensemble)
         predictions = predictions[:, 0] if SETS[name].is_regression else predictions
         kinds = [m.split("-")[0] for m in ensemble.members]
@@ -167,22 +165,13 @@ def rows(name: str, seed: int, library: Library, options: argparse.Namespace) ->
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the mean over seeds of each row with its interval, and paired differences from AutoGluon."""
-    groups: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for row in found:
-        groups.setdefault((row["set"], row["system"]), {})[row["seed"]] = row
+    groups = by_seed(found, "set", "system")
     lines = []
     for (name, system), group in groups.items():
+        line = {"set": name, "system": system}
+        line |= mean_row(group, ("library", "members", "trees", "cost s"), {key: (key, 1) for key in SCORES})
         loss = "RMSE" if SETS[name].is_regression else "log-loss"
-        line: dict[str, Any] = {"set": name, "system": system, "seeds": len(group)}
-        for key in ("library", "members", "trees", "cost s"):
-            if key in next(iter(group.values())):
-                line[key] = round(float(np.mean([r[key] for r in group.values()])), 4)
-        for key in ("RMSE", "log-loss", "AUC"):
-            if key in next(iter(group.values())):
-                line[key] = interval([r[key] for r in group.values()], 1)
-        other = groups.get((name, "AutoGluon"), {})
-        pairs = [r[loss] - other[s][loss] for s, r in group.items() if s in other and system != "AutoGluon"]
-        line["loss above AutoGluon"] = interval(pairs, 1) if pairs else ""
+        line["loss above AutoGluon"] = paired(group, groups.get((name, "AutoGluon"), {}), loss, 1)
         lines.append(line)
     return lines
 
@@ -211,9 +200,7 @@ def main() -> None:
         return
     found = [row for name, seed in runs for row in rows(name, seed, libraries[name, seed], options)]
     settings = {"minutes": options.minutes, "cores": CORES, **versions()}
-    record("tasks-tables", settings, summary(found), "budgets: in costs of the median member")
-    path = RESULTS / "tasks-tables.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"by_seed": found}, indent=2) + "\n")
+    record_seeds("tasks-tables", settings, summary(found), found, MEDIAN)
 
 
 if __name__ == "__main__":
