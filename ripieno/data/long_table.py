@@ -30,7 +30,7 @@ from ripieno.data.table_columns import (
     read_split_column,
     read_target_columns,
 )
-from ripieno.data.table_file import FileColumns, is_number, read_columns
+from ripieno.data.table_file import FileColumns, read_columns
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
 from ripieno.types import Float32s, Ints
@@ -71,6 +71,8 @@ class _LongTable:
     """of the series, in the order of the file"""
     rows: list[Ints]
     """of each series, in the order of time"""
+    times: NDArray[np.float64] | None
+    """of all rows, as numbers; None without a column of times"""
 
 
 def read_long_table(
@@ -125,12 +127,12 @@ def _grouped(table: Path, columns: SeriesColumns, target: Sequence[str] | None, 
     for row, name in enumerate(ids):
         groups.setdefault(str(name), []).append(row)
     rows = [np.array(group) for group in groups.values()]
-    if columns.time:
-        times = _times(read, columns.time, where)
+    times = _times(read, columns.time, where) if columns.time else None
+    if times is not None:
         rows = [group[np.argsort(times[group], kind="stable")] for group in rows]
-    elif notes is not None:
+    else:
         notes.append(f"{where}: no column of times; the rows of a series are in the order of the file")
-    return _LongTable(where, read, columns, list(groups), rows)
+    return _LongTable(where, read, columns, list(groups), rows, times)
 
 
 def _found(read: FileColumns, columns: SeriesColumns, target: Sequence[str] | None, where: str) -> SeriesColumns:
@@ -161,21 +163,26 @@ def _times(read: FileColumns, name: str, where: str) -> NDArray[np.float64]:
     """Return times as numbers; dates as seconds. Raises DataError naming a row whose time cannot be read."""
     values = read.columns[name]
     numbers = number_column(read, name)
+    missing = map(is_gap, values) if numbers is None else ~np.isfinite(numbers)
+    if (empty := next((row for row, is_empty in enumerate(missing) if is_empty), None)) is not None:
+        raise DataError(f"{where} row {empty + 2} has no {name}; fill it or remove the row")
     if numbers is not None:
-        bad = np.flatnonzero(~np.isfinite(numbers))
-        if len(bad):
-            raise DataError(f"{where} row {bad[0] + 2} has no {name}; fill it or remove the row")
         return numbers
     found = np.empty(len(values))
     for row, value in enumerate(values):
         try:
             found[row] = _seconds(value)
         except (TypeError, ValueError) as error:
-            if is_number(str(value)) and row == 0:  # of numbers, the first that is none is wrong
-                row = next(i for i, other in enumerate(values) if not is_number(str(other)))
-            held = f"{where} row {row + 2} holds {str(values[row])[:40]!r} for {name}"
+            wrong = row or _first_text(read, name)  # where the first row has a number, all are meant to
+            held = f"{where} row {wrong + 2} holds {str(values[wrong])[:40]!r} for {name}"
             raise DataError(f"{held}; expected a number or a date such as 2024-05-31 12:00:00") from error
     return found
+
+
+def _first_text(read: FileColumns, name: str) -> int:
+    """Return the first row of a column whose value is neither absent nor a number; 0 where there is none."""
+    cells = (FileColumns({name: [value]}, read.decimal_comma) for value in read.columns[name])
+    return next((row for row, cell in enumerate(cells) if number_column(cell, name) is None), 0)
 
 
 def _seconds(value: Any) -> float:
@@ -192,11 +199,8 @@ def _seconds(value: Any) -> float:
 def _series(long: _LongTable, notes: list[str]) -> Float32s:
     """Return the series, with NaN for values and times that are missing."""
     values = np.stack([_values(long, name) for name in long.columns.value], axis=1)
-    if not long.columns.time:
-        return pad([values[rows] for rows in long.rows])
-    times = _times(long.read, long.columns.time, long.where)
-    steps = [np.diff(times[rows]) for rows in long.rows]
-    taken = np.concatenate(steps)
+    steps = [np.diff(long.times[rows]) for rows in long.rows] if long.times is not None else []
+    taken = np.concatenate([np.empty(0), *steps])
     if not len(taken):
         return pad([values[rows] for rows in long.rows])
     interval = float(np.median(taken))
@@ -230,9 +234,8 @@ def _values(long: _LongTable, name: str) -> NDArray[np.float32]:
     """Return a column of values; NaN where it has none. Raises DataError naming a row without a number."""
     numbers = number_column(long.read, name)
     if numbers is None:
-        column = long.read.columns[name]
-        row = next(i for i, value in enumerate(column) if not is_gap(value) and not is_number(str(value)))
-        held = f"{long.where} row {row + 2} holds {str(column[row])[:40]!r} for {name}"
+        row = _first_text(long.read, name)
+        held = f"{long.where} row {row + 2} holds {str(long.read.columns[name][row])[:40]!r} for {name}"
         raise DataError(f"{held}; expected numbers; name the columns of values with --value (value=)")
     with np.errstate(over="ignore"):
         return numbers.astype(np.float32)

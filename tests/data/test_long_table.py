@@ -95,6 +95,10 @@ def changed(row: int, column: int, value: Any) -> list[list[Any]]:
     return rows
 
 
+def dated(*stamps: str) -> list[list[Any]]:
+    return [["s0", stamp, 0, 0, "a"] for stamp in stamps]
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
@@ -108,6 +112,9 @@ def changed(row: int, column: int, value: Any) -> list[list[Any]]:
         (changed(0, 1, ""), {}, "row 2 has no t; fill it"),
         (changed(0, 1, "soon"), {}, "row 2 holds 'soon' for t; expected a number or a date"),
         (changed(2, 1, "soon"), {}, "row 4 holds 'soon' for t; expected a number or a date"),
+        (dated("2024-02-01", ""), {}, "row 3 has no t; fill it"),
+        (dated("", "2024-02-01"), {}, "row 2 has no t; fill it"),
+        (dated("2024-02-01", "7"), {}, "row 3 holds '7' for t; expected a number or a date"),
         (changed(0, 2, "high"), {}, "row 2 holds 'high' for v; expected numbers"),
         (changed(2, 4, "c"), {}, r"series 's59' of .* has 'b' and 'c' for y \(row 4\); expected one value in a series"),
         (changed(2, 4, ""), {}, "row 4 has no y; fill it or remove the series"),
@@ -128,6 +135,16 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, rows: Any, options: dict[st
     with pytest.raises(DataError, match=message) as caught:
         load_dataset(path, **{**OPTIONS, **options})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("column", "name"), [(1, "t"), (2, "v")])
+def test_numbers_with_decimal_commas_are_not_told_as_faults(tmp_path: Path, column: int, name: str) -> None:
+    rows = [["s0", "0,5", "0,5", "0", "a"], ["s0", "1,5", "1,5", "0", "a"]]
+    rows[1][column] = "soon"
+    path = tmp_path / "toy.csv"
+    path.write_text("\n".join(["id;t;v;w;y", *map(";".join, rows)]) + "\n")
+    with pytest.raises(DataError, match=f"row 3 holds 'soon' for {name}"):
+        load_dataset(path, **OPTIONS)
 
 
 def test_values_are_all_columns_but_those_named(tmp_path: Path) -> None:
