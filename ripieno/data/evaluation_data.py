@@ -105,10 +105,11 @@ def read_evaluation_data(
             )
         samples = read_samples(source, options, notes)
         inputs, given, found, targets = samples.inputs, samples.fixed_split, samples.task, samples.targets
-    if isinstance(inputs, np.ndarray):
-        # each series may be too long; other samples have one shape
-        fit_array(np.asarray(inputs if of_series else inputs[:1]), wanted, "inputs")
     chosen, rows = _rows(given, split)
+    if isinstance(inputs, np.ndarray) and of_series:  # each may be too long
+        fit_array(np.asarray(inputs[rows]), wanted, "inputs" if chosen == "all" else f"inputs of the {chosen} split")
+    elif isinstance(inputs, np.ndarray):
+        fit_array(np.asarray(inputs[:1]), wanted, "inputs")
     return EvaluationData(chosen, inputs, rows, match_targets(targets[rows], found, task))
 
 

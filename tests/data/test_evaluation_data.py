@@ -74,3 +74,13 @@ def test_a_series_that_is_too_long_is_named_by_its_number_before_anything_is_pre
     series = [np.ones((5 if number == 300 else 4, 1)) for number in range(301)]
     with pytest.raises(DataError, match=r"^inputs have 5 points \(series 300\), but the network takes at most 4"):
         read_evaluation_data((series, np.arange(301) % 3), Input((4, 1), "float32"), PETS)
+
+
+def test_series_of_a_split_that_is_not_evaluated_may_be_longer() -> None:
+    names = np.array(PETS.names * 2)
+    parts = {split: (np.ones((6, length, 1)), names) for split, length in (("train", 5), ("test", 4))}
+    wanted = Input((4, 1), "float32")
+    ((_, inputs),) = read_evaluation_data(parts, wanted, PETS).batches(wanted)
+    assert inputs.shape == (6, 4, 1)
+    with pytest.raises(DataError, match=r"^inputs of the train split have 5 points \(series 0\)"):
+        read_evaluation_data(parts, wanted, PETS, "train")
