@@ -27,7 +27,7 @@ from ripieno.data.series import fit_series, pad, unequal_series
 from ripieno.data.series_files import find_series, is_series_file, read_series_file
 from ripieno.data.table_file import TABLES
 from ripieno.data.walk import Walk, shown
-from ripieno.data_kinds import is_series
+from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import DataError, error_summary
 from ripieno.notes import Notes
 from ripieno.types import Dataset, Input
@@ -183,7 +183,7 @@ def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input, 
         return fit_series(found, wanted, name, notes)
     try:
         if isinstance(found, np.ndarray):
-            return fit_array(found, wanted)
+            return fit_array(found, wanted, noun_of(wanted))
         if accepts_images(wanted):
             return load_image(found, wanted)[np.newaxis]
     except DataError as error:
@@ -233,18 +233,19 @@ def _images(
     source: Any, notes: list[str], tables: _TableReader
 ) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
     """Yield pictures, and arrays of one or more samples, each with its name."""
+    noun = noun_of(tables.wanted)
     if isinstance(source, str | Path):
         yield from _files(Path(source), notes, tables)
     elif tables.takes(source):
-        yield "rows", tables.read(source)
+        yield noun, tables.read(source)
     elif isinstance(source, Image.Image):
         yield str(getattr(source, "filename", "") or "image"), source
     elif isinstance(source, Dataset):
-        yield "images", tables.rows_of(source)
+        yield noun, tables.rows_of(source)
     elif is_pair(source):
         yield from _images(source[0], notes, tables)
     elif hasattr(source, "__array__") or not (is_external_dataset(source) or isinstance(source, Sequence)):
-        yield "images", _array(source)
+        yield noun, _array(source, noun)
     elif is_external_dataset(source):
         yield from images_of(source)
     elif any(isinstance(part, str | Path | Image.Image) for part in source):
@@ -252,7 +253,7 @@ def _images(
             for name, found in _images(part, notes, tables):
                 yield _in_list(name, part, number), found
     else:
-        yield "images", _array(source)
+        yield noun, _array(source, noun)
 
 
 def _in_list(name: str, part: Any, number: int) -> str:
@@ -263,14 +264,14 @@ def _in_list(name: str, part: Any, number: int) -> str:
     return shown((path if path.is_dir() else path.parent) / name)
 
 
-def _array(source: Any) -> NDArray[Any]:
+def _array(source: Any, called: str) -> NDArray[Any]:
     if (series := unequal_series(source)) is not None:
         return pad(series)
     try:
         # a tensor may be on a GPU
         return np.asanyarray(source.detach().cpu() if hasattr(source, "detach") else source)
     except (TypeError, ValueError) as error:  # lists of unequal lengths, tensors of bfloat16
-        message = f"images are no array ({error_summary(error)})"
+        message = f"{called} are no array ({error_summary(error)})"
         raise DataError(f"{message}; all must have one shape and a type that NumPy has") from error
 
 

@@ -53,6 +53,14 @@ def test_an_array_of_one_image_is_a_batch_of_one(tmp_path: Path) -> None:
     assert read_inputs(tmp_path / "one.npy", Input((4, 4, 1)))[1].shape == (1, 4, 4, 1)
 
 
+@pytest.mark.parametrize(("shape", "noun"), [((4, 4, 1), "images"), ((4, 1), "series"), ((4,), "rows")])
+def test_samples_of_an_array_are_named_by_their_kind(shape: tuple[int, ...], noun: str) -> None:
+    wanted = Input(shape, "float32")
+    assert read_inputs(np.ones((2, *shape), np.float32), wanted)[0] == [f"{noun}[0]", f"{noun}[1]"]
+    with pytest.raises(DataError, match=f"^{noun}(: {noun})? have shape"):
+        read_inputs(np.ones((2, 3, 3, 3), np.float32), wanted)
+
+
 @pytest.mark.parametrize(
     ("name", "wanted", "says"),
     [
@@ -60,7 +68,8 @@ def test_an_array_of_one_image_is_a_batch_of_one(tmp_path: Path) -> None:
         ("broken.png", Input((4, 4, 3)), r"broken\.png is not a readable image"),
         ("empty", Input((4, 4, 3)), "holds no images"),
         ("broken.png", Input((7,), "float32"), "not pictures"),
-        ("wrong.npy", Input((4, 4, 3)), r"must be \(samples, 4, 4, 3\)"),
+        ("wrong.npy", Input((4, 4, 3)), r"images have shape \(2, 3, 3, 3\), must be \(samples, 4, 4, 3\)"),
+        ("wrong.npy", Input((4,), "float32"), r"rows have shape \(2, 3, 3, 3\), must be \(samples, 4\)"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, name: str, wanted: Input, says: str) -> None:

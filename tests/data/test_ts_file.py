@@ -49,6 +49,11 @@ def test_targets_are_numbers_labels_or_absent(tmp_path: Path) -> None:
         ("@classLabel true a", "1,x2,3:a", "toy.ts line 6 holds 'x2'; expected numbers between commas"),
         ("@classLabel true a", "a", "toy.ts line 6 has 0 channels"),
         ("@classLabel true a", ":a", "toy.ts line 6 holds ''; expected numbers between commas"),
+        (
+            "@classLabel false",
+            "1,2:a",
+            r"toy.ts line 5 holds 'a' \(a class\? the header says @classLabel false\); expected",
+        ),
         ("@classLabel true a|@timeStamps true", "(0,1):a", "has time stamps; expected values at equal intervals"),
         ("1,2:a", "1,2:a", "no .ts file: line 3 comes before @data"),
     ],
