@@ -38,7 +38,7 @@ CHOICES = 8
 """Maximum number of labelled categories on one axis."""
 RESIDUALS = 2000
 """Maximum number of samples in a plot of residuals."""
-SERIES_COLUMNS, SERIES_SIZE = 3, (1.5, 1.15)
+SERIES_COLUMNS, SERIES_SIZE = 3, (1.5, 1.25)
 """Series in a row of a plot, and inches of each."""
 MAX_WORKERS = 64
 """Maximum number of workers drawn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,12 @@ def test_the_hardest_series_are_drawn(tmp_path: Path, task: Task) -> None:
         length = int(np.isfinite(series).sum())
         assert drawing["note"].startswith(f"{length} points, {series[:length].min():.3g} to ")
         assert len(drawing["lines"]) == 1
-    plots = {p.stem for p in (tmp_path / "run" / "report").glob("*.svg")}
-    assert "hardest-series" in plots
+    plot = (tmp_path / "run" / "report" / "hardest-series.svg").read_text()
+    for sample in data["points"][-1]["hardest"]:
+        named = (task.names[one] if isinstance(one, int) else one for one in (sample["truth"], sample["answer"]))
+        truth, answer = (html.escape(name, quote=False) for name in named)
+        assert f">{sample['row']}: {truth}<" in plot
+        assert f">\N{RIGHTWARDS ARROW} {answer}<" in plot
     with open(tmp_path / "run" / "report" / "series.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {int(row["row_of_split"]) for row in rows if row["why"] == "hardest"} == set(drawn)
