@@ -259,7 +259,7 @@ def series(drawn: Sequence[NDArray[Any]], titles: Sequence[str], right: Sequence
     for one, values, title, correct in zip(axes, drawn, titles, right, strict=True):
         for channel in values[:, :CHANNELS].T:
             one.plot(*envelope(channel), color=BLUE, linewidth=0.9, alpha=0.8)
-        one.set_title(title, color=INK if correct else ORANGE, fontsize=7)
+        one.set_title(title, color=INK if correct else ORANGE, fontsize=6.5)
     return figure_style.finish(axes[0])
 
 

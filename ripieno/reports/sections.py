@@ -219,7 +219,7 @@ def _hardest_series(folder: PlotWriter, reading: RunData, explored: Explorer) ->
     rows = places(explored, dataset) if dataset is not None and dataset.kind == "series" else {}
     if dataset is None or not rows:
         return []
-    named = [(s.row, *(short(reading.name_of(one), 20) for one in (s.truth, s.answer))) for s in hardest]
+    named = [(s.row, *(short(reading.name_of(one), 16) for one in (s.truth, s.answer))) for s in hardest]
     titles = [f"{row}: {truth}\n\N{RIGHTWARDS ARROW} {answer}" for row, truth, answer in named]
     drawn = [without_padding(np.asarray(dataset.inputs[rows[s.row]])) for s in hardest]
     return [
