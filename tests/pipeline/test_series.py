@@ -103,7 +103,7 @@ def test_gaps_are_interpolated_with_a_note_in_files_and_refused_in_requests(bund
     series[0, 3] = np.nan
     found = ripieno.predict(bundle, series, notes=notes)
     np.testing.assert_allclose(found, ripieno.predict(bundle, whole), atol=1e-6)
-    assert notes == ["2 missing values are interpolated in 1 series; the first is sample 0 of images"]
+    assert notes == ["2 missing values are interpolated in 1 series; the first is sample 0 of series"]
     with Engine(bundle) as engine, pytest.raises(EngineError, match="NaN before the end"):
         engine.predict(series)
 
