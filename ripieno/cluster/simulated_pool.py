@@ -23,8 +23,9 @@ class SimulatedPool(Pool):
     """Simulated pool of `slots` slots; `clock` returns the virtual time, which advances in `wait` only.
 
     A member's loss is called `metric`. `overhead` is the seconds per job in addition to its epochs: to load a
-    checkpoint, to write one. A job that runs at the `deadline` ends with its epoch. An exception in `curve` is the
-    job's failure, which takes no time. Raises SearchError without a slot.
+    checkpoint, to write one. Like a real job, one starts no epoch after its first that, in the time of the one before
+    it, would end after the `deadline`. An exception in `curve` is the job's failure, which takes no time. Raises
+    SearchError without a slot.
     """
 
     def __init__(
@@ -98,10 +99,15 @@ class SimulatedPool(Pool):
         return JobResult(job, member, slot=slot, started=self._now, finished=end)
 
     def _last_epoch(self, job: Job, before: float) -> int:
-        """Return the last epoch of `job`: its stop, or the epoch that runs at the deadline."""
+        """Return the last epoch of `job`: its stop, or the last one that the deadline lets start."""
         if self._deadline is None:
             return job.stop
+
+        def seconds(epoch: int) -> float:
+            return self._curve(job.configuration, epoch)[1] if epoch else 0.0
+
         left = self._deadline - self._now - self._overhead + before
-        if self._curve(job.configuration, job.stop)[1] <= left:
+        if seconds(job.stop) <= left:
             return job.stop
-        return next(e for e in range(job.start + 1, job.stop + 1) if self._curve(job.configuration, e)[1] > left)
+        epochs = range(max(1, job.start), job.stop)
+        return next((e for e in epochs if 2 * seconds(e) - seconds(e - 1) > left), job.stop)

@@ -54,10 +54,10 @@ OUT_OF_MEMORY = (
 def train_job(config: TrainingConfig, job: Job) -> JobResult:
     """Train the job's trial to epoch `job.stop`, from its checkpoint if there is one, else from the beginning.
 
-    Writes a checkpoint each epoch and adds the member to the library; a member that exists is returned at once. After
-    `config.deadline` the job stops at the end of its current epoch and makes the member of that epoch. A job that
-    starts later makes the member of the last finished epoch, or of the first one when there is none. Every error is
-    reported as the result's failure; none is raised.
+    Writes a checkpoint each epoch and adds the member to the library; a member that exists is returned at once. No
+    epoch starts that, in the time of the one before it, would end after `config.deadline`: the job makes the member of
+    the last finished epoch, or of the first one when there is none. Every error is reported as the result's failure;
+    none is raised.
     """
     started = clock.now()
     threads = torch.get_num_threads()
@@ -81,9 +81,7 @@ def _train(config: TrainingConfig, job: Job) -> Member:
     trainer, progress = _start(config, job, dataset, path)
     predictions = None
     try:
-        while progress.epoch < job.stop:
-            if progress.epoch and config.deadline is not None and clock.now() >= config.deadline:
-                break
+        while progress.epoch < job.stop and _has_time(progress, config.deadline):
             progress, predictions = _train_epoch(trainer, progress, dataset)
             if (tensors := tensors_of(trainer)) is not None:
                 write_checkpoint(path, progress, tensors)
@@ -116,6 +114,11 @@ def _start(config: TrainingConfig, job: Job, dataset: Dataset, path: Path) -> tu
         trainer = _make(config, dataset)
         trainer.start(seeded, dataset)
         return trainer, TrainingState(trial)
+
+
+def _has_time(progress: TrainingState, deadline: float | None) -> bool:
+    """Return True when the next epoch is the first, or would end by the deadline in the time of the last one."""
+    return deadline is None or not progress.curve or clock.now() + progress.curve[-1].seconds <= deadline
 
 
 def _make(config: TrainingConfig, dataset: Dataset) -> Trainer:

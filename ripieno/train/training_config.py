@@ -28,7 +28,7 @@ class TrainingConfig:
     compiled: bool = False
     """train networks with torch.compile: worth its minute on a GPU, for trials of hours"""
     deadline: float | None = None
-    """time by `ripieno.clock` after which a job stops at the end of its current epoch"""
+    """time by `ripieno.clock` by which the next epoch of a job has to end, at the pace of its last one"""
     trainer: str = "network"
     """a built-in trainer or the user's `module:Class`, which is trusted because the user gave it"""
     weights: tuple[str, ...] = ()

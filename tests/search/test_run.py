@@ -399,9 +399,9 @@ class Clock:
 
 
 def timed(run: Path, clock: Clock, deadline: float, job: Job) -> JobResult:
-    """Take two seconds per epoch; stop, like real training, after the epoch in which the deadline passes."""
+    """Take two seconds per epoch; like real training, start none that would end after the deadline but the first."""
     started, epoch = clock.now, job.start
-    while epoch < job.stop and (epoch == job.start or clock.now < deadline):
+    while epoch < job.stop and (epoch == 0 or clock.now + 2.0 <= deadline):
         clock.now += 2.0
         epoch += 1
     member = member_of(job, epoch)
@@ -440,7 +440,7 @@ def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -
     summary = run_search(Library(tmp_path), settings, pool, deadline=deadline, clock=clock)  # type: ignore[arg-type]
     assert summary.ended == "deadline"
     (cut,) = Library(tmp_path).members()
-    assert cut.epoch == 5
+    assert cut.epoch == 4
     later = ShuffledPool(partial(keep, tmp_path), 1, 0)
     assert search(tmp_path, later, settings).ended == "trials"
     assert later.jobs[0] == Job(0, cut.configuration, 0, 9)

@@ -48,13 +48,13 @@ def test_jobs_that_end_at_the_same_moment_come_together() -> None:
     assert [[o.job.trial for o in pool.wait()] for _ in range(3)] == [[0, 1], [2], []]
 
 
-def test_a_job_that_runs_at_the_deadline_ends_with_its_epoch() -> None:
+def test_a_job_starts_no_epoch_that_would_end_after_the_deadline_but_its_first() -> None:
     pool = SimulatedPool(even, 1, deadline=6.5)
-    pool.submit(job(0, 0, 2))
-    pool.submit(job(1, 3, 9))
-    members = [pool.wait()[0].member for _ in range(2)]
-    assert [m.id for m in members if m is not None] == ["00000-e002", "00001-e005"]
-    assert pool.clock() == 8.0  # the epoch from 6 to 8 ran
+    for one in (job(0, 0, 2), job(1, 3, 9), job(2, 4, 9), job(3, 0, 9)):
+        pool.submit(one)
+    members = [pool.wait()[0].member for _ in range(4)]
+    assert [m.id for m in members if m is not None] == ["00000-e002", "00001-e004", "00002-e004", "00003-e001"]
+    assert pool.clock() == 8.0  # the first epoch of the last one ran from 6 to 8
 
 
 def test_what_a_curve_raises_is_the_jobs_failure() -> None:

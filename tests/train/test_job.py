@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 import weakref
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 import ripieno
+from ripieno import clock
 from ripieno.library import Library
 from ripieno.tasks.metrics import scores
 from ripieno.train import TrainingConfig, batching, job, loading_strategy, train_job
@@ -309,11 +312,22 @@ def test_training_leaves_the_process_as_it_was(config: TrainingConfig) -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_at_the_deadline_the_running_epoch_becomes_the_member(config: TrainingConfig) -> None:
+def test_after_the_deadline_the_first_epoch_becomes_the_member(config: TrainingConfig) -> None:
     late = dataclasses.replace(config, deadline=0.0)
     assert train(late, TINY, 0, 5).id == "00003-e001"
     assert train(late, TINY, 0, 5).id == "00003-e001"
     assert train(config, TINY, 0, 2).id == "00003-e002"
+
+
+def test_no_epoch_starts_that_would_end_after_the_deadline(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every epoch takes 1,000 seconds by its own clock."""
+    seconds = itertools.count(step=1000.0)
+    monkeypatch.setattr(job, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    left = dataclasses.replace(config, deadline=clock.now() + 900)
+    assert train(left, TINY, 0, 5).id == "00003-e001"
+    assert train(dataclasses.replace(left, deadline=clock.now() + 1900), TINY, 0, 5).id == "00003-e005"
 
 
 def test_a_loss_that_is_no_number_ends_the_trial_as_diverged(config: TrainingConfig) -> None:
