@@ -27,7 +27,7 @@ from ripieno.models.build import Network, build
 from ripieno.models.parts import count_features
 from ripieno.models.timm_config import FAMILY
 from ripieno.pipeline.runs import ProgressFunction, no_progress
-from ripieno.pipeline.timm_space import feature_seconds
+from ripieno.pipeline.time_fit import feature_seconds
 from ripieno.train import TrainingConfig
 from ripieno.train.feature_trees import FeatureTreeTrainer
 from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid

@@ -152,9 +152,9 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
-    from ripieno.pipeline.network_choice import fit_networks
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
-    from ripieno.pipeline.timm_space import cheapest_backbone, fit_epochs, fit_time
+    from ripieno.pipeline.time_fit import fit_to_time
+    from ripieno.pipeline.timm_space import cheapest_backbone
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import keep_backbones, prepare_weights, weights_of
@@ -199,7 +199,8 @@ def search_library(
     settings = dataclasses.replace(settings, space=keep_backbones(found, weights), weights=weights)
     if before is not None:
         check_same(library.path, before, settings)
-    deadline = None if hours is None else clock.now() + 3600 * hours
+    seconds = None if hours is None else 3600 * hours
+    deadline = None if seconds is None else clock.now() + seconds
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
     if is_default and trainer == "network":
         found = default_space(trainer, on_gpu, kind=dataset.kind)
@@ -211,22 +212,17 @@ def search_library(
         )
     if network_group(found.family) == "table":
         require("sklearn")  # fits the preparation of the networks
+    weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
     if trainer == "network":
         is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
         found = keep_backbones(found, weights)
-        weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
-        if before is None and is_built_in and hours is not None and not on_gpu:
-            core_seconds = 3600 * hours * len(usable_cores())
-            found, *remarks = fit_networks(found, weight, dataset.fold_count + 1, settings.epochs, core_seconds)
-            if weights:
-                found, remark = fit_time(found, dataset, core_seconds)
-                weights = weights_of(found, weights)
-                remarks.append(remark)
-            if weights and search.epochs is None:
-                epochs, remark = fit_epochs(found, dataset, core_seconds, settings.epochs)
-                settings = dataclasses.replace(settings, epochs=epochs)
-                remarks.append(remark)
-            notes.extend(filter(None, remarks))
+        if before is None and is_built_in and seconds is not None and not on_gpu:
+            found, epochs, remarks = fit_to_time(
+                found, settings.epochs, dataset, weight, seconds * len(usable_cores()),
+                pretrained=bool(weights), epochs_given=search.epochs is not None,
+            )  # fmt: skip
+            settings, weights = dataclasses.replace(settings, epochs=epochs), weights_of(found, weights)
+            notes.extend(remarks)
     settings = dataclasses.replace(settings, space=found, weights=weights, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),
@@ -242,12 +238,9 @@ def search_library(
     if trainer != "network":
         settings = dataclasses.replace(settings, unit=find_unit(task))
         notes.extend(check_trainer(task, sample_configurations(found, settings.seed, 1)[0], dataset))
-    weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
-    if execution.auto_packing and trainer == "network":
-        seconds = None if hours is None else 3600 * hours
-        if pack := find_packing(task, found, weight, execution.gpus(), seconds, progress):
-            execution = dataclasses.replace(execution, pack=pack[0])
-            notes.append(pack[1])
+    elif execution.auto_packing and (pack := find_packing(task, found, weight, execution.gpus(), seconds, progress)):
+        execution = dataclasses.replace(execution, pack=pack[0])
+        notes.append(pack[1])
     task = dataclasses.replace(task, threads=execution.threads(), spare=execution.spare())
     work = functools.partial(train_job, task)
     with execution.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
@@ -255,7 +248,6 @@ def search_library(
             # before free members, so that a start after a kill continues with the same settings
             resolve_settings(library.path / "run.json", settings, workers.slots, deadline)
         if search.free == "on":
-            seconds = None if hours is None else 3600 * hours
             backbone = cheapest_backbone(found, weights) if weights else None
             add_free_members(library, task, dataset, seconds, progress, notes, backbone)
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
@@ -277,7 +269,8 @@ def trial_progress(library: Library, job: Job) -> int:
 def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: Configuration) -> float:
     """Estimate the milliseconds of one epoch; results are ordered by it, reproducibly, whatever the real timing.
 
-    Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
+    Where it orders results only ratios between configurations matter, and only roughly: a wrong guess costs waiting. A
+    search of networks of series or tables in a given time leaves out those that it finds too slow: see `time_fit`.
     """
     from ripieno.models.family_config import network_megaflops, training_defaults
     from ripieno.models.series_config import has_fixed_transform

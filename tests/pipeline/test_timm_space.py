@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,10 @@ import pytest
 from safetensors.torch import save_file
 
 import ripieno
-from ripieno.data import load_dataset
 from ripieno.errors import ModelError, RipienoError, SearchError
 from ripieno.models.timm_network import check_name, make_backbone
-from ripieno.pipeline import timm_space
 from ripieno.pipeline.space_choice import default_space
-from ripieno.pipeline.timm_space import (
-    check_backbones,
-    family_of_weights,
-    feature_seconds,
-    fit_epochs,
-    fit_resolution,
-    fit_time,
-)
+from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
 from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
@@ -170,102 +160,3 @@ def test_an_epoch_costs_what_is_trained_at_its_resolution() -> None:
 
     assert cost(resolution=64, frozen="all") < cost(resolution=64, frozen="most") < cost(resolution=64)
     assert cost(resolution=128) > 3 * cost(resolution=64)
-
-
-def test_a_short_search_leaves_out_what_takes_most_of_its_time() -> None:
-    dataset = load_dataset({"train": (IMAGES, LABELS), "valid": (IMAGES, LABELS)})
-    names = Categorical(("mobilenetv2_100", "resnet18", "test_byobnet"))
-    space = replace(find_space("timm-small"), ranges={**find_space("timm-small").ranges, "backbone": names})
-    assert fit_time(space, dataset, 1e9) == (space, "")
-    fitted, remark = fit_time(space, dataset, 1e-9)
-    assert [len(fitted.ranges[name].choices) for name in ("backbone", "resolution")] == [1, 1]
-    assert fitted.ranges["resolution"].choices == (96,)
-    assert "160 pixels, 128 pixels" in remark
-    assert fitted.ranges.items() - space.ranges.items() == {(n, fitted.ranges[n]) for n in ("backbone", "resolution")}
-    one = fix_backbone(space, "timm:test_byobnet")
-    fitted, _ = fit_time(one, dataset, 1e-9)
-    assert fitted.family == "timm:test_byobnet"
-    assert "backbone" not in fitted.ranges
-    slowest = feature_seconds({"backbone": "test_byobnet", "resolution": 160}, dataset)
-    of_all = slowest * (96**2 + 128**2 + 160**2) / 160**2
-    assert fit_time(one, dataset, 1.01 * of_all / timm_space.SHARE) == (one, "")
-    fitted, _ = fit_time(one, dataset, 0.99 * of_all / timm_space.SHARE)
-    assert fitted.ranges["resolution"] == Categorical((96, 128))
-
-
-def test_a_short_search_has_trials_of_fewer_epochs() -> None:
-    dataset = load_dataset({"train": (IMAGES, LABELS), "valid": (IMAGES, LABELS)})
-    space = fix_backbone(find_space("timm-small"), "timm:test_byobnet")
-    train, valid = (len(dataset.rows(split)) for split in ("train", "valid"))
-    features = feature_seconds({"backbone": "test_byobnet", "resolution": 160}, dataset)
-    trial_of_nine = 9.001 * timm_space.PASSES * features * train / (train + valid)
-    assert fit_epochs(space, dataset, trial_of_nine / timm_space.TRIAL_SHARE, 27)[0] == 9
-    assert fit_epochs(space, dataset, trial_of_nine / timm_space.TRIAL_SHARE, 9) == (9, "")
-    assert fit_epochs(space, dataset, 1e9, 27) == (27, "")
-    assert fit_epochs(space, dataset, 1e-9, 27)[0] == timm_space.LEAST_EPOCHS
-
-
-def test_the_networks_of_folds_count() -> None:
-    space = fix_backbone(find_space("timm-small"), "timm:test_byobnet")
-    whole = load_dataset((IMAGES, LABELS), folds=0)
-    folds = load_dataset((IMAGES, LABELS), folds=3)
-    alone, several = (fit_epochs(space, data, 1000.0, 10**9)[0] for data in (whole, folds))
-    assert alone / several == pytest.approx(4 * len(folds.rows("train")) / len(whole.rows("train")), rel=0.1)
-
-
-def test_a_backbone_of_one_resolution_is_searched_in_a_bounded_time(tmp_path: Path) -> None:
-    file = tmp_path / "test_vit.safetensors"
-    save_file(make_backbone("test_vit", 3).state_dict(), file)
-    bounds = {**QUICK, "trials": 1, "hours": 0.1}
-    library = ripieno.tune((IMAGES, LABELS), tmp_path / "run", weights=file, **bounds)
-    (member,) = library.members()
-    assert member.configuration["resolution"] == 160
-    dataset = load_dataset((IMAGES, LABELS))
-    space = fit_resolution(fix_backbone(SPACES["timm-small"], "timm:test_vit"))
-    assert fit_time(space, dataset, 1e-9) == (space, "")
-    assert fit_epochs(space, dataset, 1e-9, 27)[0] == timm_space.LEAST_EPOCHS
-
-
-def test_a_number_of_epochs_that_is_given_or_kept_is_not_fitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timm_space, "TRIAL_SHARE", 1e-6)
-    file = tmp_path / "test_byobnet.safetensors"
-    save_file(make_backbone("test_byobnet", 3).state_dict(), file)
-    bounds = {"trials": 1, "hours": 0.01, "algorithm": "random", "pool": "inline", "free": "off", "weights": file}
-    notes = list[str]()
-    fitted = ripieno.tune((IMAGES, LABELS), tmp_path / "fitted", notes=notes, **bounds)
-    assert [m.epoch for m in fitted.members()] == [4]
-    assert "trials have at most 4 epochs, which fit in the time; give more --hours, or --epochs" in notes
-    resumed = ripieno.tune(run=tmp_path / "fitted", **{**bounds, "trials": 2, "hours": 1})
-    assert [m.epoch for m in resumed.members()] == [4, 4]
-    given = ripieno.tune((IMAGES, LABELS), tmp_path / "given", epochs=3, **bounds)
-    assert [m.epoch for m in given.members()] == [3]
-
-
-def test_a_search_fitted_to_its_time_resumes_with_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timm_space, "SHARE", 1e-6)
-    file = tmp_path / "test_byobnet.safetensors"
-    save_file(make_backbone("test_byobnet", 3).state_dict(), file)
-    bounds, notes = {**QUICK, "trials": 1, "hours": 0.01}, list[str]()
-    ripieno.tune((IMAGES, LABELS), tmp_path / "run", weights=file, notes=notes, **bounds)
-    assert "left out as too slow for 1 minutes of a core: 160 pixels, 128 pixels; give more --hours" in notes
-    library = ripieno.tune(run=tmp_path / "run", space="timm-small", **{**bounds, "trials": 2})
-    assert [m.configuration["resolution"] for m in library.members()] == [96, 96]
-
-
-def test_a_search_that_leaves_out_backbones_resumes_with_its_weights_given_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timm_space, "SHARE", 1e-6)
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    for name in ("lcnet_100", "mobilenetv2_100"):
-        save_file(make_backbone(name, 3).state_dict(), weights / f"{name}.safetensors")
-    bounds = {**QUICK, "trials": 1, "hours": 0.01, "weights": weights}
-    ripieno.tune((IMAGES, LABELS), tmp_path / "run", **bounds)
-    library = ripieno.tune(run=tmp_path / "run", **{**bounds, "trials": 2})
-    assert [m.family for m in library.members()] == ["timm:lcnet_100"] * 2
-    kept = kept_settings(library.path / "run.json")
-    assert kept is not None
-    assert [stem.rpartition("-")[0] for stem in kept.weights] == ["lcnet_100"]
