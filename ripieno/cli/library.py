@@ -26,7 +26,7 @@ from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.shell_command import command, shell
 from ripieno.tasks.display import score_of
-from ripieno.types import DataKind, InputLayout, Member, ModelOutputs
+from ripieno.types import InputLayout, Member, ModelOutputs
 
 Sort = Literal["loss", "cost", "size", "diversity"]
 Splits = Literal["valid", "test"]
@@ -87,11 +87,7 @@ def import_(
     from ripieno.pipeline.importing import ImportOptions, import_models
 
     given["split"] = parsing.parse_choice(Splits, "--split", split)
-    given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
-    given["target"] = target or None
-    given["value"] = parsing.parse_names(value) or None
-    given["drop"] = drop or None
-    given["column"] = parsing.parse_columns("--column", column) or None
+    given |= parsing.parse_data_options(given)
     given["layout"] = parsing.parse_choice(InputLayout, "--layout", layout)
     given["outputs"] = parsing.parse_choice(ModelOutputs, "--outputs", outputs)
     given["configuration"] = parsing.values("--configuration", configuration) or None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 from ripieno.errors import RipienoError
-from ripieno.types import ColumnKind, Folds
+from ripieno.types import ColumnKind, DataKind, Folds
 
 SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
@@ -61,6 +61,18 @@ def parse_columns(option: str, texts: Sequence[str] | None) -> dict[str, ColumnK
             raise RipienoError(f"{option} {text!r} must be NAME=KIND, each name once, with a kind of {known}")
         kinds[name] = cast(ColumnKind, kind)
     return kinds
+
+
+def parse_data_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `given` options of a command on its data, parsed; None where the user left one out."""
+    kind = given["kind"]
+    return {
+        "kind": None if kind is None else parse_choice(DataKind, "--kind", kind),
+        "target": given["target"] or None,
+        "value": parse_names(given["value"]) or None,
+        "drop": given["drop"] or None,
+        "column": parse_columns("--column", given["column"]) or None,
+    }
 
 
 def parse_folds(option: str, text: str) -> Folds:

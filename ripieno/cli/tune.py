@@ -13,7 +13,6 @@ from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.shell_command import command
-from ripieno.types import DataKind
 
 
 @app.command(
@@ -147,11 +146,7 @@ def tune(
     given = locals()
     given["split"] = None if split is None else parsing.parse_ratios("--split", split)
     given["folds"] = None if folds is None else parsing.parse_folds("--folds", folds)
-    given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
-    given["target"] = target or None
-    given["value"] = parsing.parse_names(value) or None
-    given["drop"] = drop or None
-    given["column"] = parsing.parse_columns("--column", column) or None
+    given |= parsing.parse_data_options(given)
     given["skip_bad"] = skip_bad or None
     from ripieno import pipeline
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict

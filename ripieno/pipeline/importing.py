@@ -17,7 +17,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.check import one_of
 from ripieno.library.eviction import Eviction
-from ripieno.pipeline.preparation import DataOptions, DataSource, prepare
+from ripieno.pipeline.preparation import DataOptions, DataSource, SourceOptions, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.pipeline.selection import reevaluate
 from ripieno.shell_command import command
@@ -25,8 +25,8 @@ from ripieno.types import ColumnKind, Configuration, DataKind, InputLayout, Memb
 
 
 @dataclass(frozen=True)
-class ImportOptions:
-    """Options of an import; see `import_`."""
+class ImportOptions(SourceOptions):
+    """Options of an import, among them those of `tune` on its data; see `import_`."""
 
     data: DataSource | None = None
     targets: str | Path | ArrayLike | None = None
@@ -43,16 +43,6 @@ class ImportOptions:
     std: Sequence[float] = ()
     half: bool = False
     replace: bool = False
-    size: int | None = None
-    task: str | None = None
-    target: str | Sequence[str] | None = None
-    kind: DataKind | None = None
-    series: str | None = None
-    time: str | None = None
-    value: str | Sequence[str] | None = None
-    drop: str | Sequence[str] | None = None
-    column: Mapping[str, ColumnKind] | None = None
-    split_by: str | None = None
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -60,8 +50,7 @@ class ImportOptions:
         return [f.name for f, value in values if (value is not None if f.default is None else value != f.default)]
 
 
-DATA_OPTIONS = ("size", "task", "target", "kind", "series", "time", "value", "drop", "column", "split_by")
-"""Names of the options that are those of `tune` on its data."""
+DATA_OPTIONS = tuple(f.name for f in fields(SourceOptions))
 OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
     "predictions": ("targets", "costs", "classes", "split", "task"),
     "ONNX files": ("data", *DATA_OPTIONS, "layout", "outputs", "tensor", "scale", "mean", "std"),

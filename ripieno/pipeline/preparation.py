@@ -51,27 +51,17 @@ BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image", "fold
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """Options of a run's data set. What is None is as in the run, or in `DEFAULTS`."""
+class SourceOptions:
+    """Options on reading the source of a run's data set. What is None is as in the run, or in `DEFAULTS`."""
 
     size: int | None = None
     """pixels per side to which images are resized"""
-    split: Sequence[float] | None = None
-    """shares of train, validation and test"""
-    seed: int | None = None
-    metric: str | None = None
-    """score to show, one of the task's; trials are ranked by its loss"""
-    skip_bad: bool | None = None
-    """skip broken and missing images and count them"""
     task: str | None = None
     """kind of task; None: inferred from the targets"""
     target: str | Sequence[str] | None = None
-    """columns of targets; None: all"""
+    """columns of targets; None: of images and series, all but file and split"""
     kind: DataKind | None = None
-    """kind of data; None: by the axes of the inputs"""
-    folds: Folds | None = None
-    """number of folds in place of a validation split, 0 for none, `auto` by the number of samples; None: as in the run,
-    else `auto`"""
+    """kind of data; None: by the data"""
     series: str | None = None
     """column of a table that names the series of a row; see `ripieno.data.long_table`"""
     time: str | None = None
@@ -84,6 +74,22 @@ class DataOptions:
     """kinds of columns of a table, in place of the inferred ones"""
     split_by: str | None = None
     """column of a table by whose order or groups its rows are split"""
+
+
+@dataclass(frozen=True)
+class DataOptions(SourceOptions):
+    """Options of a run's data set. What is None is as in the run, or in `DEFAULTS`."""
+
+    split: Sequence[float] | None = None
+    """shares of train, validation and test"""
+    seed: int | None = None
+    metric: str | None = None
+    """score to show, one of the task's; trials are ranked by its loss"""
+    skip_bad: bool | None = None
+    """skip broken and missing images and count them"""
+    folds: Folds | None = None
+    """number of folds in place of a validation split, 0 for none, `auto` by the number of samples; None: as in the run,
+    else `auto`"""
 
 
 def prepare(

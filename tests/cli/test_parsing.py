@@ -36,3 +36,15 @@ def test_kinds_of_columns_are_pairs_whose_names_may_hold_the_sign() -> None:
             RipienoError, match="must be NAME=KIND, each name once, with a kind of number, category, date"
         ):
             parsing.parse_columns("--column", texts)
+
+
+def test_options_on_the_data_are_those_that_are_given() -> None:
+    names = ("kind", "target", "value", "drop", "column")
+    assert parsing.parse_data_options(dict.fromkeys(names)) == dict.fromkeys(names)
+    given = {"kind": "table", "target": ["pay"], "value": ["a, b", "c"], "drop": ["x,y"], "column": ["zip=category"]}
+    assert parsing.parse_data_options(given) == {
+        **{"kind": "table", "target": ["pay"], "value": ["a", "b", "c"]},
+        **{"drop": ["x,y"], "column": {"zip": "category"}},
+    }
+    with pytest.raises(RipienoError, match="--kind"):
+        parsing.parse_data_options({**given, "kind": "sound"})
