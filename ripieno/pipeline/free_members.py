@@ -186,7 +186,7 @@ def _add(
     name: str,
     features: tuple[Network, FrozenBackbone] | None,
 ) -> None:
-    trainer_name, configuration = _models(dataset)[name]
+    trainer_name, configuration = _models(few)[name]
     if "rounds" in configuration:
         rounds = max(5, min(int(configuration["rounds"]), TREES // prod(dataset.task.output)))
         configuration = {**configuration, "rounds": rounds}

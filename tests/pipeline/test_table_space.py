@@ -14,6 +14,7 @@ pytest.importorskip("skl2onnx")
 pytest.importorskip("onnxmltools")
 
 from ripieno import Library, pipeline
+from ripieno.data import write_dataset
 from ripieno.errors import SearchError
 from ripieno.library import write_bundle
 from ripieno.models.table_config import NETWORKS
@@ -27,6 +28,7 @@ from ripieno.profiles import local_devices
 from ripieno.search.built_in_spaces import RETIRED, SPACES, find_space, fit_space
 from ripieno.search.settings import Settings, kept_settings
 from ripieno.search.space import Categorical, fix_network
+from ripieno.train import TrainingConfig
 from ripieno.types import Allocation, Configuration, Dataset, Ensemble, Input, Placement, Task
 from tests.mixed_table import TABLE, mixed_table, raw_columns
 
@@ -113,3 +115,19 @@ def test_forests_of_large_tables_have_few_leaves() -> None:
         kind="table",
     )  # fmt: skip
     assert {c["min_samples_leaf"] for _, c in _models(large).values() if "min_samples_leaf" in c} == {20}
+
+
+def test_the_leaves_of_forests_are_bounded_by_the_rows_that_they_are_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few: dict[str, tuple[str, Configuration]] = {"trees-extra": ("trees:extra-trees", {"min_samples_leaf": 2})}
+    monkeypatch.setattr(free_members, "MODELS", few)
+    monkeypatch.setattr(free_members, "TABLE_MODELS", {})
+    monkeypatch.setattr(free_members, "NUMBERS", 60 * TABLE.shape[0])
+    monkeypatch.setattr(free_members, "LEAVES", 10)
+    dataset = mixed_table()
+    assert len(dataset.rows("train")) > 60
+    data = write_dataset(dataset, tmp_path / "run" / "dataset")
+    library = Library(tmp_path / "run")
+    free_members.add_free_members(library, TrainingConfig(run=library.path, dataset=data.path, family="table"), data)
+    assert library.member("trees-extra").configuration["min_samples_leaf"] == 7  # of 60 rows, and one a class
