@@ -156,6 +156,11 @@ def test_other_tables_are_refused_in_a_line(of_columns: EnsembleClassifier, valu
     assert "\n" not in str(error.value)
 
 
+def test_a_data_frame_without_columns_is_refused_in_a_line() -> None:
+    with pytest.raises(ValueError, match="X has no columns: give one at least"):
+        EnsembleClassifier(**ROWS).fit(Frame({}), people()[1])
+
+
 def test_kinds_of_columns_may_be_named() -> None:
     frame, pay = people()
     codes = {"age": frame["age"], "job": np.array([{"cook": 1, "nurse": 2}[job] for job in frame["job"]])}
