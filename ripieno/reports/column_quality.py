@@ -14,8 +14,8 @@ from ripieno.errors import EngineError, MissingExtraError, ModelError
 from ripieno.library.evaluate import open_member
 from ripieno.reports.column_importance import Importances, importances
 from ripieno.reports.column_slices import ColumnSlice, slices
-from ripieno.reports.explorer import SAMPLES, Explorer
-from ripieno.reports.run_data import RunData, evenly_spaced
+from ripieno.reports.explorer import Explorer
+from ripieno.reports.run_data import RunData
 from ripieno.reports.task_tables import SAMPLE_LOSSES
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.registry import kind_of
@@ -61,9 +61,8 @@ def column_quality(reading: RunData, explored: Explorer | None, progress: Progre
     dataset = reading.dataset
     if explored is None or dataset is None or dataset.kind != "table":
         return None
-    rows = dataset.rows(explored.split)
-    rows = rows[evenly_spaced(len(rows), SAMPLES)]
-    if not np.array_equal(dataset.targets[rows], explored.targets):
+    rows = explored.dataset_rows(dataset)
+    if rows is None:
         return None
     columns, inputs = columns_of(dataset), np.asarray(dataset.inputs[rows])
     losses = SAMPLE_LOSSES[reading.task.kind](explored.predictions, explored.targets)

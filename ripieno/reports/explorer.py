@@ -27,7 +27,7 @@ from ripieno.selection.validation import default_calibration, default_method
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated, fit_temperature
 from ripieno.tasks.metrics import dashed_name, predicted_labels
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split, Task
+from ripieno.types import Dataset, Ensemble, Floats, Ints, ProgressFunction, Split, Task
 
 POINTS = 32
 """Maximum number of ensembles."""
@@ -111,6 +111,16 @@ class Explorer:
     """of the last spot, (samples, *task.output)"""
     targets: NDArray[Any] = field(compare=False)
     """as in `Dataset`, of the same samples"""
+    rows: Ints = field(compare=False)
+    """rows of the same samples in the split"""
+
+    def dataset_rows(self, dataset: Dataset) -> Ints | None:
+        """Return the rows of the same samples in the data set; None where predictions were imported of other ones."""
+        rows = dataset.rows(self.split)
+        if self.rows[-1] >= len(rows):
+            return None
+        found = rows[self.rows]
+        return found if np.array_equal(dataset.targets[found], self.targets) else None
 
 
 def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, ...]:
@@ -171,8 +181,8 @@ def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunct
     pairs = {(a, b): predictions.difference(a, b) for a, b in compared}
     shown = predictions.shown if isinstance(predictions, _ClassPredictions) else ()
     rest = 0 < len(shown) < len(reading.classes())
-    targets = predictions.labels
-    return Explorer(split, len(targets), shown, rest, spots, faces, pairs, combined[-1], targets)
+    targets, rows = predictions.labels, predictions.rows
+    return Explorer(split, len(targets), shown, rest, spots, faces, pairs, combined[-1], targets, rows)
 
 
 def has_classes(task: Task) -> bool:

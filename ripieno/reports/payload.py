@@ -68,15 +68,8 @@ def payload(reading: RunData, explorer: Explorer, drawings: Mapping[int, Drawing
 
 def places(explorer: Explorer, dataset: Dataset) -> dict[int, int]:
     """Return the row in the data set of each row of the split shown; empty if the samples are not the data set's."""
-    rows = dataset.rows(explorer.split)
-    wanted = {s.row: s.truth for spot in explorer.spots for s in (*spot.hardest, *spot.disputed)}
-    # imported predictions may be of other samples than the data set's: then there are no drawings
-    if any(
-        row >= len(rows) or (isinstance(truth, int) and dataset.targets[rows[row]] != truth)
-        for row, truth in wanted.items()
-    ):
-        return {}
-    return {row: int(rows[row]) for row in wanted}
+    rows = explorer.dataset_rows(dataset)
+    return {} if rows is None else dict(zip(explorer.rows.tolist(), rows.tolist(), strict=True))
 
 
 def wanted_rows(explorer: Explorer) -> list[list[int]]:

@@ -77,8 +77,9 @@ def test_the_hardest_series_are_drawn(tmp_path: Path, task: Task) -> None:
     assert {int(row["row_of_split"]) for row in rows if row["why"] == "hardest"} == set(drawn)
 
 
-def test_predictions_of_other_samples_are_not_drawn(tmp_path: Path) -> None:
-    library = make_run(tmp_path / "run", CLASSES)
+@pytest.mark.parametrize("task", [CLASSES, VALUES], ids=lambda task: task.kind)
+def test_predictions_of_other_samples_are_not_drawn(tmp_path: Path, task: Task) -> None:
+    library = make_run(tmp_path / "run", task)
     dataset = open_dataset(library.dataset_path)
     other = dataclasses.replace(dataset, targets=1 - dataset.targets, path=None)
     write_dataset(other, tmp_path / "other")
