@@ -26,7 +26,7 @@ PACKAGES = {
 """Package with the weights of a network, by timm's name of the network."""
 
 
-def find_weights(name: str) -> Path | None:
+def find_installed(name: str) -> Path | None:
     """Return the .pth file of network `name`; None where its package is not installed."""
     spec = importlib.util.find_spec(PACKAGES[name])
     if spec is None or spec.origin is None:
@@ -36,7 +36,7 @@ def find_weights(name: str) -> Path | None:
 
 def convert(name: str, folder: Path) -> Path:
     """Write the weights of network `name`, tensor for tensor, to NAME.safetensors in `folder`; return its path."""
-    source = find_weights(name)
+    source = find_installed(name)
     assert source is not None, f"{PACKAGES[name]} is not installed"
     values = list(torch.load(source, weights_only=True, map_location="cpu").values())
     names = import_timm().create_model(name).state_dict()
@@ -59,5 +59,5 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name in PACKAGES:
-        if find_weights(name) is not None:
+        if find_installed(name) is not None:
             print(convert(name, folder))  # noqa: T201

@@ -18,7 +18,7 @@ from ripieno.data.column_values import ColumnValues
 from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
-from ripieno.data.load import FORMS, names_of
+from ripieno.data.load import names_of
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError
@@ -128,8 +128,8 @@ def prepare(
         if for_training:
             check_trainable(dataset, f"the data set {library.dataset_path}")
         return dataset
-    check_source(data, library)
-    assert data is not None  # checked
+    if data is None:
+        raise DataError(f"{library.path} holds no data: give some, as in `ripieno tune images --run {library.path}`")
     if isinstance(data, str | Path) and Path(data).resolve() == library.path.resolve():
         raise DataError(f"{library.path} holds both the data and the run: give another folder for the run with --run")
     options = DEFAULTS | requested
@@ -156,16 +156,6 @@ def prepare(
             notes.append(describe(dataset))
         files.write_json(record, {"source": source, **options, "fingerprint": digest})
     return dataset
-
-
-def check_source(data: DataSource | None, library: Library) -> None:
-    """Raise DataError for a run without a data set where no data are given, or their path does not exist."""
-    if (library.dataset_path / "source.json").exists():
-        return
-    if data is None:
-        raise DataError(f"{library.path} holds no data: give some, as in `ripieno tune images --run {library.path}`")
-    if isinstance(data, str | Path) and not Path(data).exists():
-        raise DataError(f"{data} does not exist: it must be {FORMS}")
 
 
 def describe(dataset: Dataset) -> str:

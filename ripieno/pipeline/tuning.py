@@ -17,7 +17,7 @@ from ripieno.errors import SearchError, require
 from ripieno.library import Library
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig, PoolName
-from ripieno.pipeline.preparation import DataOptions, DataSource, check_source, kept_seed, prepare
+from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting, usable_cores
 from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
@@ -157,11 +157,12 @@ def search_library(
     from ripieno.pipeline.timm_space import cheapest_backbone
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
-    from ripieno.pipeline.weights import keep_backbones, prepare_weights, weights_of
+    from ripieno.pipeline.weights import fetch_weights, find_weights, keep_backbones
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
+    from ripieno.search.space import backbone_names
     from ripieno.train import TrainingConfig, train_job
 
     require("torch")
@@ -193,12 +194,12 @@ def search_library(
     asked |= {"trials": trials, "hours": hours}
     settings = dataclasses.replace(before or Settings(found), **asked)
     check_algorithm(settings.algorithm)
-    check_source(data, library)  # now, as weights may be downloaded
     used = None if before is None else before.weights
-    weights = prepare_weights(search.weights, found, library.path, used, progress, notes)
-    settings = dataclasses.replace(settings, space=keep_backbones(found, weights), weights=weights)
+    sources = find_weights(search.weights, found, library.path, used, notes)
     if before is not None:
-        check_same(library.path, before, settings)
+        weights = fetch_weights(sources, library.path, used, progress)
+        kept_space = keep_backbones(found, sources)
+        check_same(library.path, before, dataclasses.replace(settings, space=kept_space, weights=weights))
     seconds = None if hours is None else 3600 * hours
     deadline = None if seconds is None else clock.now() + seconds
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
@@ -215,14 +216,17 @@ def search_library(
     weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
     if trainer == "network":
         is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
-        found = keep_backbones(found, weights)
+        found = keep_backbones(found, sources)
         if before is None and is_built_in and seconds is not None and not on_gpu:
             found, epochs, remarks = fit_to_time(
                 found, settings.epochs, dataset, weight, seconds * len(usable_cores()),
-                pretrained=bool(weights), epochs_given=search.epochs is not None,
+                pretrained=bool(sources), epochs_given=search.epochs is not None,
             )  # fmt: skip
-            settings, weights = dataclasses.replace(settings, epochs=epochs), weights_of(found, weights)
+            settings = dataclasses.replace(settings, epochs=epochs)
             notes.extend(remarks)
+    if before is None:  # not earlier: the time may leave out most backbones
+        names = backbone_names(found)
+        weights = fetch_weights({n: s for n, s in sources.items() if n in names}, library.path, used, progress)
     settings = dataclasses.replace(settings, space=found, weights=weights, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from sklearn.datasets import load_digits
 
 import ripieno
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
+from ripieno.pipeline import time_fit
+from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
+from ripieno.search.space import Categorical
 from tests.hub_server import hub_of
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
@@ -116,15 +120,35 @@ def test_bad_weights_leave_no_run(digits: tuple[np.ndarray, np.ndarray], tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_data_that_do_not_exist_are_named_before_weights_are_fetched(
+def test_bad_data_are_found_before_weights_are_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: Path
 ) -> None:
+    series = (np.zeros((40, 12, 1), np.float32), np.arange(40) % 2)
     with hub_of({}, monkeypatch, str(tmp_path / "cache")) as requests:
         for data, line in ((tmp_path / "absent", "absent does not exist"), (None, "holds no data")):
             with pytest.raises(DataError, match=line):
                 ripieno.tune(data, tmp_path / "run", space=str(space), weights="hub", **SEARCH)
+        assert not (tmp_path / "run").exists()
+        with pytest.raises(SearchError, match="the data are of kind series, which family timm does not take"):
+            ripieno.tune(series, tmp_path / "run", space=str(space), weights="hub", kind="series", **SEARCH)
         assert requests == []
-    assert not (tmp_path / "run").exists()
+
+
+def test_only_the_backbones_that_fit_in_the_time_are_downloaded(
+    digits: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ripieno.models.timm_network import make_backbone
+
+    names, small = ("test_byobnet", NAME), find_space("timm-small")
+    few = replace(small, ranges={**small.ranges, "backbone": Categorical(names)})
+    monkeypatch.setitem(SPACES, small.name, few)
+    monkeypatch.setattr(time_fit, "SHARE", 1e-6)
+    contents = {f"timm/{name}.r160_in1k": save(make_backbone(name, 3).state_dict()) for name in names}
+    with hub_of(contents, monkeypatch, str(tmp_path / "cache")) as requests:
+        library = ripieno.tune(digits, tmp_path / "run", space="timm-small", weights="hub", hours=0.01, **SEARCH)
+    (family,) = {member.family for member in library.members()}
+    downloads = [request for request in requests if request.startswith("GET")]
+    assert downloads == [f"GET timm/{family.removeprefix('timm:')}.r160_in1k"]
 
 
 def test_a_search_killed_among_its_free_members_continues_on_the_same_weights(

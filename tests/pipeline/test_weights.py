@@ -21,12 +21,13 @@ from ripieno.data import load_dataset, write_dataset
 from ripieno.errors import RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.library.backbones import read_backbones, weights_file
-from ripieno.pipeline.weights import _classifier_tensors, keep_backbones, prepare_weights
+from ripieno.pipeline.pretrained_files import _classifier_tensors
+from ripieno.pipeline.weights import fetch_weights, find_weights, keep_backbones
 from ripieno.search.space import Categorical, Continuous, Space, backbone_names
 from ripieno.train import TrainingConfig, train_job
 from ripieno.types import Job
 from tests.hub_server import hub_of
-from tests.pretrained_weights import convert, find_weights
+from tests.pretrained_weights import convert, find_installed
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
@@ -58,6 +59,16 @@ def changed(made: Path, target: Path, **tensors: torch.Tensor | None) -> Path:
     content = {**load_file(made / f"{NAME}.safetensors"), **{n.replace("__", "."): t for n, t in tensors.items()}}
     save_file({name: tensor for name, tensor in content.items() if tensor is not None}, target)
     return target
+
+
+def prepare_weights(
+    given: str | Path | None,
+    space: Space,
+    run: Path,
+    before: tuple[str, ...] | None = None,
+    notes: list[str] | None = None,
+) -> tuple[str, ...]:
+    return fetch_weights(find_weights(given, space, run, before, notes), run, before)
 
 
 def error_of(weights: str | Path, run: Path, space: Space = ONE, before: tuple[str, ...] | None = None) -> str:
@@ -100,7 +111,7 @@ def test_a_folder_has_the_weights_of_each_backbone(made: Path, run: Path) -> Non
     stems = prepare_weights(made, TWO, run, notes=notes)
     assert [stem.rpartition("-")[0] for stem in stems] == [NAME, OTHER]
     assert notes == []
-    assert keep_backbones(TWO, stems) == TWO
+    assert keep_backbones(TWO, find_weights(made, TWO, run)) == TWO
 
 
 def test_backbones_without_weights_are_left_out_of_the_space(made: Path, run: Path, tmp_path: Path) -> None:
@@ -108,9 +119,9 @@ def test_backbones_without_weights_are_left_out_of_the_space(made: Path, run: Pa
     folder.mkdir()
     shutil.copy(made / f"{OTHER}.safetensors", folder)
     notes: list[str] = []
-    stems = prepare_weights(folder, TWO, run, notes=notes)
+    sources = find_weights(folder, TWO, run, notes=notes)
     assert notes == [f"{NAME} has no weights in {folder}: left out of the space"]
-    assert backbone_names(keep_backbones(TWO, stems)) == (OTHER,)
+    assert backbone_names(keep_backbones(TWO, sources)) == (OTHER,)
 
 
 def test_without_weights_networks_start_random_which_is_said(run: Path) -> None:
@@ -303,7 +314,7 @@ def test_a_broken_record_is_as_good_as_none(made: Path, run: Path) -> None:
     assert np.isfinite(load_file(weights_file(run, stem))["conv_stem.weight"].numpy()).all()
 
 
-@pytest.mark.skipif(find_weights("tf_efficientnet_lite0") is None, reason="real weights are not installed")
+@pytest.mark.skipif(find_installed("tf_efficientnet_lite0") is None, reason="real weights are not installed")
 def test_real_weights_give_the_features_that_timm_gives_and_a_good_head(run: Path, tmp_path: Path) -> None:
     from ripieno.models.torchvision_import import import_timm
 
