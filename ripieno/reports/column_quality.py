@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.dataset import BATCH
-from ripieno.errors import EngineError, MissingExtraError, ModelError
+from ripieno.errors import EngineError, LibraryError, MissingExtraError, ModelError
 from ripieno.library.evaluate import open_member
 from ripieno.reports.column_importance import Importances, importances
 from ripieno.reports.column_slices import ColumnSlice, slices
@@ -85,7 +85,7 @@ def _importances(
             for member in ensemble.members:
                 runners.append(open_member(reading.library, member))
                 stack.callback(runners[-1].close)
-        except (EngineError, ModelError, MissingExtraError):
+        except (EngineError, LibraryError, ModelError, MissingExtraError):
             return None
 
         def loss(given: NDArray[Any], rows: NDArray[np.int64]) -> Floats:

@@ -105,8 +105,12 @@ def test_the_page_has_importances_losses_by_value_and_the_hardest_rows(tmp_path:
     assert "Hardest rows" in page
 
 
-def test_without_models_the_importance_is_left_out(tmp_path: Path) -> None:
-    page = report(make_run(tmp_path / "run", runnable=False)).read_text()
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_models_the_importance_is_left_out(tmp_path: Path, broken: bool) -> None:
+    library = make_run(tmp_path / "run", runnable=broken)
+    for name in library.ids() if broken else ():
+        library.onnx_path(name).write_bytes(b"broken")
+    page = report(library).read_text()
     assert "so the importance of columns is not measured" in page
     assert "<td>nurse</td>" in page
 
