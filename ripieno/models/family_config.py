@@ -39,9 +39,10 @@ def network_megaflops(family: str, configuration: Configuration, input: Input) -
 
     Raises ModelError for a bad configuration.
     """
-    if series_config.is_series_family(family):
+    group = network_group(family)
+    if group == series_config.FAMILY:
         return series_config.series_megaflops(family, configuration, input)
-    if network_group(family) == table_config.FAMILY:
+    if group == table_config.FAMILY:
         return table_config.table_megaflops(family, configuration, input)
     return resnet_config.megaflops(configuration, input) if family == "resnet" else 0.0
 

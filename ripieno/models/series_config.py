@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.models.named_network import choose_network
+from ripieno.models.value_rules import ABOVE_0, SHARE_BELOW_1, ValueRules, check_values
 from ripieno.types import Configuration, Input, Value
 
 FAMILY = "series"
@@ -57,11 +58,11 @@ TRAINING_DEFAULTS: Mapping[str, Value] = {
     "epoch_samples": 1000,
 }
 """Defaults of the optimisation of these families; see `ripieno.train.optim` for the others."""
-_FACTOR: tuple[Callable[[float], bool], str] = (lambda value: 0 < value < math.inf, "a number above 0")
-_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "width_factor": _FACTOR,
-    "kernel_factor": _FACTOR,
-    "dropout": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
+_RULES: ValueRules = {
+    "width_factor": ABOVE_0,
+    "kernel_factor": ABOVE_0,
+    "dropout": SHARE_BELOW_1,
+    "normalisation": get_args(Normalisation),
 }
 
 
@@ -79,13 +80,7 @@ def series_config(family: str, configuration: Configuration) -> SeriesConfig:
     """Read the network's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
     chosen["network"] = choose_network(FAMILY, NETWORKS, family, configuration)
-    for key, value in chosen.items():
-        if key == "normalisation" and value not in get_args(Normalisation):
-            raise ModelError(f"normalisation is {value!r}: it must be one of {', '.join(get_args(Normalisation))}")
-        if key in _NUMBERS:
-            is_valid, expected = _NUMBERS[key]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_valid(value):
-                raise ModelError(f"{key} is {value!r}: it must be {expected}")
+    check_values(chosen, _RULES)
     return SeriesConfig(**chosen)
 
 

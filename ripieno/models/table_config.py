@@ -7,13 +7,14 @@ family of that name, such as `mlp-periodic`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.models.named_network import choose_network
+from ripieno.models.value_rules import ABOVE_0, COUNT, SHARE_BELOW_1, ValueRules, check_values
 from ripieno.types import Configuration, Input, Value, column_places
 
 FAMILY = "table"
@@ -68,18 +69,12 @@ TRAINING_DEFAULTS: Mapping[str, Value] = {
     "epoch_samples": 2000,
 }
 """Defaults of the optimisation of these families; see `ripieno.train.optim` for the others."""
-_CHOICES: Mapping[str, tuple[str, ...]] = {
+_RULES: ValueRules = {
+    **dict.fromkeys(("layers", "units", "category_size", "embedding_size", "frequencies", "bins"), COUNT),
+    "dropout": SHARE_BELOW_1,
+    "frequency_scale": ABOVE_0,
     "normalisation": get_args(NumberNormalisation),
     "embedding": get_args(NumberEmbedding),
-}
-_COUNT: tuple[Callable[[float], bool], str] = (
-    lambda value: isinstance(value, int) and value >= 1,
-    "a whole number of at least 1",
-)
-_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(("layers", "units", "category_size", "embedding_size", "frequencies", "bins"), _COUNT),
-    "dropout": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
-    "frequency_scale": (lambda value: 0 < value < math.inf, "a number above 0"),
 }
 
 
@@ -87,13 +82,7 @@ def table_config(family: str, configuration: Configuration) -> TableConfig:
     """Read the network's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
     chosen["network"] = choose_network(FAMILY, NETWORKS, family, configuration)
-    for key, value in chosen.items():
-        if key in _CHOICES and value not in _CHOICES[key]:
-            raise ModelError(f"{key} is {value!r}: it must be one of {', '.join(_CHOICES[key])}")
-        if key in _NUMBERS:
-            is_valid, expected = _NUMBERS[key]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_valid(value):
-                raise ModelError(f"{key} is {value!r}: it must be {expected}")
+    check_values(chosen, _RULES)
     return TableConfig(**chosen)
 
 

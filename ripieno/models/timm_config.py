@@ -6,11 +6,12 @@ names the network, and the members are of family `timm:NAME`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from ripieno.errors import ModelError
+from ripieno.models.value_rules import SHARE_BELOW_1, NumberRule, ValueRules, check_values
 from ripieno.types import Configuration, Value
 
 FAMILY = "timm"
@@ -43,11 +44,13 @@ class BackboneConfig:
 NAMES = frozenset(f.name for f in fields(BackboneConfig))
 TRAINING_DEFAULTS: Mapping[str, Value] = {"optimizer": "adamw", "learning_rate": 1e-4, "weight_decay": 1e-3}
 """Defaults of the optimisation of these families, as in AutoGluon; see `ripieno.train.optim` for the others."""
-_SHARE: tuple[Callable[[float], bool], str] = (lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
-_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "resolution": (lambda value: isinstance(value, int) and value >= 1, "a whole number of pixels of at least 1"),
-    "layer_decay": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
-    **dict.fromkeys(("drop_path", "dropout", "ema"), _SHARE),
+_RULES: ValueRules = {
+    "resolution": NumberRule(
+        lambda value: isinstance(value, int) and value >= 1, "a whole number of pixels of at least 1"
+    ),
+    "layer_decay": NumberRule(lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
+    **dict.fromkeys(("drop_path", "dropout", "ema"), SHARE_BELOW_1),
+    "frozen": get_args(Frozen),
 }
 
 
@@ -65,11 +68,5 @@ def backbone_config(family: str, configuration: Configuration) -> BackboneConfig
         raise ModelError("family timm has no backbone: name one as timm:NAME, or in the space as backbone")
     if name not in ("", backbone):
         raise ModelError(f"backbone is {backbone!r}, but the family is {family}: leave one of them out")
-    for key, value in chosen.items():
-        if key == "frozen" and value not in get_args(Frozen):
-            raise ModelError(f"frozen is {value!r}: it must be one of {', '.join(get_args(Frozen))}")
-        if key in _NUMBERS:
-            is_valid, expected = _NUMBERS[key]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_valid(value):
-                raise ModelError(f"{key} is {value!r}: it must be {expected}")
+    check_values(chosen, _RULES)
     return BackboneConfig(**chosen)

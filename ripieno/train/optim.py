@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from ripieno.errors import ModelError
+from ripieno.models.value_rules import ABOVE_0, SHARE_BELOW_1, NumberRule, ValueRules, check_values
 from ripieno.types import Configuration
 
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -38,30 +37,22 @@ class OptimizerConfig:
 
 
 NAMES = frozenset(f.name for f in fields(OptimizerConfig))
+_RULES: ValueRules = {
+    "learning_rate": ABOVE_0,
+    "batch_size": NumberRule(lambda value: isinstance(value, int) and value >= 2, "a whole number of at least 2"),
+    "weight_decay": NumberRule(lambda value: 0 <= value < math.inf, "a number of at least 0"),
+    "epoch_samples": NumberRule(lambda value: isinstance(value, int) and value >= 0, "a whole number of at least 0"),
+    "warm_up": SHARE_BELOW_1,
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+}
 
 
 def optimizer_config(configuration: Configuration) -> OptimizerConfig:
     """Read the optimiser's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
-    for name, value in chosen.items():
-        allowed = {"optimizer": get_args(Optimizer), "schedule": get_args(Schedule)}.get(name)
-        if allowed is not None:
-            if value not in allowed:
-                raise ModelError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
-        else:
-            is_valid, expected = _NUMBERS[name]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_valid(value):
-                raise ModelError(f"{name} is {value!r}: it must be {expected}")
+    check_values(chosen, _RULES)
     return OptimizerConfig(**chosen)
-
-
-_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "learning_rate": (lambda value: 0 < value < math.inf, "a number above 0"),
-    "batch_size": (lambda value: isinstance(value, int) and value >= 2, "a whole number of at least 2"),
-    "weight_decay": (lambda value: 0 <= value < math.inf, "a number of at least 0"),
-    "epoch_samples": (lambda value: isinstance(value, int) and value >= 0, "a whole number of at least 0"),
-    "warm_up": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
-}
 
 
 def make_optimizer(chosen: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
