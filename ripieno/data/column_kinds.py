@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ripieno.data.column_values import ColumnValues, category_text, is_missing, parse_dates, parse_numbers
+from ripieno.data.column_values import (
+    ColumnValues,
+    category_text,
+    is_missing,
+    parse_dates,
+    parse_number,
+    parse_numbers,
+)
 from ripieno.types import ColumnKind, Floats
 
 FEW = 20
@@ -35,28 +42,28 @@ def infer_kind(name: str, values: ColumnValues) -> InferredKind:
     """Return what the column `name` is taken for by its values, of which NaN, None and some texts are missing."""
     if _UNNAMED.fullmatch(name):
         return InferredKind(None, "an index")
-    known = _known(values)
-    if not len(known):
+    first = next((value for value in values if not is_missing(value)), None)
+    if first is None:
         return InferredKind(None, "no values")
-    if isinstance(known[0], list | tuple | set | dict | np.ndarray):
+    if isinstance(first, list | tuple | set | dict | np.ndarray):
         return InferredKind(None, "lists")
-    if not isinstance(known, np.ndarray) or known.dtype.kind != "M":
-        numbers, wrong = parse_numbers(known)
+    if not isinstance(first, np.datetime64):  # NumPy takes one for the number of its ticks
+        numbers, wrong = parse_numbers(values)
         if wrong is None:
-            return InferredKind(None, "an id") if _is_id(name, numbers) else InferredKind("number")
-    if parse_dates(known)[1] is None:
+            is_id = _is_id(name, numbers[~np.isnan(numbers)])
+            return InferredKind(None, "an id") if is_id else InferredKind("number")
+    if parse_dates(values)[1] is None:
         return InferredKind("date")
-    return _infer_text(name, known)
+    return _infer_text(name, [text for value in values if (text := category_text(value)) is not None])
 
 
-def _infer_text(name: str, known: ColumnValues) -> InferredKind:
-    texts = [category_text(value) or "" for value in known]
+def _infer_text(name: str, texts: list[str]) -> InferredKind:
     distinct = len(set(texts))
     if distinct <= max(FEW, len(texts) // 2):
         return InferredKind("category")
     if all(_PICTURE.search(text) for text in texts):
         return InferredKind(None, "image files; a table of images names them in a column file")
-    strange = [text for text in texts if parse_numbers([text])[1] is not None]
+    strange = [text for text in texts if parse_number(text) is None]
     if len(strange) < (1 - NEARLY) * len(texts):
         return InferredKind(None, f"{strange[0][:40]!r} among numbers")
     words = sum(len(text.split()) for text in texts) / len(texts)
@@ -65,13 +72,6 @@ def _infer_text(name: str, known: ColumnValues) -> InferredKind:
     if distinct == len(texts) or _ID_NAME.fullmatch(name):
         return InferredKind(None, "an id")
     return InferredKind(None, "text of which most values occur once")
-
-
-def _known(values: ColumnValues) -> ColumnValues:
-    """Return the values that are not missing."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biufM":
-        return values if values.dtype.kind in "biu" else values[values == values]  # NaN and NaT differ from themselves
-    return [value for value in values if not is_missing(value)]
 
 
 def _is_id(name: str, numbers: Floats) -> bool:

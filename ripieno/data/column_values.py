@@ -41,7 +41,21 @@ def parse_numbers(values: ColumnValues) -> tuple[Floats, int | None]:
             found = np.empty(())  # something is missing, not a number, or too large
         if found.ndim == 1:
             return found, None
-    return _each(values, _number)
+    return _each(values, parse_number)
+
+
+def parse_number(value: Any) -> float | None:
+    """Return a value that is there as a number; None where it is none."""
+    if isinstance(value, Real | Decimal | np.bool_):
+        return _double(value)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return TRUTH.get(value.strip().lower())
 
 
 def parse_dates(values: ColumnValues) -> tuple[Floats, int | None]:
@@ -100,20 +114,6 @@ def _each(values: ColumnValues, parse: Callable[[Any], float | None]) -> tuple[F
     return found, None
 
 
-def _number(value: Any) -> float | None:
-    """Return a value that is there as a number; None where it is none."""
-    if isinstance(value, Real | Decimal | np.bool_):
-        return _double(value)
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if not isinstance(value, str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return TRUTH.get(value.strip().lower())
-
-
 def _day(value: Any) -> float | None:
     """Return a value that is there as days since 1970-01-01; None where it is no date."""
     if isinstance(value, bytes):
@@ -134,12 +134,14 @@ def _day(value: Any) -> float | None:
     return _double(value) if is_number else None
 
 
-def _double(value: Any) -> float:
-    """Return a number in double precision, infinite where it is too large."""
+def _double(value: Any) -> float | None:
+    """Return a number in double precision, infinite where it is too large; None for a duration of NumPy."""
     try:
         return float(value)
     except OverflowError:
         return np.inf if value > 0 else -np.inf
+    except TypeError:
+        return None
 
 
 def _outside(days: Floats) -> int | None:

@@ -57,6 +57,7 @@ class RawColumns:
     where: str
     """names the table in messages"""
     values: Mapping[str, ColumnValues]
+    """numbers, days since 1970-01-01, or texts of categories, by kind; NaN and None are missing"""
     kinds: Mapping[str, ColumnKind]
     """of the columns in `values`, in the same order"""
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +109,15 @@ def take_columns(
             reasons[name] = found.reason
         else:
             kinds[name] = found.kind
-    return RawColumns(where, {name: values[name] for name in kinds}, kinds, reasons, split_by, first_row)
+    parsed = {name: _parsed(values[name], kind) for name, kind in kinds.items()}
+    return RawColumns(where, parsed, kinds, reasons, split_by, first_row)
+
+
+def _parsed(values: ColumnValues, kind: ColumnKind) -> ColumnValues:
+    """Return values that are all of `kind` in the form of `RawColumns.values`."""
+    if kind == "category":
+        return [category_text(value) for value in values]
+    return (parse_numbers if kind == "number" else parse_dates)(values)[0]
 
 
 def check_kinds(chosen: Mapping[str, str]) -> None:
@@ -122,8 +131,8 @@ def check_kinds(chosen: Mapping[str, str]) -> None:
 def fit_columns(raw: RawColumns, rows: Ints) -> FittedColumns:
     """Return the columns as the training samples at `rows` define them, and the encoded samples.
 
-    Columns with one value in all of them are left out. Raises DataError, in one line that names the row, for a value of
-    another kind than its column, and where no column is left.
+    Columns with one value in all of them are left out. Raises DataError, in one line, for an infinite number, and where
+    no column is left.
     """
     fitted, left_out = [], dict(raw.left_out)
     ranges: dict[str, str] = {}
@@ -146,7 +155,7 @@ def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[
     """Return a column by its values at `rows`, and describe them in `ranges`; None where they are all the same."""
     values = raw.values[name]
     if kind == "category":
-        texts = [category_text(values[row]) for row in rows]
+        texts = [values[row] for row in rows]
         counts = Counter(text for text in texts if text is not None)
         if len(counts) + (None in texts) < 2:
             return None
@@ -157,13 +166,13 @@ def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[
             ranges[name] += f"; {len(ranked) - len(kept):,} rarer, read as unseen"
         return Column(name, kind, kept)
     if kind == "number":
-        numbers = parse_numbers(values)[0][rows]
+        numbers = np.asarray(values)[rows]
         if _is_constant(numbers):
             return None
         known = numbers[~np.isnan(numbers)]
         ranges[name] = f"{known.min():.6g} to {known.max():.6g}"
         return Column(name, kind)
-    days = parse_dates(values)[0][rows]
+    days = np.asarray(values)[rows]
     if _is_constant(days):
         return None
     known = days[~np.isnan(days)]
@@ -171,7 +180,7 @@ def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[
     # later rows than those of training have other years and ages
     orders = raw.split_by is not None and raw.split_by.name == name
     parts = _varying_parts(known, latest, PERIODIC if orders else get_args(DatePart))
-    ranges[name] = f"{_day_text(known.min())} to {_day_text(latest)}, as {', '.join(parts)}"
+    ranges[name] = f"{day_text(known.min())} to {day_text(latest)}, as {', '.join(parts)}"
     return Column(name, kind, parts=parts, latest=latest)
 
 
@@ -192,7 +201,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= CUT else f"{text[:CUT]}..."
 
 
-def _day_text(days: float) -> str:
+def day_text(days: float) -> str:
+    """Return the date of `days` since 1970-01-01 as text."""
     return str(np.datetime64(int(np.floor(days)), "D"))
 
 

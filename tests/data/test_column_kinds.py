@@ -31,6 +31,8 @@ HALF = [f"code {i % 25}" for i in range(COUNT)]
         ("x", [*["2024-05-31 12:00"] * 59, ""], "date", ""),
         ("x", [date(2024, 5, i % 31 + 1) for i in range(COUNT)], "date", ""),
         ("x", np.arange(COUNT).astype("M8[D]"), "date", ""),
+        ("x", [None, *np.arange(COUNT).astype("M8[D]")], "date", ""),
+        ("x", [10**400, *range(COUNT)], "number", ""),
         ("x", list(range(COUNT)), None, "an id"),
         ("row", list(range(100, 100 + COUNT)), None, "an id"),
         ("user_id", [17 * i % 61 for i in range(COUNT)], None, "an id"),
