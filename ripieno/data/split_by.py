@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.raw_columns import SplitBy
+from ripieno.data.raw_columns import SplitBy, day_text
 from ripieno.data.samples import UNASSIGNED
 from ripieno.data.splits import check_ratios, split_counts, splits_to_make
 from ripieno.errors import DataError
@@ -50,7 +50,7 @@ def split_by_note(by: SplitBy, split: NDArray[np.uint8]) -> str:
     if not by.is_order:
         return f"column {by.name!r} splits the samples: {len(np.unique(by.values)):,} groups, each in one split"
     last = [by.values[split == number].max() for number in range(len(SPLITS) - 1)]
-    ends = [str(np.datetime64(int(end), "D")) if by.kind == "date" else f"{end:.6g}" for end in last]
+    ends = [day_text(end) if by.kind == "date" else f"{end:.6g}" for end in last]
     line = f"column {by.name!r} splits the samples: train to {ends[0]}, valid to {ends[1]}, test after"
     is_whole = by.kind == "number" and (by.values == np.floor(by.values)).all()
     return f"{line}; --column {by.name}=category splits by groups" if is_whole else line
@@ -84,13 +84,14 @@ def assign_groups(groups: Ints, strata: Ints | None, counts: Sequence[int], seed
 
 def _cut(values: NDArray[Any], counts: Sequence[int]) -> Ints:
     """Return the part of each value (samples,): the least `counts[0]` are in part 0, and so on, equal ones together."""
-    starts = np.flatnonzero(np.diff(np.sort(values))) + 1  # where a part may begin among the sorted values
+    ordered = np.sort(values)
+    starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1  # where a part may begin
     ends = np.cumsum(counts)[:-1]
     parts = np.zeros(len(values), np.int64)
     first = 0
     for number, end in enumerate(ends):
         last = len(starts) - (len(ends) - number)  # leaves a value for each part that follows
         chosen = first + int(np.abs(starts[first : last + 1] - end).argmin())
-        parts += values >= np.sort(values)[starts[chosen]]
+        parts += values >= ordered[starts[chosen]]
         first = chosen + 1
     return parts
