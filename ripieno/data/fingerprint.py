@@ -130,7 +130,9 @@ def _contents(file: Path) -> bytes:
 def _of_dataset(dataset: Dataset) -> Fingerprint:
     held = [] if dataset.folds is None else [dataset.folds]
     arrays = [part for array in (dataset.inputs, dataset.targets, dataset.split, *held) for part in _array(array)]
-    return Fingerprint(_digest(*arrays, *dataset.classes), f"{len(dataset.targets):,} samples in a data set")
+    # inputs of a table stand for other values in other columns
+    names = (*dataset.classes, *map(repr, dataset.columns))
+    return Fingerprint(_digest(*arrays, *names), f"{len(dataset.targets):,} samples in a data set")
 
 
 def _array(array: NDArray[Any]) -> list[str | bytes]:

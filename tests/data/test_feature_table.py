@@ -210,6 +210,10 @@ def test_a_prepared_source_is_found_again(table: Path, tmp_path: Path) -> None:
     assert source_files(table) == [table]
     assert fingerprint(table).digest == fingerprint(write(tmp_path / "other.csv")).digest
     assert fingerprint(COLUMNS).digest != fingerprint({**COLUMNS, "age": [1] * ROWS}).digest
+    prepared, _ = load(table)
+    other, _ = load({**COLUMNS, "job": [job and f"a {job}" for job in COLUMNS["job"]]})
+    assert np.array_equal(other.inputs, prepared.inputs, equal_nan=True)
+    assert fingerprint(other).digest != fingerprint(prepared).digest
 
 
 @pytest.mark.parametrize(
