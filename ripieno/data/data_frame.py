@@ -21,7 +21,7 @@ def is_data_frame(source: Any) -> bool:
         names = list(source)  # a sparse matrix may be a mapping, too
         return bool(names) and all(isinstance(name, str) and _is_column(source[name]) for name in names)
     if isinstance(source, list):
-        return bool(source) and all(isinstance(row, Mapping) and _is_row(row) for row in source)
+        return bool(source) and all(isinstance(row, Mapping) for row in source) and _is_row(source[0])
     # data sets of Hugging Face have columns and features
     return hasattr(source, "__getitem__") and hasattr(source, "columns") and not hasattr(source, "features")
 
@@ -29,12 +29,14 @@ def is_data_frame(source: Any) -> bool:
 def data_frame_columns(source: Any, where: str) -> dict[str, ColumnValues]:
     """Return the columns of a source for which `is_data_frame` holds, by name, each of one axis and as long.
 
-    Raises DataError for duplicate names, and for rows or columns that do not agree.
+    Raises DataError for no columns, duplicate names, and for rows or columns that do not agree.
     """
     if isinstance(source, list):
-        return {**columns_of_rows(source, where, DataError)}
+        source = columns_of_rows(source, where, DataError)
     given = source if isinstance(source, Mapping) else getattr(source, "column_names", None) or source.columns
     names = [str(name) for name in given]
+    if not names:
+        raise DataError(f"{where} has no columns; expected one for each input")
     check_names(names, f"columns of {where}", DataError)
     columns: dict[str, ColumnValues] = {}
     for name, key in zip(names, given, strict=True):

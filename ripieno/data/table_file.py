@@ -65,8 +65,9 @@ def _read_csv(path: Path, error: type[RipienoError]) -> FileColumns:
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
             raise error(f"{path} row {number} has {len(line)} values, but the first row has {len(header)}")
-    columns = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
-    return FileColumns(columns, mark in DECIMAL_COMMA)
+    columns = zip(*lines[1:], strict=True)
+    read = {name: [*map(str.strip, values)] for name, values in zip(header, columns, strict=True)}
+    return FileColumns(read, mark in DECIMAL_COMMA)
 
 
 def _separator(stream: TextIO) -> str:
