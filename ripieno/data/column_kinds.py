@@ -23,6 +23,8 @@ WORDS = 3
 """Words of a value, on average, from which text is free."""
 NEARLY = 0.9
 """Share of numbers in a column above which the rest of its values are taken for mistakes."""
+YEARS = 1800, 2100
+"""Numbers that count up between these are years, and no id."""
 _ID_NAME = re.compile(r"(?i:(.*[_\W])?(id|index|key|uuid|guid))|.*[a-z](Id|ID)", re.DOTALL)
 _PICTURE = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif)$", re.IGNORECASE)
 _UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
@@ -78,4 +80,6 @@ def _is_id(name: str, numbers: Floats) -> bool:
     """Return whether numbers name the rows: whole ones, each once, counted up or with the name of an id."""
     if len(numbers) <= FEW or (numbers != np.floor(numbers)).any() or len(np.unique(numbers)) < len(numbers):
         return False
-    return bool((np.diff(numbers) == 1).all()) or _ID_NAME.fullmatch(name) is not None
+    are_years = YEARS[0] <= numbers[0] and numbers[-1] <= YEARS[1]
+    counts_up = bool((np.diff(numbers) == 1).all()) and not are_years
+    return counts_up or _ID_NAME.fullmatch(name) is not None

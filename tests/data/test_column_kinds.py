@@ -35,6 +35,9 @@ HALF = [f"code {i % 25}" for i in range(COUNT)]
         ("x", [10**400, *range(COUNT)], "number", ""),
         ("x", list(range(COUNT)), None, "an id"),
         ("row", list(range(100, 100 + COUNT)), None, "an id"),
+        ("row", list(range(2050, 2050 + COUNT)), None, "an id"),
+        ("x", list(range(1950, 1950 + COUNT)), "number", ""),  # years
+        ("id", list(range(1950, 1950 + COUNT)), None, "an id"),
         ("user_id", [17 * i % 61 for i in range(COUNT)], None, "an id"),
         ("ID", [17 * i % 61 for i in range(COUNT)], None, "an id"),
         ("Customer Id", [17 * i % 61 for i in range(COUNT)], None, "an id"),
