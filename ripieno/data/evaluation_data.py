@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ripieno.data.cifar import is_cifar
 from ripieno.data.data_frame import is_data_frame
 from ripieno.data.dataset import batches, check_columns, open_dataset
-from ripieno.data.feature_table import read_feature_targets, read_features
+from ripieno.data.feature_table import open_table, read_feature_targets, read_features
 from ripieno.data.idx import is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import TableTargets, read_table_targets, table_path
@@ -76,10 +76,11 @@ def read_evaluation_data(
     notes = [] if notes is None else notes
     of_series = is_series(wanted)
     if wanted.columns and _is_table(source):
-        rows_of = read_feature_targets(source, wanted.columns, target, task, notes)
-        chosen, rows = _rows(rows_of.given, split)
-        encoded = read_features(source, wanted.columns, notes)
-        return EvaluationData(chosen, encoded, rows, match_targets(rows_of.targets[rows], rows_of.task, task))
+        held = open_table(source)
+        read = read_feature_targets(held, wanted.columns, target, task, notes)
+        chosen, rows = _rows(read.given, split)
+        encoded = read_features(held, wanted.columns, notes)
+        return EvaluationData(chosen, encoded, rows, match_targets(read.targets[rows], read.task, task))
     if target:
         raise DataError(f"target {target[0]!r} names a column of a table, which the data are not; leave target out")
     table = table_path(Path(source)) if isinstance(source, str | Path) and not of_series else None

@@ -7,7 +7,7 @@ age,work,started,income        Columns are numbers, categories or dates, see `ri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from ripieno.data.column_kinds import infer_kind
 from ripieno.data.column_values import ColumnValues, category_text, is_missing, parse_dates, parse_numbers
 from ripieno.data.data_frame import data_frame_columns
 from ripieno.data.image_table import has_file_column
-from ripieno.data.raw_columns import SplitBy, check_kinds, take_columns
+from ripieno.data.raw_columns import SplitBy, take_columns
 from ripieno.data.samples import Samples, given_of
 from ripieno.data.splits import splits_of
-from ripieno.data.table_columns import SPLIT_COLUMN, read_split_column, read_target_columns
+from ripieno.data.table_columns import SPLIT_COLUMN, check_targets, read_split_column, read_target_columns
 from ripieno.data.table_encoding import encode, unseen_notes
 from ripieno.data.table_file import TABLES, FileColumns, read_columns
 from ripieno.data.walk import shown
@@ -70,6 +70,19 @@ class SourceTable(NamedTuple):
         values = self.columns[name]
         return [value.replace(",", ".") for value in values] if self.decimal_comma else values
 
+    @property
+    def row_names(self) -> list[str]:
+        """Names of the rows in messages."""
+        rows = len(next(iter(self.columns.values())))
+        return [f"row {row}" for row in range(self.first_row, self.first_row + rows)]
+
+    def check_known(self, names: Iterable[str]) -> None:
+        """Raise DataError for a name that is that of no column."""
+        for name in names:
+            if name not in self.columns:
+                expected = f"expected one of {labels.shown([*self.columns])}"
+                raise DataError(f"{self.where} has no column {name!r}; {expected}")
+
 
 def is_feature_table(path: Path, options: TableOptions, kind: DataKind | None) -> bool:
     """Return whether the file `path` is a table with a row for each sample.
@@ -97,21 +110,16 @@ def read_feature_table(
     Raises DataError (one line) for columns that are not there, rows without a target, targets that cannot be used, and
     as `take_columns`.
     """
-    check_kinds(options.column)
     table = open_table(source)
     chosen = _target_columns(table, target, options)
-    for name in (*options.drop, *options.column, *((options.split_by,) if options.split_by else ())):
-        if name not in table.columns:
-            raise DataError(f"{table.where} has no column {name!r}; expected one of {labels.shown([*table.columns])}")
-    rows = [f"row {row + table.first_row}" for row in range(len(table.columns[chosen[0]]))]
-    targets, made = read_targets_of(table, chosen, rows, task, notes)
-    split = _split_column(table, (*chosen, *options.drop))
-    given = given_of("train", len(targets))
+    table.check_known((*options.drop, *options.column, *((options.split_by,) if options.split_by else ())))
+    rows = table.row_names
+    targets, made = _read_targets(table, chosen, rows, task, notes)
+    split = _split_column(table, (*chosen, *options.drop, *options.column))
     if split and options.split_by:
         held = f"{table.where} has a column {split!r}, which gives the split"
         raise DataError(f"{held}; leave split_by out, or that column with --drop {split} (drop=)")
-    if split:
-        given = read_split_column(table.where, [*map(str, table.columns[split])], rows)
+    given = _read_splits(table, split, rows)
     by = _split_by(table, options, rows) if options.split_by else None
     reasons = dict.fromkeys(options.drop, "dropped")
     if by is not None and by.kind != "date":  # a date has parts to learn from
@@ -127,12 +135,11 @@ def read_feature_table(
     return Samples(table.name, empty, targets, given, made, "table", raw)
 
 
-def read_features(source: Any, columns: tuple[Column, ...], notes: list[str]) -> Float32s:
-    """Read the `columns` of a file or a data frame, encoded as (rows, values); other columns are ignored.
+def read_features(table: SourceTable, columns: tuple[Column, ...], notes: list[str]) -> Float32s:
+    """Return the `columns` of a table, encoded as (rows, values); other columns are ignored.
 
     One note counts unseen categories. Raises DataError, in one line, for a missing column and unfit values.
     """
-    table = open_table(source)
     values = {c.name: _of_kind(table, c.name, c.kind) for c in columns if c.name in table.columns}
     rows = encode(columns, values, table.where, DataError, table.first_row)
     notes += unseen_notes(columns, rows, table.where)
@@ -149,37 +156,27 @@ class FeatureTargets(NamedTuple):
 
 
 def read_feature_targets(
-    source: Any, columns: tuple[Column, ...], target: Sequence[str], task: Task, notes: list[str]
+    table: SourceTable, columns: tuple[Column, ...], target: Sequence[str], task: Task, notes: list[str]
 ) -> FeatureTargets:
-    """Read the targets and the split of a table whose inputs are `columns`.
+    """Return the targets and the split of a table whose inputs are `columns`.
 
     Without `target`, they are the columns with the names of the task's targets, else the column that holds its classes.
     Raises DataError, in one line, where that is none or several, and for targets that cannot be used.
     """
-    table = open_table(source)
     chosen = tuple(target) or _targets_of(table, columns, task)
-    for name in chosen:
-        if name not in table.columns:
-            raise DataError(f"{table.where} has no column {name!r}; expected one of {labels.shown([*table.columns])}")
-    rows = [f"row {row + table.first_row}" for row in range(len(table.columns[chosen[0]]))]
-    targets, found = read_targets_of(table, chosen, rows, task.kind, notes)
+    table.check_known(chosen)
+    rows = table.row_names
+    targets, found = _read_targets(table, chosen, rows, task.kind, notes)
     split = _split_column(table, (*chosen, *(column.name for column in columns)))
-    given = given_of("train", len(targets))
-    if split:
-        given = read_split_column(table.where, [*map(str, table.columns[split])], rows, for_training=False)
-    return FeatureTargets(targets, given, found)
+    return FeatureTargets(targets, _read_splits(table, split, rows, for_training=False), found)
 
 
-def read_targets_of(
+def _read_targets(
     table: SourceTable, chosen: Sequence[str], rows: Sequence[str], task: str | None, notes: list[str]
 ) -> tuple[NDArray[Any], Task]:
     """Read the columns `chosen` as targets. Raises DataError naming a row without a target, and as `read_targets`."""
     plain = {name: _plain(table.columns[name]) for name in chosen}
-    gaps = [(row, name) for name, values in plain.items() for row, value in enumerate(values) if is_missing(value)]
-    if gaps:
-        row, name = min(gaps)
-        more = f" (so do {len(gaps) - 1:,} more)" if len(gaps) > 1 else ""
-        raise DataError(f"{table.where} {rows[row]} has no {name}{more}; fill it or remove the row")
+    check_targets(plain, table.where, rows, is_missing)
     return read_target_columns(FileColumns(plain, table.decimal_comma), chosen, table.where, rows, task, notes)
 
 
@@ -228,6 +225,13 @@ def _split_column(table: SourceTable, taken: Sequence[str]) -> str:
     name = next((n for n in table.columns if n.lower() == SPLIT_COLUMN and n not in taken), "")
     words = sorted({str(value) for value in table.columns[name]}) if name else []
     return name if name and all(split is not None for split in splits_of(words).values()) else ""
+
+
+def _read_splits(table: SourceTable, split: str, rows: Sequence[str], for_training: bool = True) -> NDArray[np.int8]:
+    """Return `Samples.fixed_split` from the column `split`; an empty name: from none."""
+    if not split:
+        return given_of("train", len(rows))
+    return read_split_column(table.where, [*map(str, table.columns[split])], rows, for_training)
 
 
 def _split_by(table: SourceTable, options: TableOptions, rows: Sequence[str]) -> SplitBy:

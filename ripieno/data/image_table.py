@@ -20,7 +20,14 @@ from ripieno.data.label_targets import SEPARATOR
 from ripieno.data.pictures import CountCallback, read_pictures
 from ripieno.data.samples import UNASSIGNED, Samples
 from ripieno.data.splits import check_sizes
-from ripieno.data.table_columns import GAPS, SPLIT_COLUMN, is_gap, read_split_column, read_target_columns
+from ripieno.data.table_columns import (
+    GAPS,
+    SPLIT_COLUMN,
+    check_targets,
+    is_gap,
+    read_split_column,
+    read_target_columns,
+)
 from ripieno.data.table_file import TABLES, column_names, read_columns
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
@@ -116,13 +123,9 @@ def read_table_targets(
     columns, where = read.columns, shown(table)
     files = _file_column(table, columns)
     chosen = _target_columns(table, columns, files, target)
-    gaps = [(row, name) for name in chosen for row, value in enumerate(columns[name]) if is_gap(value)]
-    if gaps:
-        row, name = min(gaps)
-        more = f" (so do {len(gaps) - 1:,} more)" if len(gaps) > 1 else ""
-        raise DataError(f"{where} row {row + 2} has no {name}{more}; fill it or remove the row")
+    names = [f"row {row + 2}" for row in range(len(columns[files]))]
+    check_targets({name: columns[name] for name in chosen}, where, names, is_gap)
     paths, present = _paths(table, columns[files], skip_bad, notes)
-    names = [f"row {row + 2}" for row in range(len(paths))]
     targets, made = read_target_columns(read, chosen, where, names, task, notes)
     given = np.full(len(paths), UNASSIGNED, np.int8)
     if split := next((name for name in columns if name.lower() == SPLIT_COLUMN), None):

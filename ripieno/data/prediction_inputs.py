@@ -16,7 +16,7 @@ from ripieno.data.adapters import images_of, is_external_dataset, is_pair
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.data_frame import is_data_frame
 from ripieno.data.dataset import check_columns, open_dataset
-from ripieno.data.feature_table import read_features
+from ripieno.data.feature_table import open_table, read_features
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
 from ripieno.data.long_table import SeriesColumns, read_long_series
@@ -226,7 +226,7 @@ class _TableReader:
 
     def read(self, source: Any) -> NDArray[Any]:
         """Return the encoded rows (rows, values) of a file or a data frame."""
-        return read_features(source, self.wanted.columns, self.notes)
+        return read_features(open_table(source), self.wanted.columns, self.notes)
 
 
 def _images(

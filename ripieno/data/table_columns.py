@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,17 @@ def number_column(read: FileColumns, name: str) -> NDArray[np.float64] | None:
         return np.array(texts, np.float64) if all(map(is_number, texts)) else None
     is_numeric = all(isinstance(value, int | float) or value == "nan" for value in values)
     return np.array([float(value) for value in values]) if is_numeric else None
+
+
+def check_targets(
+    targets: Mapping[str, Sequence[Any]], where: str, rows: Sequence[str], is_absent: Callable[[Any], bool]
+) -> None:
+    """Raise DataError naming the first row without a target; `targets` are the columns of targets by their names."""
+    gaps = [(row, name) for name, values in targets.items() for row, value in enumerate(values) if is_absent(value)]
+    if gaps:
+        row, name = min(gaps)
+        more = f" (so do {len(gaps) - 1:,} more)" if len(gaps) > 1 else ""
+        raise DataError(f"{where} {rows[row]} has no {name}{more}; fill it or remove the row")
 
 
 def read_target_columns(

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno import files
 from ripieno.data.data_frame import data_frame_columns, is_data_frame
-from ripieno.data.feature_table import read_features
+from ripieno.data.feature_table import open_table, read_features
 from ripieno.data.load import dataset_of
 from ripieno.data.pixels import fit_array, laid_out
 from ripieno.data.raw_columns import take_columns
@@ -239,7 +239,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         axes, fitted = getattr(X, "ndim", 2), self.bundle_.input
         try:
             if fitted.columns:
-                return read_features(self._named(X), fitted.columns, self._notes())
+                return read_features(open_table(self._named(X)), fitted.columns, self._notes())
             if len(self.sample_shape_) == 1 and axes <= 2:
                 options: dict[str, Any] = {"dtype": np.float32, "ensure_all_finite": "allow-nan"}
                 rows: NDArray[Any] = validate_data(self, X, reset=False, **options)

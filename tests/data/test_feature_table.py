@@ -109,6 +109,14 @@ def test_categories_and_dates_are_those_of_the_training_rows(tmp_path: Path) -> 
     assert len(dataset.rows("test")) == 20
 
 
+def test_a_column_of_splits_whose_kind_is_given_is_an_input() -> None:
+    named = {**COLUMNS, "split": ["train", "test"] * (ROWS // 2)}
+    assert len(load(named)[0].rows("test")) == ROWS // 2
+    dataset, _ = load(named, column={"split": "category"})
+    assert set(dataset.columns[-1].categories) == {"test", "train"}
+    assert len(dataset.rows("test")) != ROWS // 2
+
+
 def test_the_rarest_of_many_categories_are_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ripieno.data.raw_columns.MOST_CATEGORIES", 3)
     columns = {"job": ["a"] * 40 + ["b"] * 30 + ["c"] * 20 + ["d"] * 10, "pay": ["low", "high"] * 50}
@@ -234,7 +242,12 @@ def test_a_prepared_source_is_found_again(table: Path, tmp_path: Path) -> None:
         ({"age": ["inf", *COLUMNS["age"][1:]]}, {"target": "pay"}, "row 2 holds 'inf' for 'age'; expected a finite"),
         ({"started": ["", *COLUMNS["started"][1:]]}, {"target": "pay", "split_by": "started"}, "row 2 has no started"),
         ({}, {"target": "pay", "split_by": "same"}, "column 'same' has 1 values for the splits train, valid, test"),
-        ({}, {"target": "pay", "split_by": "job", "column": {"job": "date"}}, "row "),
+        ({}, {"target": "pay", "split_by": "job", "column": {"job": "date"}}, "has no job; fill it or remove the row"),
+        (
+            {},
+            {"target": "pay", "split_by": "remark", "column": {"remark": "date"}},
+            "column 'remark' is no date in all rows; leave its kind out",
+        ),
         ({"split": ["train", "test"] * 60}, {"target": "pay", "split_by": "age"}, "has a column 'split', which gives"),
         ({}, {"target": "pay", "kind": "image"}, "has the columns id, age"),
         ({}, {"target": "pay", "size": 8}, "size 8 applies to images"),
