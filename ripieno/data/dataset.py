@@ -113,6 +113,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
     inputs, targets, split, kind = dataset.inputs, dataset.targets, dataset.split, kind_of(dataset.task)
     samples, traits = len(inputs), DATA_KINDS.get(dataset.kind)
     channels, form = inputs.shape[-1] if inputs.ndim else 0, traits.shape if traits else ""
+    width = sum(column.width for column in dataset.columns)
     rules = (
         (traits is not None, f"its kind is {dataset.kind!r}, it must be {', '.join(DATA_KINDS)}"),
         (not traits or inputs.ndim == 1 + len(traits.axes), f"inputs have shape {inputs.shape}, they must be {form}"),
@@ -121,10 +122,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
         (dataset.folds is None or has_form(dataset.folds, split), f"folds must be ({samples},) uint8 like the split"),
-        (
-            not dataset.columns or sum(column.width for column in dataset.columns) == channels,
-            f"its columns have {sum(column.width for column in dataset.columns)} values, inputs have {channels}",
-        ),
+        (not dataset.columns or width == channels, f"its columns have {width} values, inputs have {channels}"),
         (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
         (samples > 0, "there are no samples"),
     )

@@ -137,11 +137,12 @@ def fit_columns(raw: RawColumns, rows: Ints) -> FittedColumns:
     fitted, left_out = [], dict(raw.left_out)
     ranges: dict[str, str] = {}
     for name, kind in raw.kinds.items():
-        column = _fit(name, kind, raw, rows, ranges)
-        if column is None:
+        found = _fit(name, kind, raw, rows)
+        if found is None:
             left_out[name] = "one value in all training rows"
         else:
-            fitted.append(column)
+            fitted.append(found[0])
+            ranges[name] = found[1]
     if not fitted:
         reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(left_out.items())[:4])
         raise DataError(f"{raw.where} has no column to predict from ({reasons}); name its kind with --column NAME=KIND")
@@ -151,8 +152,8 @@ def fit_columns(raw: RawColumns, rows: Ints) -> FittedColumns:
     return FittedColumns(columns, inputs, _description(raw.where, columns, inputs[rows], ranges, left_out))
 
 
-def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[str, str]) -> Column | None:
-    """Return a column by its values at `rows`, and describe them in `ranges`; None where they are all the same."""
+def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints) -> tuple[Column, str] | None:
+    """Return a column by its values at `rows`, and a description of them; None where they are all the same."""
     values = raw.values[name]
     if kind == "category":
         texts = [values[row] for row in rows]
@@ -161,27 +162,21 @@ def _fit(name: str, kind: ColumnKind, raw: RawColumns, rows: Ints, ranges: dict[
             return None
         ranked = sorted(counts, key=lambda text: (-counts[text], text))
         kept = tuple(ranked[:MOST_CATEGORIES])
-        ranges[name] = f"{len(kept):,} categories: {shown([_cut(text) for text in kept[:9]])}"
-        if len(ranked) > len(kept):
-            ranges[name] += f"; {len(ranked) - len(kept):,} rarer, read as unseen"
-        return Column(name, kind, kept)
-    if kind == "number":
-        numbers = np.asarray(values)[rows]
-        if _is_constant(numbers):
-            return None
-        known = numbers[~np.isnan(numbers)]
-        ranges[name] = f"{known.min():.6g} to {known.max():.6g}"
-        return Column(name, kind)
-    days = np.asarray(values)[rows]
-    if _is_constant(days):
+        rarer = f"; {len(ranked) - len(kept):,} rarer, read as unseen" if len(ranked) > len(kept) else ""
+        listed = shown([_cut(text) for text in kept[:9]])
+        return Column(name, kind, kept), f"{len(kept):,} categories: {listed}{rarer}"
+    numbers = np.asarray(values)[rows]
+    if _is_constant(numbers):
         return None
-    known = days[~np.isnan(days)]
+    known = numbers[~np.isnan(numbers)]
+    if kind == "number":
+        return Column(name, kind), f"{known.min():.6g} to {known.max():.6g}"
     latest = float(known.max())
     # later rows than those of training have other years and ages
     orders = raw.split_by is not None and raw.split_by.name == name
     parts = _varying_parts(known, latest, PERIODIC if orders else get_args(DatePart))
-    ranges[name] = f"{day_text(known.min())} to {day_text(latest)}, as {', '.join(parts)}"
-    return Column(name, kind, parts=parts, latest=latest)
+    span = f"{day_text(known.min())} to {day_text(latest)}, as {', '.join(parts)}"
+    return Column(name, kind, parts=parts, latest=latest), span
 
 
 def _is_constant(values: Floats) -> bool:
