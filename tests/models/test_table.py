@@ -14,7 +14,6 @@ from ripieno.backends.export import export_onnx
 from ripieno.backends.flops import onnx_flops
 from ripieno.backends.onnx import open_file
 from ripieno.backends.quantise import write_int8
-from ripieno.data.pixels import random_images
 from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
 from ripieno.models.table import TableNetwork
@@ -240,13 +239,6 @@ def test_a_configuration_may_name_the_network() -> None:
         with pytest.raises(ModelError, match=message):
             build("table", values, form, TASKS["classification"])
     assert NETWORKS == ("mlp", "mlp-periodic")
-
-
-def test_noise_for_benchmarks_has_categories_of_their_columns() -> None:
-    noise = random_images(TABLE, 500)
-    assert set(noise[:, COLOUR]) == {-1, 0, 1, 2}
-    assert set(noise[:, TOWN]) <= set(range(-1, 20))
-    assert len(np.unique(noise[:, AGE])) == 500
 
 
 def test_vectors_of_columns_are_not_decayed() -> None:
