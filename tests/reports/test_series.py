@@ -78,12 +78,14 @@ def test_the_hardest_series_are_drawn(tmp_path: Path, task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", [CLASSES, VALUES], ids=lambda task: task.kind)
-def test_predictions_of_other_samples_are_not_drawn(tmp_path: Path, task: Task) -> None:
+@pytest.mark.parametrize("part", ["targets", "split"])
+def test_predictions_of_other_samples_are_not_drawn(tmp_path: Path, task: Task, part: str) -> None:
     library = make_run(tmp_path / "run", task)
     dataset = open_dataset(library.dataset_path)
-    other = dataclasses.replace(dataset, targets=1 - dataset.targets, path=None)
+    fewer = np.repeat(np.arange(3, dtype=np.uint8), (50, 30, 10))
+    other = dataclasses.replace(dataset, path=None, **{part: 1 - dataset.targets if part == "targets" else fewer})
     write_dataset(other, tmp_path / "other")
-    (tmp_path / "other" / "targets.npy").rename(library.dataset_path / "targets.npy")
+    (tmp_path / "other" / f"{part}.npy").rename(library.dataset_path / f"{part}.npy")
     page = report(library).read_text()
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     assert data["drawings"] == []
