@@ -199,8 +199,6 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         raw = None
         if is_data_frame(X):
             columns = data_frame_columns(X, "X")
-            if not columns:
-                raise ValueError("X has no columns: give one at least")
             raw = take_columns(columns, "X", self.column or {}, left_out={})
             self.feature_names_in_ = np.array(list(columns), dtype=object)
             self.n_features_in_ = len(columns)

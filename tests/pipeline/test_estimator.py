@@ -157,7 +157,7 @@ def test_other_tables_are_refused_in_a_line(of_columns: EnsembleClassifier, valu
 
 
 def test_a_data_frame_without_columns_is_refused_in_a_line() -> None:
-    with pytest.raises(ValueError, match="X has no columns: give one at least"):
+    with pytest.raises(ValueError, match="X has no columns; expected one for each input"):
         EnsembleClassifier(**ROWS).fit(Frame({}), people()[1])
 
 
