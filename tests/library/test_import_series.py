@@ -113,6 +113,7 @@ def test_a_file_that_tests_for_nan_gets_the_padding(tmp_path: Path) -> None:
     ("shape", "options", "message"),
     [
         ([LENGTH, CHANNELS, 1], {}, "takes x of 4 axes; series have 3, batch first"),
+        ([LENGTH], {}, "takes x of 2 axes; series have 3, batch first"),
         ([LENGTH, 3], {}, r"takes series \(6, 3\), but those of the library are \(6, 2\), channels last"),
         ([LENGTH, CHANNELS], {"layout": "NCL"}, r"takes series \(6, 2\)"),
     ],

@@ -70,7 +70,7 @@ def test_a_file_gets_its_columns_by_name_and_in_its_order(tmp_path: Path, rank: 
     np.testing.assert_allclose(library.predictions("theirs")[:, 0], rows[:, 2] + extra, rtol=1e-5)
 
 
-def test_a_file_of_text_without_operators_of_its_own_for_it_gets_their_set(tmp_path: Path) -> None:
+def test_a_file_of_text_with_an_older_set_of_operators_gets_the_one_it_needs(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Equal", ["job", "nurse"], ["is-nurse"]),
         helper.make_node("Cast", ["is-nurse"], ["y"], to=FLOAT),
@@ -82,7 +82,8 @@ def test_a_file_of_text_without_operators_of_its_own_for_it_gets_their_set(tmp_p
         [helper.make_tensor_value_info("y", FLOAT, ["n", 1])],
         [helper.make_tensor("nurse", TEXT, [1], [b"nurse"])],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid("ai.onnx.ml", 1)]  # whose labels are other ones
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     (tmp_path / "theirs.onnx").write_bytes(model.SerializeToString())
     dataset, library = data(), Library(tmp_path / "run")
     import_onnx(library, [tmp_path / "theirs.onnx"], dataset)

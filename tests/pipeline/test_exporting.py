@@ -208,6 +208,8 @@ def test_a_triton_repository_of_a_table_encodes_its_columns_in_a_model_of_its_ow
     models = ripieno.export(bundle, tmp_path / "models", form="triton", name="t")
     configs = read_configs(models)
     assert set(configs) == {"t", "t-columns", *(f"t-{m}" for m in bundle.ensemble.members), "t-combine"}
+    for name in ("t-columns", "t-combine"):  # a few operations, on no GPU
+        assert [(g.kind, g.count) for g in configs[name].instance_group] == [(2, 1)]
     declared = [(i.name, i.data_type, list(i.dims)) for i in configs["t"].input]
     assert declared == [("age", 11, [1]), ("plan", 13, [1]), ("since", 12, [1]), ("paid", 11, [1])]
     tensors: dict[str, Any] = raw_columns()
@@ -223,7 +225,7 @@ def test_a_triton_repository_of_a_table_encodes_its_columns_in_a_model_of_its_ow
 
 
 def test_a_column_named_as_the_output_is_refused_before_a_server_meets_it(tmp_path: Path) -> None:
-    bundle = write_table_bundle(tmp_path / "bundle", (Column("probabilities"),))
-    for form in ("onnx", "triton"):
-        with pytest.raises(LibraryError, match="column 'probabilities' has the name of another tensor"):
+    for name, form in (("probabilities", "onnx"), ("probabilities", "triton"), ("member1", "triton")):
+        bundle = write_table_bundle(tmp_path / "bundle", (Column(name),))
+        with pytest.raises(LibraryError, match=f"column '{name}' has the name of another tensor"):
             ripieno.export(bundle, tmp_path / f"out-{form}.onnx", form=form)

@@ -20,11 +20,11 @@ from ripieno.errors import DataError
 from ripieno.server.body import _decoded
 from ripieno.server.http_errors import HttpError, without_paths
 from ripieno.server.limits import Admission, Limits
-from ripieno.server.models import Model, ServedEngine
+from ripieno.server.models import Model, Models, ServedEngine
 from ripieno.server.oip_decode import InferenceRequest
 from ripieno.server.signature import signatures
 from tests.engine import fake_members as fake
-from tests.server.stand_in import COLUMNS, ROWS, StandIn, write_table_bundle
+from tests.server.stand_in import COLUMNS, ROWS, StandIn, write_small_bundle, write_table_bundle
 
 MEMBER = fake.member(0, delay=0.02)
 """needs 20 ms per sample"""
@@ -182,6 +182,19 @@ def test_no_path_of_this_machine_leaves_in_an_error(message: str, said: str) -> 
     assert said in told
     assert "/srv" not in told
     assert "/etc" not in told
+
+
+def test_the_most_columns_are_those_of_the_widest_table(tmp_path: Path) -> None:
+    models = Models(100)
+    for name, bundle in (
+        ("table", write_table_bundle(tmp_path / "a")),
+        ("pictures", write_small_bundle(tmp_path / "b")),
+    ):
+        engine: Any = StandIn(bundle)
+        models.register(engine, name)
+        engine.close()
+    assert models.most_columns == len(COLUMNS)
+    assert models.first.signature.name == "table"
 
 
 def test_unseen_categories_of_answered_requests_are_counted(tmp_path: Path) -> None:

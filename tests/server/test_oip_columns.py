@@ -121,6 +121,10 @@ def test_grpc_takes_columns_with_and_without_raw_contents() -> None:
         "paid": {"datatype": "FP32", "fp32_contents": [1, 0, np.nan, 1]},
     }
     np.testing.assert_array_equal(grpc_request(plain), EXPECTED)
+    whole = {"age": {"datatype": "INT16", "int_contents": [31, -7, 45, -2]}, "paid": {"bool_contents": [1, 0, 0, 1]}}
+    found = grpc_request({**plain, **whole})
+    np.testing.assert_array_equal(found[:, 0], [31, -7, 45, -2])
+    np.testing.assert_array_equal(found[:, -1], [1, 0, 0, 1])
     sent = [AGES.astype("<f4").tobytes(), PLANS, DAYS.tobytes(), np.array([1, 0, np.nan, 1], "<f4").tobytes()]
     named: dict[str, dict[str, Any]] = {
         "age": {},
@@ -183,6 +187,10 @@ FAULTS: dict[str, tuple[Callable[[], Any], str]] = {
         "'age' has 2 values, its shape requires 4",
     ),
     "a wrong shape": (lambda: read(inputs(age={"shape": [4, 2]})), r"'age' has shape \[4, 2\], must be \[rows, 1\]"),
+    "too many rows": (
+        lambda: read(inputs(age={"shape": [65537, 1]})),
+        "'age' has 65537 rows, must have 1 to 65536",
+    ),
     "no rows": (lambda: read(inputs(age={"shape": [0, 1], "data": []})), "'age' has 0 rows, must have 1 to 65536"),
     "an unknown datatype": (
         lambda: read(inputs(age={"datatype": "FP16"})),
@@ -202,6 +210,10 @@ FAULTS: dict[str, tuple[Callable[[], Any], str]] = {
     "bytes of another size": (
         lambda: read(inputs(age={"data": None, "parameters": {"binary_data_size": 8}}), bytes(8)),
         "'age' has 8 bytes, its shape and datatype require 16",
+    ),
+    "bytes of a negative size": (
+        lambda: read(inputs(age={"data": None, "parameters": {"binary_data_size": -8}}), bytes(8)),
+        "binary_data_size is -8, must be a whole number",
     ),
     "bytes that are not named": (lambda: read(inputs(), bytes(8)), "all inputs is 0, but 8 bytes follow"),
     "texts too short": (texts(PLANS[:-1]), "'plan' has fewer texts in its 24 bytes than the 4 of its shape"),

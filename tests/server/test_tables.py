@@ -188,6 +188,7 @@ def test_openapi_lists_the_columns(server: ServerHandle) -> None:
         row, rows = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
         assert list(row["properties"]) == row["required"] == list(ROWS)
         assert rows["items"] == row
+        assert row["additionalProperties"] is False
 
 
 def test_unseen_categories_are_counted_by_column(server: ServerHandle) -> None:
