@@ -67,7 +67,8 @@ def find_weights(
     """Return where the weights of each backbone of `space` are, by its name; without any, networks start random.
 
     `given` is a .safetensors file, a folder with NAME.safetensors, `hub`, or None: the run's own. `before` are those of
-    the run's last start (`NAME-DIGEST`), None for a new run. Files are checked; nothing is downloaded or written.
+    the run's last start (`NAME-DIGEST`), None for a new run. Files are checked, and that the hub answers where it is
+    needed; nothing is downloaded or written.
     `notes` gets a line on backbones without weights. Raises SearchError for weights that cannot be used, in one line.
     """
     names, remarks = backbone_names(space), [] if notes is None else notes
@@ -184,7 +185,21 @@ def _find_on_hub(names: tuple[str, ...]) -> dict[str, WeightsSource]:
             found[name] = WeightsSource(file, config.license or "", repository)
     if not found:
         raise SearchError(f"timm knows no weights of {_list(names)} on the hub: pass a file or folder with --weights")
+    _check_reach(*next(iter(found.items())))
     return found
+
+
+def _check_reach(name: str, source: WeightsSource) -> None:
+    """Raise SearchError when the hub does not answer a request for the weights of `name`, and its cache lacks them."""
+    hub, refused = require("huggingface_hub"), require("huggingface_hub.errors").HfHubHTTPError
+    try:
+        with _quiet(hub):
+            if _cached(hub, source) is None:
+                _ask(hub, source)
+    except refused:  # it answers: a download says what it lacks
+        pass
+    except Exception as error:
+        raise _unavailable(name, error) from error
 
 
 def _download(sources: Mapping[str, WeightsSource], progress: ProgressFunction) -> dict[str, Path]:
@@ -195,28 +210,43 @@ def _download(sources: Mapping[str, WeightsSource], progress: ProgressFunction) 
         hub = require("huggingface_hub")
         try:
             with _quiet(hub):
-                paths[name] = Path(_fetch(hub, source.repository, source.path))
+                paths[name] = Path(_fetch(hub, source))
         except Exception as error:  # of the hub's client and of the network below it
-            reason = error_summary(error).partition(". ")[0][:200]
-            raise SearchError(
-                f"cannot get the weights of {name} from the hub ({reason}): try again later, or pass a file or folder "
-                "with --weights"
-            ) from error
+            raise _unavailable(name, error) from error
     if sources:
         progress("downloading weights", len(sources), len(sources))
     return paths
 
 
-def _fetch(hub: Any, repository: str, file: str) -> str:
+def _fetch(hub: Any, source: WeightsSource) -> str:
     """Return the path of a file of the hub, from the cache of its client, or else downloaded."""
-    absent = require("huggingface_hub.errors").LocalEntryNotFoundError
+    if (path := _cached(hub, source)) is not None:
+        return path
+    _ask(hub, source)
+    downloaded: str = hub.hf_hub_download(source.repository, source.path, etag_timeout=_TIMEOUT)
+    return downloaded
+
+
+def _cached(hub: Any, source: WeightsSource) -> str | None:
+    """Return the path of a file of the hub in the cache of its client, None where it is not there."""
     try:
-        path: str = hub.hf_hub_download(repository, file, local_files_only=True)
-    except absent:
-        # the download itself waits for minutes, in many attempts, where the hub is out of reach
-        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=_TIMEOUT)
-        path = hub.hf_hub_download(repository, file, etag_timeout=_TIMEOUT)
+        path: str = hub.hf_hub_download(source.repository, source.path, local_files_only=True)
+    except require("huggingface_hub.errors").LocalEntryNotFoundError:
+        return None
     return path
+
+
+def _ask(hub: Any, source: WeightsSource) -> None:
+    """Ask the hub about a file: where it is out of reach, the download itself waits for minutes, in many attempts."""
+    hub.get_hf_file_metadata(hub.hf_hub_url(source.repository, source.path), timeout=_TIMEOUT)
+
+
+def _unavailable(name: str, error: Exception) -> SearchError:
+    reason = error_summary(error).partition(". ")[0][:200]
+    return SearchError(
+        f"cannot get the weights of {name} from the hub ({reason}): try again later, or pass a file or folder with "
+        "--weights"
+    )
 
 
 @contextmanager
