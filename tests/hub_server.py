@@ -16,7 +16,8 @@ COMMIT = "0" * 40
 def hub_of(contents: dict[str, bytes], patch: pytest.MonkeyPatch, cache: str) -> Iterator[list[str]]:
     """Serve `contents` by repository as the hub does, and let its client use this server and the folder `cache`.
 
-    Yields the requests so far, such as `GET timm/resnet18`. The server ends with the block, its address then refuses.
+    Yields the requests for files so far, such as `GET timm/resnet18`; the client asks for other things once a process.
+    The server ends with the block, its address then refuses.
     """
     requests: list[str] = []
 
@@ -28,8 +29,9 @@ def hub_of(contents: dict[str, bytes], patch: pytest.MonkeyPatch, cache: str) ->
             self._answer(True)
 
         def _answer(self, whole: bool) -> None:
-            repository = self.path.lstrip("/").partition("/resolve/")[0]
-            requests.append(f"{self.command} {repository}")
+            repository, is_file, _ = self.path.lstrip("/").partition("/resolve/")
+            if is_file:
+                requests.append(f"{self.command} {repository}")
             content = contents.get(repository)
             self.send_response(404 if content is None else 200)
             if content is None:
