@@ -146,10 +146,11 @@ def scores(predictions: Any, name: str, targets: Any) -> dict[str, float]:
 
 def rows(name: str, seed: int, library: Library, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each ensemble of a library and each other system."""
+    found = at_median_budgets(library)  # it predicts the test split, which a search does not
     targets = library.targets("test")
     targets = targets[:, 0] if SETS[name].is_regression else targets
     lines = []
-    for title, ensemble in at_median_budgets(library).items():
+    for title, ensemble in found.items():
         predictions = test_predictions(library, ensemble)
         predictions = predictions[:, 0] if SETS[name].is_regression else predictions
         kinds = [m.split("-")[0] for m in ensemble.members]
