@@ -188,9 +188,12 @@ class InferenceApp:
     ) -> None:
         """Reply with the document that `answer` returns for the body and the model of the path, or the first."""
         name = scope["path_params"].get("model")
-        found = self.models.find(name) if name else self.models.first
         began = time.perf_counter()
-        with http_span(self.traces, scope), found as model, self.admission.enter() as permit:
+        with (
+            http_span(self.traces, scope),
+            self.models.find(name) if name else self.models.first as model,
+            self.admission.enter() as permit,
+        ):
             _cancel_on_disconnect(scope)
             body, _ = await read_body(scope, receive, permit, self.limits)
             document = await answer(scope, body, model, self.limits)

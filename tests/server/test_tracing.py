@@ -96,6 +96,12 @@ def test_a_refusal_says_its_status(traced: ServerHandle, spans: Any, images: NDA
     assert span.status.is_unset
 
 
+def test_pictures_for_a_model_that_is_not_there_are_a_span(traced: ServerHandle, spans: Any) -> None:
+    assert httpx.post(f"{traced.url}/v2/models/absent/images", content=b"x", trust_env=False).status_code == 404
+    (request,) = spans()
+    assert (request.name, request.attributes["http.response.status_code"]) == ("POST /v2/models/{model}/images", 404)
+
+
 def test_a_grpc_call_is_a_span_of_the_clients_trace(
     traced: ServerHandle, spans: Any, images: NDArray[np.uint8]
 ) -> None:
