@@ -52,6 +52,8 @@ OutputActivation = Literal["softmax", "sigmoid", "identity"]
 Temperature = Annotated[float, Meta(ge=1e-6, le=1e6)]
 """Temperature of probabilities: see `ripieno.tasks.calibration`. The bounds keep single precision finite."""
 
+IGNORED = 255
+"""Value of a mask's pixels that neither train nor are scored."""
 COST_SAMPLES = 2000
 """A cost in seconds is the time to predict this many samples (section 2.1: "time to predict 2000 images")."""
 
@@ -107,6 +109,7 @@ RANKING_METRICS: Mapping[str, str] = {
     "classification": "cross_entropy",
     "multilabel": "binary_cross_entropy",
     "regression": "squared_error",
+    "segmentation": "cross_entropy",
 }
 """Metric by which members are ranked and trials compared, by kind of task; lower is better."""
 
@@ -118,7 +121,7 @@ class Task:
     kind: str
     """key of `ripieno.tasks.TASKS`"""
     output: tuple[int, ...]
-    """shape of one prediction: (classes,), (labels,) or (targets,)"""
+    """shape of one prediction: (classes,), (labels,), (targets,) or, of a segmentation, (height, width, classes)"""
     names: tuple[str, ...]
     """of the last axis: classes, labels or targets"""
     metric: str = field(default="", compare=False)
@@ -149,8 +152,8 @@ class Dataset:
     inputs: NDArray[np.generic]
     """(samples, *shape), uint8 or float32, channels last: images (samples, height, width, channels)"""
     targets: NDArray[Any]
-    """classification: (samples,) int64, an index into `task.names`; else (samples, *task.output): 0 and 1 as uint8 for
-    several labels, float32 for a regression"""
+    """classification: (samples,) int64, an index into `task.names`; segmentation: (samples, height, width) uint8, an
+    index or `IGNORED`; else (samples, *task.output): 0 and 1 as uint8 for several labels, float32 for a regression"""
     split: NDArray[np.uint8]
     """(samples,), an index into `SPLITS`"""
     task: Task

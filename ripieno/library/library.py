@@ -169,7 +169,7 @@ class Library:
             return self._seen[member][1]
         found = self._read_member(member)
         shapes: dict[str, tuple[int | None, ...]] = {"valid.npy": (samples, *found.task.output)}
-        if kind_of(found.task).likelihood_per_sample:
+        if kind_of(found.task).keeps_likelihood:
             shapes[_truth_name("valid")] = (samples,)
         for name, shape in shapes.items():
             held = files.read_array(folder / name).shape
@@ -261,7 +261,7 @@ class Library:
         if split == "valid":
             self._forget_calibration(member.id)
         files.write_array(folder / f"{split}.npy", np.ascontiguousarray(predictions))
-        truth = kind.likelihood(predictions, targets) if kind.likelihood_per_sample else None
+        truth = kind.likelihood(predictions, targets) if kind.keeps_likelihood else None
         if truth is not None:
             half = truth.dtype == np.float16
             files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))

@@ -242,7 +242,7 @@ def _candidates(
     _note_samples(targets, options, notes)
     calibrated = options.used_calibration != "none"
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
-    narrow = options.kind.likelihood_per_sample and options.used_loss == losses_of(options.kind)[0]
+    narrow = options.kind.keeps_likelihood and options.used_loss == losses_of(options.kind)[0]
     narrow = narrow and options.combiner in ("mean", "weighted") and not calibrated
     predictions = library.true_class_mapped(ids) if narrow else [library.predictions(m) for m in ids]
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one

@@ -32,7 +32,7 @@ class Classification(TaskKind):
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")
     names_title: ClassVar[str] = "classes"
     calibrates: ClassVar[bool] = True
-    likelihood_per_sample: ClassVar[bool] = True
+    keeps_likelihood: ClassVar[bool] = True
     diversity_title: ClassVar[str] = "share of samples with another class"
 
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:

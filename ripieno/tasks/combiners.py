@@ -95,11 +95,11 @@ def one_hot(predictions: NDArray[Any]) -> NDArray[np.float32]:
 
 def _vote(predictions: Float32s, weights: NDArray[np.float64]) -> Float32s:
     """Return each class's share of the votes; a member votes for its most likely class (ties: the lowest)."""
-    shares = np.zeros(predictions.shape[1:], np.float64)
+    shares = np.zeros((predictions[0].size // predictions.shape[-1], predictions.shape[-1]), np.float64)
     rows = np.arange(len(shares))
-    for row, weight in zip(predictions.argmax(axis=2), weights / weights.sum(), strict=True):
-        shares[rows, row] += weight
-    return shares.astype(np.float32)
+    for own, weight in zip(predictions, weights / weights.sum(), strict=True):
+        shares[rows, own.argmax(axis=-1).reshape(-1)] += weight
+    return shares.astype(np.float32).reshape(predictions.shape[1:])
 
 
 def _scaled_median(predictions: Float32s) -> Float32s:

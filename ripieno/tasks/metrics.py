@@ -1,7 +1,8 @@
 """Metrics of predictions, as pure functions of arrays: those of members and of ensembles.
 
 `targets` and `predictions` are those of a task: classes (samples,) and `probabilities` (samples, classes); 0 and 1
-(samples, labels) and probabilities of the same shape; values and predicted values, (samples,) or (samples, targets).
+(samples, labels) and probabilities of the same shape; values and predicted values, (samples,) or (samples, targets);
+masks and probabilities of pixels, see `pixels`.
 Everything is computed in double.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.tasks import pixels
 from ripieno.types import Ensemble, Floats, Ints, Split
 
 FLOOR = 1e-15
@@ -35,8 +37,11 @@ def true_labels(probabilities: NDArray[Any], targets: NDArray[Any]) -> NDArray[A
 def cross_entropy(probabilities: NDArray[Any], labels: Ints | None = None) -> float:
     """Return the mean negative logarithm of the true class's probability, in nats.
 
-    Without `labels`, `probabilities` are already those of the true class, (samples,).
+    Without `labels`, `probabilities` are already those of the true class, (samples,). Masks as `labels` give the mean
+    over their counted pixels.
     """
+    if labels is not None and labels.ndim > 1:
+        return pixels.pixel_cross_entropy(pixels.pixel_likelihood(probabilities, labels))
     truth = probabilities if labels is None else true_class(probabilities, labels)
     return float(-np.log(np.maximum(truth.astype(np.float64), FLOOR)).mean())
 
@@ -168,6 +173,9 @@ METRICS: Mapping[str, TaskMetric] = {
     "macro_f1": TaskMetric("macro-F1", macro_f1, higher_is_better=True, in_percent=True),
     "binary_cross_entropy": TaskMetric("binary cross-entropy", binary_cross_entropy),
     "mean_average_precision": TaskMetric("mAP", mean_average_precision, higher_is_better=True, in_percent=True),
+    "mean_iou": TaskMetric("mean IoU", pixels.mean_iou, higher_is_better=True, in_percent=True),
+    "mean_dice": TaskMetric("mean Dice", pixels.mean_dice, higher_is_better=True, in_percent=True),
+    "pixel_accuracy": TaskMetric("pixel accuracy", pixels.pixel_accuracy, higher_is_better=True, in_percent=True),
     "squared_error": TaskMetric("squared error", squared_error),
     "rmse": TaskMetric("RMSE", rmse),
     "mae": TaskMetric("MAE", mae),

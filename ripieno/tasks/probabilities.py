@@ -20,15 +20,24 @@ BLOCK = 1 << 18
 
 
 def check_probabilities(name: str, values: NDArray[Any], error: type[RipienoError], normalised: bool = True) -> None:
-    """Raise `error`, naming the sample, unless `values` (samples[, classes]) of floats are probabilities.
+    """Raise `error`, naming the sample, unless `values` (samples[, ..., classes]) of floats are probabilities.
 
     Only their range is checked without an axis of classes, or with `normalised` False: then the last axis is of labels.
     """
     if _are_plausible(values) if normalised else are_in_range(values):
         return
+    if values.ndim > 2:  # large: the search below is for one sample
+        sample = next((i for i, one in enumerate(values) if not _are_plausible(one.reshape(-1, one.shape[-1]))), 0)
+        _find_fault(name, values[sample : sample + 1], error, normalised, sample)
+    else:
+        _find_fault(name, values, error, normalised, 0)
+
+
+def _find_fault(name: str, values: NDArray[Any], error: type[RipienoError], normalised: bool, first: int) -> None:
+    """Raise `error` for what is wrong in `values`, whose first sample has the number `first`."""
     bad = ~np.isfinite(values)
     if bad.any():
-        row = int(np.argwhere(bad)[0, 0])
+        row = first + int(np.argwhere(bad)[0, 0])
         raise error(
             f"{name}: {int(bad.sum())} predictions are NaN or infinite, first of sample {row}; remove the model or "
             "predict again"
@@ -37,14 +46,15 @@ def check_probabilities(name: str, values: NDArray[Any], error: type[RipienoErro
     if len(outside):
         place = tuple(outside[0])
         raise error(
-            f"{name}: a prediction is {values[place]:g} for sample {place[0]}, expected probabilities in 0..1; "
+            f"{name}: a prediction is {values[place]:g} for sample {first + place[0]}, expected probabilities in 0..1; "
             f"logits need a {'softmax' if normalised else 'sigmoid'} first"
         )
     if values.ndim > 1 and normalised:
-        sums = values.sum(axis=1, dtype=np.float64)
-        row = int(np.abs(sums - 1).argmax())
-        if abs(sums[row] - 1) > SUM_TOLERANCE:
-            raise error(f"{name}: predictions of sample {row} sum to {sums[row]:.4g}, expected 1; divide them by it")
+        sums = values.sum(axis=-1, dtype=np.float64).reshape(len(values), -1)
+        row, pixel = np.unravel_index(np.abs(sums - 1).argmax(), sums.shape)
+        if abs(sums[row, pixel] - 1) > SUM_TOLERANCE:
+            found = f"predictions of sample {first + row} sum to {sums[row, pixel]:.4g}"
+            raise error(f"{name}: {found}, expected 1; divide them by it")
 
 
 def _are_plausible(values: NDArray[Any]) -> bool:
@@ -55,6 +65,7 @@ def _are_plausible(values: NDArray[Any]) -> bool:
     """
     if values.ndim == 1:
         return are_in_range(values)
+    values = values.reshape(-1, values.shape[-1])  # a view
     ones = np.ones(values.shape[1], values.dtype)
     rows = max(1, BLOCK // max(1, values.shape[1]))
     for start in range(0, len(values), rows):

@@ -8,10 +8,12 @@ from ripieno.errors import RipienoError
 from ripieno.tasks.classification import Classification
 from ripieno.tasks.multilabel import Multilabel
 from ripieno.tasks.regression import Regression
+from ripieno.tasks.segmentation import Segmentation
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Task
 
-TASKS: Mapping[str, TaskKind] = {kind.name: kind for kind in (Classification(), Multilabel(), Regression())}
+KINDS = (Classification(), Multilabel(), Regression(), Segmentation())
+TASKS: Mapping[str, TaskKind] = {kind.name: kind for kind in KINDS}
 
 DEFAULT_TASK = Classification.name
 """Kind of task where none is given, and that of version 1."""

@@ -38,7 +38,7 @@ class Regression(TaskKind):
     outputs: ClassVar[tuple[str, ...]] = ("values",)
     names_title: ClassVar[str] = "targets"
     calibrates: ClassVar[bool] = False
-    likelihood_per_sample: ClassVar[bool] = False
+    keeps_likelihood: ClassVar[bool] = False
     diversity_title: ClassVar[str] = "mean difference in standard deviations of the target"
     diversity_is_share: ClassVar[bool] = False
 

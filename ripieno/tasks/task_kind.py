@@ -41,8 +41,10 @@ class TaskKind(ABC):
     """what the names of a task are: `classes`"""
     calibrates: ClassVar[bool]
     """whether temperatures can be fitted to its predictions"""
-    likelihood_per_sample: ClassVar[bool]
-    """whether `likelihood` gives one number a sample, which is kept on disk because it is smaller than predictions"""
+    keeps_likelihood: ClassVar[bool]
+    """whether `likelihood` is smaller than the predictions and therefore kept on disk, too"""
+    is_pixelwise: ClassVar[bool] = False
+    """whether each pixel has a prediction: arrays of a split are then read in blocks of samples"""
     has_thresholds: ClassVar[bool] = False
     """whether a threshold is fitted for each label"""
     diversity_title: ClassVar[str]

@@ -16,7 +16,7 @@ from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.metrics import METRICS
 from ripieno.tasks.registry import TASKS, kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import RANKING_METRICS, Ensemble, Task, classification, loss_key
+from ripieno.types import IGNORED, RANKING_METRICS, Ensemble, Task, classification, loss_key
 
 SAMPLES = 200
 
@@ -43,11 +43,16 @@ def examples() -> dict[str, Example]:
     sigmoids = 1 / (1 + np.exp(-(3.0 * labels - 2 + rng.normal(size=(5, SAMPLES, 4)))))
     values = (rng.normal(size=(SAMPLES, 2)) * (1, 1000) + (0, 5000)).astype(np.float32)
     noisy = values + rng.normal(size=(5, SAMPLES, 2)) * (0.5, 800)
+    masks = rng.integers(0, 3, (SAMPLES, 4, 5)).astype(np.uint8)
+    scores = np.eye(3)[masks] * 1.5 + rng.normal(size=(5, *masks.shape, 3))
+    pixels = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    masks[rng.random(masks.shape) < 0.2] = IGNORED
     tasks = {
         "classification": (classification(("a", "b", "c")), classes, probabilities),
         "multilabel": (Task("multilabel", (4,), ("p", "q", "r", "s")), labels, sigmoids),
         "regression": (Task("regression", (1,), ("x",)), values[:, :1], noisy[..., :1]),
         "several targets": (Task("regression", (2,), ("x", "y")), values, noisy),
+        "segmentation": (Task("segmentation", (4, 5, 3), ("a", "b", "c")), masks, pixels),
     }
     return {name: Example(task, t, p.astype(np.float32)) for name, (task, t, p) in tasks.items()}
 
@@ -86,11 +91,11 @@ def test_its_own_task_targets_and_predictions_are_accepted(example: Example) -> 
 
 def broken(example: Example) -> dict[str, tuple[NDArray[Any], str]]:
     right = example.members[0]
-    holed, wide = right.copy(), np.hstack([right, right])
-    holed[7, 0] = np.nan
+    holed, wide = right.copy(), np.concatenate([right, right], axis=-1)
+    holed[7, ..., 0] = np.nan
     return {
         "NaN": (holed, r"m.*NaN or infinit.* sample 7"),
-        "wide": (wide, rf"m: predictions of {wide.shape[1]} .* must be of {right.shape[1]}"),
+        "wide": (wide, rf"m: predictions of {wide.shape[-1]} .* must be of {right.shape[-1]}"),
         "cube": (right[None], "m: predictions have shape"),
         "text": (right.astype("U9"), "m: predictions are of type"),
     }
@@ -104,7 +109,7 @@ def test_predictions_that_are_none_are_refused_in_one_line(example: Example, fau
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["multilabel", "classification"])
+@pytest.mark.parametrize("name", ["multilabel", "classification", "segmentation"])
 def test_probabilities_beyond_one_are_refused(name: str) -> None:
     example = EXAMPLES[name]
     with pytest.raises(RipienoError, match=r"sample 0, expected probabilities in 0..1; logits need a (sigm|softm)"):
@@ -127,6 +132,17 @@ def test_probabilities_beyond_one_are_refused(name: str) -> None:
         ("several targets", [[1.0], [1.0, 2.0]], "are no array"),
         ("several targets", np.ma.masked_less([[1.0, 2.0]], 1.5), "missing values"),
         ("several targets", [], "at least one sample"),
+        (
+            "segmentation",
+            np.full((2, 4, 5), 3),
+            "contain 3 in sample 0: expected 0 to 2 for 3 classes, or 255 for an ig",
+        ),
+        ("segmentation", np.full((2, 4, 5), 0.5), "contain 0.5 in sample 0"),
+        ("segmentation", np.full((2, 4, 5), 256), "contain 256 in sample 0"),
+        ("segmentation", np.zeros((2, 5, 4)), "are 5 x 4 pixels, expected 4 x 5"),
+        ("segmentation", np.zeros((2, 5)), r"have shape \(2, 5\), must be \(samples, height, width\)"),
+        ("segmentation", [[[0, 1]], [[1]]], "are no array: give all masks one height and width"),
+        ("segmentation", [[["a"]]], "have type <U1, expected whole numbers"),
     ],
 )
 def test_targets_that_are_none_are_refused_in_one_line(name: str, values: Any, words: str) -> None:
@@ -143,13 +159,14 @@ def test_targets_that_are_none_are_refused_in_one_line(name: str, values: Any, w
         ("multilabel", "label 'p' is 1 in all 200 samples"),
         ("regression", "target 'x' is 1 in all 200 samples"),
         ("several targets", "target 'x' is 1 in all 200 samples"),
+        ("segmentation", "no training mask with class 'b' and 1 more"),
     ],
 )
 def test_constant_targets_cannot_be_learnt(name: str, words: str) -> None:
     example = EXAMPLES[name]
     constant = example.targets.copy()
     constant[..., 0] = 1
-    constant = constant if constant.ndim > 1 else np.zeros_like(constant)
+    constant = np.zeros_like(constant) if name in ("classification", "segmentation") else constant
     with pytest.raises(RipienoError, match=words):
         example.kind.check_training(constant, example.task, "here", RipienoError)
 
@@ -170,6 +187,8 @@ def test_metrics_are_those_of_scikit_learn(example: Example) -> None:
     figures = example.kind.scores(predictions, targets, example.task)
     assert tuple(figures) == example.kind.metrics
     sk = sklearn.metrics
+    if example.kind.is_pixelwise:
+        flat, rows = targets[targets != IGNORED], predictions[targets != IGNORED]
     expected = {
         "classification": lambda: {
             "cross_entropy": -np.log(predictions[np.arange(SAMPLES), targets]).mean(),
@@ -180,6 +199,12 @@ def test_metrics_are_those_of_scikit_learn(example: Example) -> None:
             "binary_cross_entropy": np.mean([sk.log_loss(t, p) for t, p in zip(targets.T, predictions.T, strict=True)]),
             "macro_f1": sk.f1_score(targets, predictions >= 0.5, average="macro"),
             "mean_average_precision": sk.average_precision_score(targets, predictions, average="macro"),
+        },
+        "segmentation": lambda: {
+            "cross_entropy": -np.log(rows[np.arange(len(flat)), flat]).mean(),
+            "mean_iou": sk.jaccard_score(flat, rows.argmax(axis=1), average="macro"),
+            "mean_dice": sk.f1_score(flat, rows.argmax(axis=1), average="macro"),
+            "pixel_accuracy": sk.accuracy_score(flat, rows.argmax(axis=1)),
         },
         "regression": lambda: {
             "squared_error": 1 - sk.r2_score(targets, predictions)
@@ -200,7 +225,8 @@ def test_losses_carry_the_split_and_hold_the_ranking_loss(example: Example) -> N
 
 
 def test_a_perfect_member_has_the_best_scores(example: Example) -> None:
-    perfect = np.eye(3)[example.targets] if example.targets.ndim == 1 else example.targets.astype(np.float64)
+    targets = np.where(example.targets == IGNORED, 0, example.targets) if example.kind.is_pixelwise else example.targets
+    perfect = np.eye(3)[targets] if example.kind.activation == "softmax" else targets.astype(np.float64)
     figures = example.kind.scores(perfect, example.targets, example.task)
     assert figures == pytest.approx({n: float(METRICS[n].higher_is_better) for n in figures}, abs=1e-12)
 
@@ -214,7 +240,7 @@ def test_likelihoods_give_the_loss_of_a_mean(example: Example) -> None:
     assert all(row is not None and row.ndim == 1 for row in rows)
     loss = example.kind.scores(mean, example.targets, example.task)[example.kind.metrics[0]]
     assert metrics.cross_entropy(np.mean(rows, axis=0)) == pytest.approx(loss, rel=1e-6)
-    assert example.kind.likelihood_per_sample == (rows[0].shape == (SAMPLES,))
+    assert example.kind.keeps_likelihood == (rows[0].size < example.members[0].size)
 
 
 def test_combiners_keep_the_shape_and_only_classes_are_voted_on(example: Example) -> None:
@@ -227,7 +253,7 @@ def test_combiners_keep_the_shape_and_only_classes_are_voted_on(example: Example
             np.testing.assert_allclose(combined, np.average(example.members, 0, weights), rtol=1e-5)
         if combiner == "median" and example.task.kind != "classification":
             assert np.array_equal(combined, np.median(example.members, axis=0))
-    if example.task.kind != "classification":
+    if example.kind.activation != "softmax":
         with pytest.raises(SelectionError, match=r"combiner 'vote' does not fit task .*: expected one of mean, weig"):
             example.kind.combine(example.members, None, "vote")
 
@@ -241,9 +267,10 @@ def test_few_samples_are_combined_to_the_same_bytes_as_many(example: Example) ->
 
 def test_an_ensemble_is_combined_as_its_task_says(example: Example) -> None:
     ids = tuple(map(str, range(5)))
-    ensemble = Ensemble("B1", ids, (0.2,) * 5, "smobf", {}, {}, {}, combiner="median")
+    combiner = example.kind.combiners[-1]
+    ensemble = Ensemble("B1", ids, (0.2,) * 5, "smobf", {}, {}, {}, combiner=combiner)
     combined = combine_calibrated(example.members, ensemble, example.kind.activation)
-    assert combined.tobytes() == example.kind.combine(example.members, None, "median").tobytes()
+    assert combined.tobytes() == example.kind.combine(example.members, None, combiner).tobytes()
 
 
 def test_spread_is_a_deviation_of_what_is_predicted(example: Example) -> None:
@@ -252,6 +279,9 @@ def test_spread_is_a_deviation_of_what_is_predicted(example: Example) -> None:
     if example.task.kind == "classification":
         chosen = example.members[:, np.arange(SAMPLES), mean.argmax(axis=1)]
         np.testing.assert_allclose(spread, chosen.std(axis=0), rtol=1e-5)
+    elif example.kind.is_pixelwise:
+        chosen = np.take_along_axis(example.members, mean.argmax(axis=-1)[None, ..., None], axis=-1)
+        np.testing.assert_allclose(spread, chosen.std(axis=0).mean(axis=(1, 2, 3)), rtol=1e-5)
     else:
         np.testing.assert_allclose(spread, example.members.std(axis=0), rtol=1e-4)
     one = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
@@ -280,6 +310,8 @@ def test_disagreement_is_the_mean_over_pairs(example: Example) -> None:
     def difference(a: NDArray[Any], b: NDArray[Any]) -> float:
         if kind.name == "classification":
             return float((a.argmax(axis=1) != b.argmax(axis=1)).mean())
+        if kind.is_pixelwise:
+            return float((a.argmax(axis=-1) != b.argmax(axis=-1))[example.targets != IGNORED].mean())
         if kind.name == "multilabel":
             return float(((a >= 0.5) != (b >= 0.5)).mean())
         return float((np.abs(a.astype(np.float64) - b) / example.targets.std(axis=0, dtype=np.float64)).mean())
