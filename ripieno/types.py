@@ -44,6 +44,8 @@ DataKind = Literal["image", "series", "table"]
 """Form of the inputs: (height, width, channels), (length, channels) or (columns,)."""
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+NO_SPLIT = len(SPLITS)
+"""Value of `Dataset.split` for a sample that is left out."""
 Folds = int | Literal["auto"]
 """Number of folds of the training samples; 0: none, `auto`: by the number of samples, see `ripieno.data.folds`."""
 Combiner = Literal["mean", "weighted", "vote", "median"]
@@ -155,7 +157,7 @@ class Dataset:
     """classification: (samples,) int64, an index into `task.names`; segmentation: (samples, height, width) uint8, an
     index or `IGNORED`; else (samples, *task.output): 0 and 1 as uint8 for several labels, float32 for a regression"""
     split: NDArray[np.uint8]
-    """(samples,), an index into `SPLITS`"""
+    """(samples,), an index into `SPLITS`, or `NO_SPLIT`"""
     task: Task
     mean: tuple[float, ...]
     """per channel over the training split, in the unit of `inputs`"""
@@ -172,6 +174,10 @@ class Dataset:
     """of a table: see `Input.columns`"""
     split_by: str = ""
     """column of a table by which its samples were split; empty: at random, or as the source says"""
+    files: NDArray[np.bytes_] | None = None
+    """(samples,), names of the samples' files within the source; None: they are not files of their own"""
+    doubted: tuple[int, ...] = ()
+    """rows of the test split that a list of samples to leave out names: see `ripieno.data.leave_out`"""
 
     @property
     def classes(self) -> tuple[str, ...]:

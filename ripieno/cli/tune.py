@@ -128,6 +128,10 @@ def tune(
     drop: DropOpt = None,
     column: ColumnOpt = None,
     split_by: SplitByOpt = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(help="List (.csv) of samples to leave out of training and validation: see suspects"),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")

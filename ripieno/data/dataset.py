@@ -4,6 +4,7 @@ FOLDER/inputs.npy     (samples, *shape) uint8 or float32; `images.npy` in versio
 FOLDER/targets.npy    (samples,) int64, or (samples, *task.output); `labels.npy` in version 1
 FOLDER/split.npy      (samples,) uint8
 FOLDER/folds.npy      (samples,) uint8; absent without folds
+FOLDER/files.npy      (samples,) bytes, names of files; absent where samples are no files of their own
 FOLDER/dataset.json   task, kind, mean, std, range, folds, ...; written last: its presence marks a complete data set
 """
 
@@ -24,7 +25,7 @@ from ripieno.data.folds import check_folds, has_form
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.registry import check_task, kind_of
-from ripieno.types import SPLITS, Column, DataKind, Dataset, Input, PixelRange, Task
+from ripieno.types import NO_SPLIT, SPLITS, Column, DataKind, Dataset, Input, PixelRange, Task
 
 BATCH = 64
 """Images that a network predicts at a time, where the user sets no batch size."""
@@ -47,6 +48,10 @@ class DatasetMetadata:
     """of a table"""
     split_by: str = ""
     """of a table"""
+    has_files: bool = False
+    """whether there is a `files.npy`"""
+    doubted: tuple[int, ...] = ()
+    """as in `Dataset`"""
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
@@ -60,6 +65,8 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
     arrays = {"inputs": dataset.inputs, "targets": dataset.targets, "split": dataset.split}
     if dataset.folds is not None:
         arrays["folds"] = dataset.folds
+    if dataset.files is not None:
+        arrays["files"] = dataset.files
     for name, array in arrays.items():
         if not is_mapped(array, former := _array_path(folder, name)):
             invalidate(folder)
@@ -70,7 +77,8 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
             if former != path:  # of version 1
                 files.remove_file(former)
     fields = (dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range, dataset.fold_count)
-    metadata = DatasetMetadata(dataset.name, *fields, dataset.columns, dataset.split_by)
+    named = dataset.files is not None, dataset.doubted
+    metadata = DatasetMetadata(dataset.name, *fields, dataset.columns, dataset.split_by, *named)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
 
@@ -87,10 +95,12 @@ def open_dataset(folder: str | Path) -> Dataset:
         metadata = files.read_json(folder / "dataset.json", DatasetMetadata)
         inputs, targets, split = (files.read_array(_array_path(folder, n)) for n in ("inputs", "targets", "split"))
         folds = files.read_array(folder / "folds.npy") if metadata.folds else None
+        names = files.read_array(folder / "files.npy") if metadata.has_files else None
     except LibraryError as error:
         raise DataError(f"{error}; prepare the data set again from its source") from error
     fields = (metadata.task, metadata.mean, metadata.std, metadata.kind, folder, metadata.range, folds)
-    dataset = Dataset(metadata.name, inputs, targets, split, *fields, metadata.columns, metadata.split_by)
+    named = metadata.columns, metadata.split_by, names, metadata.doubted
+    dataset = Dataset(metadata.name, inputs, targets, split, *fields, *named)
     check_dataset(dataset, folder)
     return dataset
 
@@ -121,6 +131,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         (targets.shape[:1] == (samples,), f"targets have shape {targets.shape}, expected {samples} like the inputs"),
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
+        (dataset.files is None or dataset.files.shape == (samples,), f"files must be ({samples},) like the inputs"),
         (dataset.folds is None or has_form(dataset.folds, split), f"folds must be ({samples},) uint8 like the split"),
         (not dataset.columns or width == channels, f"its columns have {width} values, inputs have {channels}"),
         (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
@@ -130,8 +141,8 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         if not holds:
             raise DataError(f"the data set {where} is inconsistent: {message}; prepare it again")
     kind.check_targets(targets, dataset.task, f"the data set {where} is inconsistent", DataError)
-    if split.max() >= len(SPLITS):
-        raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1 and 2")
+    if split.max() > NO_SPLIT:
+        raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1, 2 or 3")
     for name in SPLITS:
         if not len(dataset.rows(name)):
             raise DataError(f"the data set {where} has an empty {name} split: every split must hold samples")

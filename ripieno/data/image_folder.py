@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.image_io import suffixes
 from ripieno.data.pictures import CountCallback, read_pictures
-from ripieno.data.samples import Samples, given_of
+from ripieno.data.samples import Samples, file_names, given_of
 from ripieno.data.splits import check_sizes, splits_of
 from ripieno.data.walk import NO_CLASS, NO_IMAGE, OURS, Walk, shown
 from ripieno.errors import DataError
@@ -65,7 +65,8 @@ def read_folder(
         check=lambda rows: check_sizes(labels[rows], given[rows], task, for_training),
     )
     name = shown(Path(folder.resolve().name))
-    return Samples(name, images, labels[rows], given[rows], task, "image")
+    named = file_names([pictures[row].path for row in rows], folder)
+    return Samples(name, images, labels[rows], given[rows], task, "image", files=named)
 
 
 def find_pictures(

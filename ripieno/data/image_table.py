@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.label_targets import SEPARATOR
 from ripieno.data.pictures import CountCallback, read_pictures
-from ripieno.data.samples import UNASSIGNED, Samples
+from ripieno.data.samples import UNASSIGNED, Samples, file_names
 from ripieno.data.splits import check_sizes
 from ripieno.data.table_columns import (
     GAPS,
@@ -31,6 +30,7 @@ from ripieno.data.table_columns import (
 from ripieno.data.table_file import TABLES, column_names, read_columns
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
+from ripieno.tasks.target_text import SEPARATOR
 from ripieno.types import Ints, Task
 
 INSIDE = ("labels.csv", "labels.parquet")
@@ -108,7 +108,9 @@ def read_image_table(
         check=check,
     )
     name = table.resolve().parent.name if table.name in INSIDE else table.stem
-    return Samples(shown(Path(name)), images, found.targets[rows], found.given[rows], found.task, "image")
+    named = file_names([found.paths[row] for row in rows], table.parent)
+    given = found.given[rows]
+    return Samples(shown(Path(name)), images, found.targets[rows], given, found.task, "image", files=named)
 
 
 def read_table_targets(

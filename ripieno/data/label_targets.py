@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from ripieno.data.raw_targets import RawTargets
 from ripieno.errors import DataError
 from ripieno.tasks.labels import label_text, number_of, shown
-
-SEPARATOR = "|"
-"""Separates the labels of a sample in text; alone it means that the sample has none."""
+from ripieno.tasks.target_text import SEPARATOR
 
 
 def read_label_sets(

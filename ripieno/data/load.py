@@ -22,6 +22,7 @@ from ripieno.data.image_folder import read_folder
 from ripieno.data.image_io import resize
 from ripieno.data.image_table import read_image_table, table_path
 from ripieno.data.leaks import leak_notes
+from ripieno.data.leave_out import LeaveOut
 from ripieno.data.long_table import UNNAMED, SeriesColumns, read_long_table
 from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
@@ -86,6 +87,7 @@ def load_dataset(
     seed: int = 0,
     metric: str | None = None,
     skip_bad: bool = False,
+    leave_out: LeaveOut | None = None,
     progress: CountCallback | None = None,
     notes: list[str] | None = None,
     folder: str | Path | None = None,
@@ -119,6 +121,8 @@ def load_dataset(
     - `metric`: the score shown for trials and ensembles, one of the task's; trials are always ranked by its loss. A
       prepared data set keeps its own when None.
     - `skip_bad`: skip broken and missing image files instead of raising.
+    - `leave_out`: samples that are left out of training and validation, see `ripieno.data.leave_out`. The split is
+      that of all samples.
     - `progress`: called with the images done and the number of images while image files are decoded.
     - `notes`: warnings for the user are appended: images skipped, imbalance, ...; without it they are logged.
     - `folder`: also write the data set there and return it memory-mapped; image files are then decoded directly
@@ -135,10 +139,10 @@ def load_dataset(
     options = ReadOptions(size, skip_bad, task, names_of(target), kind, for_training, folds, seed, columns, table)
     place = None if folder is None else Path(folder)
     try:
-        dataset = _prepared(source, options, metric, notes)
+        dataset = _prepared(source, options, metric, leave_out, notes)
         if dataset is None:
             samples = _read(source, options, progress, notes, place)
-            dataset = dataset_of(samples, size, split, seed, metric, notes, for_training, folds)
+            dataset = dataset_of(samples, size, split, seed, metric, notes, for_training, folds, leave_out)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read; change its permissions") from error
     try:
@@ -184,7 +188,9 @@ def _with_metric(task: Task, metric: str | None) -> Task:
     return dataclasses.replace(task, metric=metric)
 
 
-def _prepared(source: Source, options: ReadOptions, metric: str | None, notes: list[str]) -> Dataset | None:
+def _prepared(
+    source: Source, options: ReadOptions, metric: str | None, leave_out: LeaveOut | None, notes: list[str]
+) -> Dataset | None:
     """Return a source that is already a data set; None when it is not."""
     if isinstance(source, str | Path):
         if not (Path(source) / "dataset.json").is_file():
@@ -210,6 +216,11 @@ def _prepared(source: Source, options: ReadOptions, metric: str | None, notes: l
     if source.range is None:  # from an older version, or made by hand
         splits = [i for i in (1, 2) if (source.split == i).any()]
         source = dataclasses.replace(source, range=_range(source.inputs, source.kind, source.split, splits, notes))
+    if leave_out is not None:
+        split, doubted = leave_out.applied(source.split, source.files, source.targets, source.task, notes)
+        rows = np.flatnonzero(split == 0)
+        mean, std = moments(source.inputs, rows)
+        source = dataclasses.replace(source, split=split, doubted=doubted, mean=mean, std=std, path=None)
     if options.folds not in ("auto", source.fold_count):
         source = _with_folds(source, int(options.folds), options.seed, notes)
     task = _with_metric(source.task, metric)
@@ -370,6 +381,7 @@ def dataset_of(
     notes: list[str],
     for_training: bool = True,
     folds: Folds = "auto",
+    leave_out: LeaveOut | None = None,
 ) -> Dataset:
     """Split `samples` into a data set; arguments and errors are those of `load_dataset`."""
     check_arguments(size, ratios, metric, folds=folds)
@@ -386,6 +398,9 @@ def dataset_of(
     else:
         split = split_by_column(by, kind.strata(targets), samples.fixed_split, ratios, seed)
         notes.append(split_by_note(by, split))
+    doubted: tuple[int, ...] = ()
+    if leave_out is not None:
+        split, doubted = leave_out.applied(split, samples.files, targets, task, notes)
     count, held = folds, None
     in_order = by is not None and by.is_order
     if count == "auto":
@@ -414,8 +429,9 @@ def dataset_of(
     mean, std = moments(inputs, np.flatnonzero(split == 0))
     from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
     span = _range(inputs, samples.kind, split, from_source, notes)
-    fields = (samples.name, inputs, targets, split, task, mean, std, samples.kind)
-    return Dataset(*fields, range=span, folds=held, columns=columns, split_by=by.name if by else "")
+    fields = (samples.name, inputs, targets, split, task, mean, std, samples.kind, None)
+    named = by.name if by else "", samples.files, doubted
+    return Dataset(*fields, span, held, columns, *named)
 
 
 def _range(

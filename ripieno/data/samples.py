@@ -6,8 +6,10 @@ already are never copied.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,8 @@ class Samples:
     table: RawColumns | None = None
     """of a table with named columns, which the split of its samples says how to encode; `inputs` are empty until then
     """
+    files: NDArray[np.bytes_] | None = None
+    """as in `Dataset`"""
 
 
 def join(
@@ -106,6 +110,12 @@ def join(
 def given_of(split: Split, samples: int) -> NDArray[np.int8]:
     """Return `Samples.fixed_split` of `samples` samples from `split`."""
     return np.full(samples, UNASSIGNED if split == "train" else SPLITS.index(split), np.int8)
+
+
+def file_names(paths: Sequence[Path], folder: Path) -> NDArray[np.bytes_]:
+    """Return the names (samples,) of files: their paths below `folder`, whole paths of others."""
+    below = (path.relative_to(folder) if path.is_relative_to(folder) else path for path in paths)
+    return np.array([os.fsencode(path.as_posix()) for path in below])
 
 
 def extremes(images: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.label_targets import SEPARATOR
+from ripieno.tasks.target_text import SEPARATOR
 from ripieno.types import Float32s
 
 

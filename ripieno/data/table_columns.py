@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.label_targets import SEPARATOR
 from ripieno.data.raw_targets import RawTargets, holds_sequences
 from ripieno.data.samples import UNASSIGNED
 from ripieno.data.splits import splits_of
@@ -16,6 +15,7 @@ from ripieno.data.table_file import FileColumns, is_number
 from ripieno.data.targets import infer_from_numbers, read_targets
 from ripieno.errors import DataError
 from ripieno.tasks.registry import TASKS
+from ripieno.tasks.target_text import SEPARATOR
 from ripieno.types import SPLITS, Task
 
 SPLIT_COLUMN = "split"

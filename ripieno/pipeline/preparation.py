@@ -18,6 +18,7 @@ from ripieno.data.column_values import ColumnValues
 from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
+from ripieno.data.leave_out import read_leave_out
 from ripieno.data.load import names_of
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
@@ -44,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "drop": [],
     "column": {},
     "split_by": None,
+    "leave_out": None,
 }
 """Default options of a data set: see `DataOptions`."""
 BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image", "folds": 0}
@@ -90,6 +92,8 @@ class DataOptions(SourceOptions):
     folds: Folds | None = None
     """number of folds in place of a validation split, 0 for none, `auto` by the number of samples; None: as in the run,
     else `auto`"""
+    leave_out: str | Path | None = None
+    """list of samples that are left out of training and validation: see `ripieno.data.leave_out`"""
 
 
 def prepare(
@@ -117,6 +121,10 @@ def prepare(
         requested["column"] = dict(requested["column"])
     if requested.get("folds") == "auto":
         del requested["folds"]  # as in the run
+    listed = None
+    if "leave_out" in requested:
+        listed = read_leave_out(requested["leave_out"])
+        requested["leave_out"] = str(listed)  # what it lists, wherever the file is
     record = library.dataset_path / "source.json"
     if record.exists():
         stored = files.read_json(record, dict[str, Any])
@@ -137,7 +145,7 @@ def prepare(
         report = functools.partial(progress, "reading the data")
         dataset = load_dataset(
             data,
-            **options,
+            **{**options, "leave_out": listed},
             progress=report,
             notes=notes,
             folder=library.dataset_path,

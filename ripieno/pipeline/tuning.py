@@ -92,6 +92,7 @@ def tune(
     drop: str | Sequence[str] | None = None,
     column: Mapping[str, ColumnKind] | None = None,
     split_by: str | None = None,
+    leave_out: str | Path | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
@@ -122,7 +123,9 @@ def tune(
     are inferred when None; `target` names the columns of targets, and `series`, `time` and `value` those of a table of
     series. Of a table with a row for each sample, `drop` names columns that are left out, `column` gives kinds of
     columns (number, category, date) in place of the inferred ones, and `split_by` names the column by whose order or
-    groups the rows are split. `metric` is the score that is shown; trials are ranked by the loss of the task.
+    groups the rows are split. `leave_out` is a list of samples by file name or row, such as that of `suspects`: they
+    are left out of training and validation, and stay in the test split. `metric` is the score that is shown; trials
+    are ranked by the loss of the task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.

@@ -119,7 +119,7 @@ def test_a_newer_version_is_told(folder):
         ("split", lambda a: a[:-1], "split has shape (59,)"),
         ("targets", lambda a: a + 1, "labels run from 1 to 3, expected 0 to 2"),
         ("targets", lambda a: a - 1, "labels run from -1 to 1"),
-        ("split", lambda a: a + np.uint8(1), "split holds 3"),
+        ("split", lambda a: a + np.uint8(2), "split holds 4"),
         ("targets", lambda a: a.astype(np.int32), "labels hold int32"),
         ("split", lambda a: a.astype(np.int64), "split holds int64"),
         ("inputs", lambda a: a.astype(np.float64), "inputs hold float64"),

@@ -407,7 +407,8 @@ def test_a_folder_is_decoded_straight_into_the_data_sets_file(image_folder, tmp_
     dataset = load_dataset(source, skip_bad=True, folder=tmp_path / "prepared")
     assert isinstance(dataset.inputs, np.memmap)
     assert np.array_equal(dataset.inputs, load_dataset(source, skip_bad=True).inputs)
-    assert sorted(os.listdir(tmp_path / "prepared")) == ["dataset.json", "inputs.npy", "split.npy", "targets.npy"]
+    named = ["dataset.json", "files.npy", "inputs.npy", "split.npy", "targets.npy"]
+    assert sorted(os.listdir(tmp_path / "prepared")) == named
 
 
 def test_a_broken_picture_leaves_the_data_set_there_as_it_was(image_folder, tmp_path):
