@@ -379,6 +379,55 @@ class Profile:
         return {point.batch_size: point for point in self.points}[batch_size]
 
 
+CoverageScore = Literal["lac", "aps", "raps", "residual", "spread", "root", "fnr"]
+"""What orders the answers of a prediction set or interval: see `ripieno.tasks.conformal`."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Thresholds at which prediction sets or intervals hold the truth with probability `level` (split conformal)."""
+
+    level: float
+    """between 0 and 1"""
+    score: CoverageScore
+    thresholds: tuple[float, ...]
+    """largest score of an answer in the set: a single one, or one for each class, label or target"""
+    samples: int
+    """number of validation samples that the thresholds are fitted to"""
+    sizes: tuple[float, ...] = ()
+    """on these samples: mean number of answers in a set, or the mean width of the interval of each target"""
+    per_class: bool = False
+    """whether the level holds for each class or label by itself"""
+    held_out: bool = False
+    """whether the samples were kept from the selection of the ensemble"""
+    floors: tuple[float, ...] = ()
+    """of scores `spread` and `root`, for each target: the least spread, or size of a prediction, that scales"""
+    penalty: float = 0.0
+    """of score `raps`: for each class above `free_classes` in rank"""
+    free_classes: int = 0
+    """of score `raps`: number of the most likely classes without a penalty"""
+    seed: int = 0
+    """of scores `aps` and `raps`: of the random share of a class's own probability"""
+
+
+@dataclass(frozen=True)
+class AbstainRule:
+    """Threshold below which an ensemble would rather not answer."""
+
+    error: float
+    """largest expected error of the samples that are answered, between 0 and 1"""
+    threshold: float
+    """of `measure`: a sample below it is not answered"""
+    samples: int
+    """number of validation samples that the threshold is fitted to"""
+    measure: str = "confidence"
+    """what is compared: the confidence of the kind of task"""
+    answered: float = 1.0
+    """share of these samples that is answered"""
+    held_out: bool = False
+    """whether the samples were kept from the selection of the ensemble"""
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Members whose predictions are combined, selected under a budget."""
@@ -408,6 +457,12 @@ class Ensemble:
     thresholds: tuple[float, ...] = ()
     """probability from which each label is predicted, fitted to the validation samples; empty: 0.5 for each, and for
     tasks without labels"""
+    coverage: tuple[Coverage, ...] = ()
+    """levels at which prediction sets or intervals are served, the default first; empty: none"""
+    abstain: AbstainRule | None = None
+    """when it would rather not answer; None: it always answers"""
+    unusual: tuple[float, ...] = ()
+    """quantiles of the mutual information of the validation samples, at equal steps from 0 to 1; empty: not known"""
 
 
 def combiner_name(combiner: Combiner) -> str:

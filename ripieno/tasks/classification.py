@@ -14,7 +14,7 @@ from ripieno.tasks.metrics import true_class
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
+from ripieno.types import Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Split, Task
 
 
 @final
@@ -30,6 +30,7 @@ class Classification(TaskKind):
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
     targets_name: ClassVar[str] = "labels"
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")
+    coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ("lac", "aps", "raps")
     names_title: ClassVar[str] = "classes"
     calibrates: ClassVar[bool] = True
     keeps_likelihood: ClassVar[bool] = True

@@ -15,7 +15,7 @@ from ripieno.tasks.numbers import check_form, match_columns, read_numbers
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Task
 
 RARE = 10
 """Samples of a label below which a note reports it."""
@@ -34,6 +34,7 @@ class Multilabel(TaskKind):
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     targets_name: ClassVar[str] = "targets"
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
+    coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ("fnr",)
     names_title: ClassVar[str] = "labels"
     calibrates: ClassVar[bool] = False
     keeps_likelihood: ClassVar[bool] = False

@@ -13,7 +13,7 @@ from ripieno.tasks.labels import check_names
 from ripieno.tasks.numbers import check_finite, check_form, match_columns, read_numbers
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import SPLITS, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Task
 
 STRATA = 10
 """Largest number of quantiles by which splits are stratified."""
@@ -36,6 +36,7 @@ class Regression(TaskKind):
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     targets_name: ClassVar[str] = "targets"
     outputs: ClassVar[tuple[str, ...]] = ("values",)
+    coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ("spread", "residual", "root")
     names_title: ClassVar[str] = "targets"
     calibrates: ClassVar[bool] = False
     keeps_likelihood: ClassVar[bool] = False

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError, SelectionError
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import METRICS, metric_key
-from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
+from ripieno.types import SPLITS, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Split, Task
 
 TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
 """Hyperparameters of training that fit some kinds of tasks only."""
@@ -37,6 +37,8 @@ class TaskKind(ABC):
     """name of targets in messages"""
     outputs: ClassVar[tuple[str, ...]]
     """names of a server's output tensors: the predictions, then the labels where the kind has any"""
+    coverage_scores: ClassVar[tuple[CoverageScore, ...]]
+    """scores of prediction sets or intervals that fit, the default first; see `ripieno.tasks.conformal`"""
     names_title: ClassVar[str]
     """what the names of a task are: `classes`"""
     calibrates: ClassVar[bool]

@@ -1,0 +1,281 @@
+"""Prediction sets and intervals with a coverage that holds (split conformal prediction).
+
+An answer is in a set if its score, which is low for a likely answer, is at most a threshold. The threshold is a
+quantile of the scores of the truth on samples that the members were not trained on. Then the set of a new sample of the
+same distribution holds the truth with the probability asked for, whatever the members are.
+
+Scores of classes (samples, classes):
+    `lac`   1 - probability (Sadinle et al., "Least ambiguous set-valued classifiers", 2019): the smallest sets
+    `aps`   sum of the probabilities of likelier classes, and a random share of its own (Romano et al., 2020)
+    `raps`  `aps` with a penalty for classes of low rank (Angelopoulos et al., "Uncertainty sets", 2021)
+Score of labels and of pixels:
+    `fnr`   1 - probability; the threshold bounds the mean share of a sample's true labels, or pixels, that are missed
+            (Angelopoulos et al., "Conformal risk control", 2024)
+Scores of values, which are residuals divided by a scale:
+    `residual`  1
+    `spread`    the standard deviation of the members
+    `root`      the root of the prediction's size, as for counts
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import SelectionError
+from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Coverage, CoverageScore, Float32s, Floats, Task
+
+FLOOR_SHARE = 0.1
+"""Quantile of the validation samples' scales that is the least scale of a new sample."""
+PENALTIES = (0.001, 0.01, 0.1, 0.5)
+"""Penalties that `raps` tries."""
+TOLERANCE = 1e-9
+"""Rounding of a sum of weights."""
+
+
+def least_samples(level: float) -> int:
+    """Return the least number of validation samples from which a coverage of `level` can be fitted."""
+    return math.ceil(1 / (1 - _exact(level))) - 1
+
+
+def check_level(level: float) -> None:
+    """Raise SelectionError unless `level` is between 0 and 1."""
+    if not isinstance(level, int | float | np.number) or not 0 < level < 1:
+        raise SelectionError(f"coverage {level} is invalid: expected a number between 0 and 1, such as 0.9")
+
+
+def check_score(score: str, kind: TaskKind) -> None:
+    """Raise SelectionError unless `score` fits a kind of task."""
+    if score not in kind.coverage_scores:
+        known = ", ".join(kind.coverage_scores)
+        raise SelectionError(f"score {score!r} does not fit task {kind.name}: expected {known}")
+
+
+def check_per_class(kind: TaskKind) -> None:
+    """Raise SelectionError unless coverage by class fits a kind of task."""
+    if gives_intervals(kind):
+        raise SelectionError(f"coverage by class does not fit task {kind.name}: it has no classes")
+
+
+def gives_intervals(kind: TaskKind) -> bool:
+    """Return whether a kind of task gives intervals, not sets."""
+    return kind.activation == "identity"
+
+
+def fit_coverage(
+    predictions: NDArray[Any],
+    targets: NDArray[Any],
+    task: Task,
+    level: float,
+    *,
+    score: CoverageScore | None = None,
+    per_class: bool = False,
+    spread: NDArray[Any] | None = None,
+    held_out: bool = False,
+    seed: int = 0,
+) -> Coverage:
+    """Fit a coverage of `level` to predictions and targets of samples that the members were not trained on.
+
+    `predictions` are the ensemble's, as served; `spread` (samples, targets) is the deviation of its members, which
+    score `spread` needs. `score` is by default the first of the kind of task. With `per_class` the level holds for each
+    class or label by itself. Raises SelectionError for arguments that do not fit the task, and for too few samples.
+    """
+    kind = kind_of(task)
+    check_level(level)
+    chosen: CoverageScore = kind.coverage_scores[0] if score is None else score
+    check_score(chosen, kind)
+    if per_class:
+        check_per_class(kind)
+    empty = Coverage(float(level), chosen, (), len(targets), per_class=per_class, held_out=held_out, seed=seed)
+    if gives_intervals(kind):
+        return _fit_intervals(empty, predictions, targets, spread)
+    if chosen == "fnr":
+        return _fit_labels(empty, predictions, targets, task)
+    return _fit_classes(empty, predictions, targets, task)
+
+
+def prediction_set(predictions: NDArray[Any], coverage: Coverage) -> NDArray[np.bool_]:
+    """Return which classes or labels are in the set of each sample, in the shape of `predictions`.
+
+    A set may be empty: then no class is as likely as the true ones of the validation samples mostly are.
+    """
+    return np.asarray(_scores(predictions, coverage) <= np.asarray(coverage.thresholds))
+
+
+def interval(
+    predictions: NDArray[Any], coverage: Coverage, spread: NDArray[Any] | None = None
+) -> tuple[Float32s, Float32s]:
+    """Return the lower and upper bounds (samples, targets) of the values; `spread` is as in `fit_coverage`."""
+    values = np.asarray(predictions, np.float64)
+    half = _scale(values, coverage, spread) * np.asarray(coverage.thresholds)
+    return (values - half).astype(np.float32), (values + half).astype(np.float32)
+
+
+def share_held(sets: NDArray[np.bool_], targets: NDArray[Any]) -> Floats:
+    """Return for each sample the share of its truth that its set holds: 0 or 1 of a class, any share of labels.
+
+    A sample without labels has NaN.
+    """
+    if targets.ndim == 1:
+        return np.asarray(sets[np.arange(len(targets)), targets], np.float64)
+    true = np.count_nonzero(targets, axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.count_nonzero(sets & (targets > 0), axis=1) / true, np.float64)
+
+
+def _fit_classes(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any], task: Task) -> Coverage:
+    if empty.per_class:
+        _check_counts(empty.level, np.bincount(targets, minlength=len(task.names)), task, "class")
+    else:
+        _check_samples(empty.level, len(targets))
+    if empty.score != "raps":
+        return _with_thresholds(empty, predictions, targets)
+    # the rank within which the truth mostly is: classes beyond it are penalised
+    order = np.argsort(-predictions, axis=1, kind="stable")
+    free = int(_threshold((order == targets[:, None]).argmax(axis=1) + 1.0, empty.level))
+    tried = [
+        _with_thresholds(dataclasses.replace(empty, penalty=penalty, free_classes=free), predictions, targets)
+        for penalty in PENALTIES
+    ]
+    return min(tried, key=lambda coverage: coverage.sizes)
+
+
+def _with_thresholds(coverage: Coverage, predictions: NDArray[Any], targets: NDArray[Any]) -> Coverage:
+    """Return `coverage` with the thresholds of classes, and the mean size of its sets."""
+    scores = _scores(predictions, coverage)
+    true = scores[np.arange(len(targets)), targets]
+    groups = [true[targets == c] for c in range(predictions.shape[1])] if coverage.per_class else [true]
+    thresholds = tuple(_threshold(group, coverage.level) for group in groups)
+    sizes = (float((scores <= np.asarray(thresholds)).sum(axis=1).mean()),)
+    return dataclasses.replace(coverage, thresholds=thresholds, sizes=sizes)
+
+
+def _fit_labels(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any], task: Task) -> Coverage:
+    scores, true = _scores(predictions, empty), targets > 0
+    if empty.per_class:
+        _check_counts(empty.level, np.count_nonzero(true, axis=0), task, "label")
+        thresholds = tuple(_threshold(s[t], empty.level) for s, t in zip(scores.T, true.T, strict=True))
+        samples = len(targets)
+    else:
+        counts = np.count_nonzero(true, axis=1)
+        samples = int(np.count_nonzero(counts))  # of a sample without labels none can be missed
+        _check_samples(empty.level, samples, " with a label")
+        weights = np.broadcast_to(1 / np.maximum(counts, 1)[:, None], true.shape)
+        thresholds = (_threshold(scores[true], empty.level, weights[true], samples),)
+    sizes = (float((scores <= np.asarray(thresholds)).sum(axis=1).mean()),)
+    return dataclasses.replace(empty, thresholds=thresholds, samples=samples, sizes=sizes)
+
+
+def _fit_intervals(
+    empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any], spread: NDArray[Any] | None
+) -> Coverage:
+    _check_samples(empty.level, len(targets))
+    values, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
+    coverage = dataclasses.replace(empty, floors=_floors(values, empty, spread))
+    scale = _scale(values, coverage, spread)
+    scores = np.abs(truth - values) / scale
+    thresholds = tuple(_threshold(column, empty.level) for column in scores.T)
+    sizes = tuple(map(float, (2 * scale * np.asarray(thresholds)).mean(axis=0)))
+    return dataclasses.replace(coverage, thresholds=thresholds, sizes=sizes)
+
+
+def _scores(predictions: NDArray[Any], coverage: Coverage) -> Floats:
+    """Return the score of each class or label, in the shape of `predictions`."""
+    probabilities = np.asarray(predictions, np.float64)
+    if coverage.score in ("lac", "fnr"):
+        return 1 - probabilities
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, axis=1)
+    sums = np.cumsum(ranked, axis=1) - ranked * (1 - _random_shares(predictions, coverage.seed)[:, None])
+    if coverage.score == "raps":
+        sums += coverage.penalty * np.maximum(np.arange(1, sums.shape[1] + 1) - coverage.free_classes, 0)
+    scores = np.empty_like(sums)
+    np.put_along_axis(scores, order, sums, axis=1)
+    return scores
+
+
+def _random_shares(predictions: NDArray[Any], seed: int) -> Floats:
+    """Return a random number in 0..1 for each sample (samples,), the same wherever its predictions are the same.
+
+    It is a hash of them. So a request gives the same set alone and among others, and the score is a fixed function.
+    """
+    bits = np.ascontiguousarray(predictions, np.float32).view(np.uint32).astype(np.uint64)
+    factors = np.random.default_rng(seed).integers(1 << 63, size=bits.shape[1], dtype=np.uint64)
+    mixed = bits @ (factors * np.uint64(2) + np.uint64(1))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of splitmix64
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53)
+
+
+def _floors(values: Floats, coverage: Coverage, spread: NDArray[Any] | None) -> tuple[float, ...]:
+    """Return the least scale of each target, 1 where all samples have none, as with a single member."""
+    if coverage.score == "residual":
+        return ()
+    sizes = _sizes(values, coverage, spread)
+    floors = np.quantile(sizes, FLOOR_SHARE, axis=0)
+    positive = np.where(floors > 0, floors, sizes.mean(axis=0))
+    return tuple(float(floor) if floor > 0 else 1.0 for floor in positive)
+
+
+def _scale(values: Floats, coverage: Coverage, spread: NDArray[Any] | None) -> Floats:
+    """Return what the residuals (samples, targets) are divided by."""
+    if coverage.score == "residual":
+        return np.ones(values.shape)
+    scale = np.maximum(_sizes(values, coverage, spread), np.asarray(coverage.floors))
+    return np.asarray(np.sqrt(scale) if coverage.score == "root" else scale)
+
+
+def _sizes(values: Floats, coverage: Coverage, spread: NDArray[Any] | None) -> Floats:
+    if coverage.score == "root":
+        return np.abs(values)
+    if spread is None:
+        raise SelectionError("score spread needs the deviation of the members: pass spread")
+    return np.asarray(spread, np.float64)
+
+
+def _threshold(scores: Floats, level: float, weights: Floats | None = None, samples: int | None = None) -> float:
+    """Return the least of `scores` above which few enough of them are, so that the next sample's is below it.
+
+    `weights` of the scores sum to the number of `samples`; by default each score is a sample.
+    """
+    weights = np.ones(len(scores)) if weights is None else weights
+    count = len(scores) if samples is None else samples
+    allowed = float((count + 1) * (1 - _exact(level)) - 1)
+    order = np.argsort(scores, kind="stable")
+    above = weights.sum() - np.cumsum(weights[order])
+    return float(scores[order[int((above <= allowed + TOLERANCE).argmax())]])
+
+
+def _exact(level: float) -> Fraction:
+    """Return `level` as written: 0.9 is nine tenths, so that 9 samples are enough for it."""
+    return Fraction(repr(float(level)))
+
+
+def _check_samples(level: float, count: int, which: str = "") -> None:
+    """Raise SelectionError if a coverage of `level` needs more samples than `count`."""
+    least = least_samples(level)
+    if count < least:
+        raise SelectionError(
+            f"coverage {level:g} needs at least {least:,} validation samples{which}, and there are {count:,}: "
+            "ask for a lower coverage, or validate on more samples"
+        )
+
+
+def _check_counts(level: float, counts: NDArray[Any], task: Task, noun: str) -> None:
+    """Raise SelectionError, naming a class or label, if one has too few samples for a coverage of its own."""
+    least = least_samples(level)
+    short = np.flatnonzero(counts < least)
+    if len(short):
+        more = f" (so have {len(short) - 1} more)" if len(short) > 1 else ""
+        held = f"has {counts[short[0]]:,}" if counts[short[0]] else "has none"
+        raise SelectionError(
+            f"coverage {level:g} by class needs at least {least:,} validation samples of each {noun}, and "
+            f"{task.names[short[0]]!r} {held}{more}: ask for a lower coverage, or for one of all classes together"
+        )
