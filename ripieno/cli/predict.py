@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +12,17 @@ from rich.table import Table
 
 from ripieno.cli import console, parsing
 from ripieno.cli.app import BundleArg, FamilyOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.errors import RipienoError
 from ripieno.notes import Notes
 from ripieno.shell_command import command
 
 
 @app.command(
-    epilog=examples("ripieno predict bundle cat.jpg", "ripieno predict bundle photos --output predictions.csv")
+    epilog=examples(
+        "ripieno predict bundle cat.jpg",
+        "ripieno predict bundle photos --output predictions.csv",
+        "ripieno predict bundle photos --output masks",
+    )
 )
 def predict(
     bundle: BundleArg,
@@ -28,10 +33,18 @@ def predict(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="File for all predictions: a .csv or .parquet table, or a .npy array")
+        Path | None,
+        typer.Option(help="File for all predictions: .csv, .parquet or .npy; or a folder of masks"),
     ] = None,
     top: Annotated[int, typer.Option(help="Number of samples to list")] = 20,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and name images that cannot be used")] = False,
+    overlap: Annotated[
+        float | None,
+        typer.Option(help="Share of a tile that its neighbour covers, too", show_default="0.25"),
+    ] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Shrink large pictures instead of cutting them into tiles")
+    ] = False,
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
@@ -41,17 +54,28 @@ def predict(
 
     With --output, predictions are written while images are read: any number of
     images can be predicted. --json then holds only those that are listed.
+
+    A segmentation writes a mask for each picture, an indexed PNG of its size, to
+    the folder --output. Pictures that are larger than the network's input are cut
+    into tiles that overlap.
     """
     from ripieno.data.long_table import SeriesColumns
+    from ripieno.data.tiles import OVERLAP
     from ripieno.library import read_bundle
-    from ripieno.pipeline.prediction import stream_predictions
+    from ripieno.pipeline.mask_prediction import predict_masks
+    from ripieno.pipeline.prediction import PredictionBatch, stream_predictions
     from ripieno.pipeline.prediction_files import check_output, prediction_writer
     from ripieno.pipeline.prediction_tables import TABLES
+    from ripieno.tasks.registry import kind_of
 
     parsing.at_least("--top", top)
-    if output is not None:
-        check_output(output)
     deployment = read_bundle(bundle, family or ())
+    if output is not None:
+        check_output(output, deployment.task, images)
+    has_masks = kind_of(deployment.task).is_pixelwise
+    if not has_masks and (resize or overlap is not None):
+        option = "--resize" if resize else "--overlap"
+        raise RipienoError(f"{option} is for segmentations, but {bundle} is of a {deployment.task.kind}; leave it out")
     source = images[0] if len(images) == 1 else images
     form, count = TABLES[deployment.task.kind], 0
     records: list[dict[str, Any]] = []
@@ -60,10 +84,17 @@ def predict(
         append = stack.enter_context(prediction_writer(output, deployment)) if output is not None else None
         progress = stack.enter_context(console.progress())
         notes = Notes(console.warn)
-        columns = SeriesColumns(series or "", time or "", tuple(parsing.parse_names(value)))
-        stream = stream_predictions(
-            deployment, source, skip_bad=skip_bad, notes=notes, progress=progress, columns=columns
-        )
+        stream: Iterator[PredictionBatch]
+        if has_masks:
+            share = OVERLAP if overlap is None else overlap
+            stream = predict_masks(
+                deployment, source, skip_bad=skip_bad, notes=notes, progress=progress, resize=resize, overlap=share
+            )
+        else:
+            columns = SeriesColumns(series or "", time or "", tuple(parsing.parse_names(value)))
+            stream = stream_predictions(
+                deployment, source, skip_bad=skip_bad, notes=notes, progress=progress, columns=columns
+            )
         for batch in stream:
             count += len(batch.names)
             if append is not None:

@@ -150,12 +150,21 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _sized(image: Image.Image, size: int | None) -> NDArray[Any]:
     if size is None or image.size == (size, size):
         return np.asarray(image)
-    scale = size / max(image.size)
-    width, height = (max(1, round(n * scale)) for n in image.size)
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-    x, y = size - width, size - height
-    margins = [(y // 2, y - y // 2), (x // 2, x - x // 2), (0, 0)]
+    top, bottom, left, right = content_box((image.height, image.width), size)
+    pixels = np.asarray(image.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+    margins = [(top, size - bottom), (left, size - right), (0, 0)]
     return np.pad(pixels, margins[: pixels.ndim], mode="edge")
+
+
+def content_box(shape: tuple[int, int], size: int) -> tuple[int, int, int, int]:
+    """Return where a picture of `shape` (height, width) lies when it is resized to a square of `size` pixels.
+
+    The numbers are its first and last row, then its first and last column (exclusive); the rest is padding.
+    """
+    scale = size / max(shape)
+    height, width = (max(1, round(n * scale)) for n in shape)
+    top, left = (size - height) // 2, (size - width) // 2
+    return top, top + height, left, left + width
 
 
 def _orientation(image: Image.Image) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,18 @@ from ripieno.data.data_frame import is_data_frame
 from ripieno.data.dataset import check_columns, open_dataset
 from ripieno.data.feature_table import open_table, read_features
 from ripieno.data.idx import is_idx, read_idx
-from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
+from ripieno.data.image_io import (
+    WHITE,
+    Depth,
+    Kind,
+    content_box,
+    depth_of,
+    opened,
+    read_pixels,
+    stretched,
+    suffixes,
+)
+from ripieno.data.image_io import resize as resize_images
 from ripieno.data.long_table import SeriesColumns, read_long_series
 from ripieno.data.npz import read_images
 from ripieno.data.pictures import fault
@@ -26,12 +38,14 @@ from ripieno.data.pixels import check_range, fit_array, spoken, white_of
 from ripieno.data.series import fit_series, pad, unequal_series
 from ripieno.data.series_files import find_series, is_series_file, read_series_file
 from ripieno.data.table_file import TABLES
+from ripieno.data.tiles import OVERLAP, PictureSamples, ResizedPicture, TiledPicture, check_overlap
 from ripieno.data.walk import Walk, shown
 from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import DataError, error_summary
 from ripieno.notes import Notes
 from ripieno.types import Dataset, Input
 
+T = TypeVar("T")
 BATCH = 256
 """Default number of samples in a batch of a stream."""
 FORMS = "an image, a folder of images, an .npy or .npz file, a file of series or rows, or a data set as for training"
@@ -51,18 +65,30 @@ def load_image(source: Path | IO[bytes] | Image.Image, wanted: Input) -> NDArray
     not square the picture is stretched. Raises DataError, to be read after the picture's name, for a depth or range of
     another unit, and any exception of Pillow's plugins for a broken file.
     """
-    height, width, channels = wanted.shape
+    height, width, _ = wanted.shape
     with opened(source) as image:
-        depth = depth_of(image)
-        scale = _scale(depth, wanted)
-        shallow: Kind = "colour" if channels == 3 else "grey"
-        pixels = read_pixels(image, shallow if depth == "8 bits" else "deep", width if width == height else None)
-    pixels = stretched(pixels, width, height)
+        return _load_pixels(image, wanted, width if width == height else None, (height, width))
+
+
+def load_pixels(source: Path | IO[bytes] | Image.Image, wanted: Input) -> NDArray[Any]:
+    """Load a picture as `load_image`, at its own size: (height, width, channels of `wanted`). Raises as it."""
+    with opened(source) as image:
+        return _load_pixels(image, wanted, None, None)
+
+
+def _load_pixels(image: Image.Image, wanted: Input, size: int | None, shape: tuple[int, int] | None) -> NDArray[Any]:
+    """Return the pixels of a picture, padded to the square of `size` and stretched to `shape` where these are given."""
+    depth = depth_of(image)
+    scale = _scale(depth, wanted)
+    shallow: Kind = "colour" if wanted.shape[2] == 3 else "grey"
+    pixels = read_pixels(image, shallow if depth == "8 bits" else "deep", size)
+    if shape is not None:
+        pixels = stretched(pixels, shape[1], shape[0])
     if scale != 1:
         pixels = pixels.astype(np.float32) * np.float32(scale)
     if wanted.dtype == "uint8" and pixels.dtype != np.uint8:
         pixels = np.clip(pixels.round(), 0, 255)
-    pixels = np.ascontiguousarray(np.broadcast_to(pixels, wanted.shape), wanted.dtype)
+    pixels = np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], wanted.shape[2])), wanted.dtype)
     check_range(pixels, wanted, "its pixels")
     return pixels
 
@@ -137,6 +163,67 @@ def stream_inputs(
         yield names, np.concatenate(images)
 
 
+def stream_pictures(
+    source: Any,
+    wanted: Input,
+    notes: list[str] | None = None,
+    *,
+    skip_bad: bool = False,
+    resize: bool = False,
+    overlap: float = OVERLAP,
+) -> Iterator[tuple[str, PictureSamples]]:
+    """Yield the name and the samples of each picture of `source`, one picture in memory at a time.
+
+    Arguments and errors are those of `read_inputs`; arrays of pictures may have another height and width than
+    `wanted`. See `split_picture` for `resize` and `overlap`.
+    """
+    check_overlap(overlap)
+    notes = Notes() if notes is None else notes
+
+    def convert(name: str, found: Path | Image.Image | NDArray[Any]) -> NDArray[Any]:
+        with _named(name, found):
+            if isinstance(found, np.ndarray):
+                return _picture_arrays(found, wanted)
+            _check_accepted(wanted)
+            return load_pixels(found, wanted)[np.newaxis]
+
+    for name, found, pictures in _usable(source, wanted, notes, skip_bad, None, convert):
+        numbered = len(pictures) > 1 or (isinstance(found, np.ndarray) and found.ndim > len(wanted.shape))
+        for number, pixels in enumerate(pictures):
+            yield f"{name}[{number}]" if numbered else name, split_picture(pixels, wanted, resize, overlap)
+
+
+def split_picture(
+    pixels: NDArray[Any], wanted: Input, resize: bool = False, overlap: float = OVERLAP
+) -> PictureSamples:
+    """Return a picture (height, width, channels), of the dtype and range of `wanted`, as its samples.
+
+    It is cut into tiles that overlap by the share `overlap` where it is larger than `wanted` in any direction, unless
+    `resize`. A smaller one is resized, and so is a larger one with `resize`, as for training.
+    """
+    height, width = wanted.shape[:2]
+    shape = pixels.shape[0], pixels.shape[1]
+    if shape == (height, width) or not (resize or (shape[0] <= height and shape[1] <= width)):
+        return TiledPicture(pixels, (height, width), overlap)
+    if height != width:
+        return ResizedPicture(stretched(pixels, width, height), shape, (0, height, 0, width))
+    return ResizedPicture(resize_images(pixels[np.newaxis], height)[0], shape, content_box(shape, height))
+
+
+def _picture_arrays(array: NDArray[Any], wanted: Input) -> NDArray[Any]:
+    """Return an array of pictures of any one size as (samples, height, width, channels) in the dtype of `wanted`."""
+    channels = wanted.shape[2]
+    if array.ndim in (2, 3) and channels == 1 and array.shape[-1] != 1:
+        array = array[..., np.newaxis]
+    if array.ndim in (3, 4) and array.shape[-1] != channels and array.shape[-3] == channels:
+        shape = array.shape[-2:]  # channels first
+    else:
+        shape = array.shape[-3:-1]
+    if array.ndim not in (3, 4) or 0 in array.shape:
+        return fit_array(array, wanted)  # which states what is wrong
+    return fit_array(array, replace(wanted, shape=(*shape, channels)))
+
+
 def count_inputs(source: Any) -> int | None:
     """Return the number of samples that `stream_inputs` reads at most; None where only reading shows it."""
     if isinstance(source, list | tuple) and any(isinstance(part, str | Path) for part in source):
@@ -158,11 +245,31 @@ def _parts(
 ) -> Iterator[tuple[str, NDArray[Any], bool]]:
     """Yield the name and samples of each picture or array, and whether the samples are numbered in their names."""
     notes = Notes() if notes is None else notes
+
+    def convert(name: str, found: Path | Image.Image | NDArray[Any]) -> NDArray[Any]:
+        return _fitted(name, found, wanted, notes)
+
+    for name, found, part in _usable(source, wanted, notes, skip_bad, columns, convert):
+        yield name, part, len(part) != 1 or (isinstance(found, np.ndarray) and found.ndim > len(wanted.shape))
+
+
+def _usable(
+    source: Any,
+    wanted: Input,
+    notes: list[str],
+    skip_bad: bool,
+    columns: SeriesColumns | None,
+    convert: Callable[[str, Path | Image.Image | NDArray[Any]], T],
+) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any], T]]:
+    """Yield the name of each picture or array of `source`, itself, and what `convert` makes of it.
+
+    With `skip_bad` pictures for which it raises DataError are skipped. Raises DataError where none is left.
+    """
     bad, used, first = 0, 0, ""
     tables = _TableReader(wanted, columns or SeriesColumns(), notes)
     for name, found in _images(source, notes, tables):
         try:
-            part = _fitted(name, found, wanted, notes)
+            converted = convert(name, found)
         except DataError as error:
             if not (skip_bad and isinstance(found, Path | Image.Image) and accepts_images(wanted)):
                 raise
@@ -170,7 +277,7 @@ def _parts(
             notes += [f"skipped: {error}"]
             continue
         used += 1
-        yield name, part, len(part) != 1 or (isinstance(found, np.ndarray) and found.ndim > len(wanted.shape))
+        yield name, found, converted
     if bad and not used:
         raise DataError(f"none of {bad:,} pictures can be used; the first: {first}")
     if not used:
@@ -181,18 +288,30 @@ def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input, 
     """Convert one image or array, named `name`, to samples of `wanted`."""
     if is_series(wanted) and isinstance(found, np.ndarray):
         return fit_series(found, wanted, name, notes)
-    try:
+    with _named(name, found):
         if isinstance(found, np.ndarray):
             return fit_array(found, wanted, noun_of(wanted))
-        if accepts_images(wanted):
-            return load_image(found, wanted)[np.newaxis]
+        _check_accepted(wanted)
+        return load_image(found, wanted)[np.newaxis]
+
+
+@contextmanager
+def _named(name: str, found: Path | Image.Image | NDArray[Any]) -> Iterator[None]:
+    """Convert errors of reading `found` to a DataError that begins with its name."""
+    try:
+        yield
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
         path = found if isinstance(found, Path) else Path(name)
         raise DataError(f"{name} is not a readable image: it {fault(error, path)}") from error
-    accepted = f"the members take {wanted.dtype} of shape {wanted.shape}"
-    raise DataError(f"{name}: {accepted}, not pictures; pass arrays (an .npy file) in the range of the training images")
+
+
+def _check_accepted(wanted: Input) -> None:
+    """Raise DataError unless pictures can be converted to `wanted`."""
+    if not accepts_images(wanted):
+        accepted = f"the members take {wanted.dtype} of shape {wanted.shape}"
+        raise DataError(f"{accepted}, not pictures; pass arrays (an .npy file) in the range of the training images")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, final
 import numpy as np
 
 from ripieno.data_kinds import noun_of
+from ripieno.pipeline.mask_prediction import PredictedMask
 from ripieno.pipeline.prediction import PredictionBatch
 from ripieno.tasks.metrics import predicted_labels
 from ripieno.types import Bundle
@@ -94,6 +95,35 @@ class ValueTable:
         ]
 
 
+@final
+class MaskTable:
+    """Of a segmentation: the confidence and spread of each mask, and the share of its pixels by class."""
+
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
+        """Return `file`, `confidence`, `spread` and a column per class."""
+        assert isinstance(batch, PredictedMask)
+        return [
+            ("file", batch.names),
+            ("confidence", np.array([batch.confidence], np.float32)),
+            ("spread", _known(batch.spread, 1)),
+            *zip(bundle.task.names, batch.predictions.T, strict=True),
+        ]
+
+    def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
+        """Return the name, the class with the most pixels, its `share` of them, and `confidence`."""
+        assert isinstance(batch, PredictedMask)
+        shares = batch.predictions[0]
+        largest = int(shares.argmax())
+        return [
+            {
+                _name_key(bundle): batch.names[0],
+                "class": bundle.task.names[largest],
+                "share": float(shares[largest]),
+                "confidence": batch.confidence,
+            }
+        ]
+
+
 def _name_key(bundle: Bundle) -> str:
     """Return the key of the names of samples in records."""
     return "image" if noun_of(bundle.input) == "images" else "sample"
@@ -108,5 +138,6 @@ TABLES: Mapping[str, PredictionTable] = {
     "classification": ClassTable(),
     "multilabel": LabelTable(),
     "regression": ValueTable(),
+    "segmentation": MaskTable(),
 }
 """Form of predictions, by kind of task."""
