@@ -155,6 +155,54 @@ def write_table_network(
     return Member(name, int(name.partition("-")[0]), 1, "onnx", {}, given, task, {}, 0, 0.0, format="onnx")
 
 
+def write_mask_network(
+    path: Path,
+    *,
+    name: str = "00000-e001",
+    shape: tuple[int, int, int] = (8, 12, 3),
+    dtype: str = "uint8",
+    classes: int = 4,
+    kernel: int = 3,
+    seed: int = 0,
+) -> Member:
+    """Write a network of one convolution of `kernel` x `kernel` for masks to `path`, and return its member.
+
+    Input `images` (batch, *shape) of `dtype`, output `probabilities` (batch, height, width, classes) float32.
+    """
+    height, width, channels = shape
+    generator = np.random.default_rng(seed)
+    weights = [
+        numpy_helper.from_array(np.float32(255.0), "scale"),
+        numpy_helper.from_array(generator.standard_normal((classes, channels, kernel, kernel)).astype("f4"), "kernel"),
+        numpy_helper.from_array(generator.standard_normal(classes).astype(np.float32), "bias"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "scale"], ["unit"]),
+        helper.make_node("Transpose", ["unit"], ["map"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["map", "kernel", "bias"], ["scores"], pads=[kernel // 2] * 4),
+        helper.make_node("Transpose", ["scores"], ["logits"], perm=[0, 2, 3, 1]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    output = (height, width, classes)
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        nodes,
+        "masks",
+        [helper.make_tensor_value_info("images", element, ["batch", *shape])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", *output])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    task = Task("segmentation", output, tuple(f"class{i}" for i in range(classes)))
+    return Member(
+        name, int(name.partition("-")[0]), 1, "onnx", {}, Input(shape, dtype), task, {}, 0, 0.0, format="onnx"
+    )
+
+
 def write_foreign(path: Path, **options: Any) -> Member:
     """The same as `write_network`, with an operator in the middle that nobody here knows: its shapes cannot be told."""
     member = write_network(path, **options)

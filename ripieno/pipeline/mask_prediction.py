@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
 
 GROUP_BYTES, AHEAD_BYTES = 64 << 20, 256 << 20
-"""Approximate bytes of predictions in one request, and of all requests in the engine, unless a row of tiles has more."""
+"""Approximate bytes of predictions in one request, and of all in the engine, unless a row of tiles has more."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,9 +38,7 @@ def check_output(path: Path, task: Task, sources: Sequence[Path] = ()) -> None:
         return
     if path.suffix.lower() not in WRITERS:
         or_folder = ", or have no suffix: a folder of masks" if kind_of(task).is_pixelwise else ""
-        raise RipienoError(
-            f"cannot write predictions to {path}: its name must end in {', '.join(WRITERS)}{or_folder}"
-        )
+        raise RipienoError(f"cannot write predictions to {path}: its name must end in {', '.join(WRITERS)}{or_folder}")
     if path.is_dir():
         raise RipienoError(f"cannot write predictions to {path}: it is a folder, give a file")
     if path.suffix.lower() == ".parquet":
@@ -65,7 +63,7 @@ def prediction_writer(path: Path, bundle: Bundle) -> AbstractContextManager[Appe
     `with` block ends, and absent when it fails. Without a suffix `path` is a folder of masks, each complete or absent.
     """
     if kind_of(bundle.task).is_pixelwise and path.suffix.lower() in MASK_WRITERS:
-        return MASK_WRITERS[path.suffix.lower()](path, bundle)
+        return MASK_WRITERS[path.suffix.lower()](path)
     return WRITERS[path.suffix.lower()](path, bundle)
 
 
@@ -131,7 +129,7 @@ def _npy_writer(path: Path, bundle: Bundle) -> Iterator[AppendFunction]:
 
 
 @contextmanager
-def _mask_folder(path: Path, bundle: Bundle) -> Iterator[AppendFunction]:
+def _mask_folder(path: Path) -> Iterator[AppendFunction]:
     """Write each mask as `PATH/NAME.png`, named as its picture; of two with one stem, the second keeps its suffix."""
     written: set[Path] = set()
 
@@ -154,7 +152,7 @@ def _relative(name: str) -> Path:
 
 
 @contextmanager
-def _mask_array(path: Path, bundle: Bundle) -> Iterator[AppendFunction]:
+def _mask_array(path: Path) -> Iterator[AppendFunction]:
     """Write all masks as one array. Raises RipienoError for masks of several sizes."""
     first: tuple[str, tuple[int, ...]] | None = None
     add: Callable[[NDArray[np.uint8]], None] | None = None
@@ -182,7 +180,7 @@ WRITERS: Mapping[str, Callable[[Path, Bundle], AbstractContextManager[AppendFunc
     ".npy": _npy_writer,
 }
 """Writer of a file of predictions, by suffix."""
-MASK_WRITERS: Mapping[str, Callable[[Path, Bundle], AbstractContextManager[AppendFunction]]] = {
+MASK_WRITERS: Mapping[str, Callable[[Path], AbstractContextManager[AppendFunction]]] = {
     "": _mask_folder,
     ".npy": _mask_array,
 }

@@ -146,11 +146,11 @@ def test_the_columns_are_those_of_the_task_in_every_form(bundle: Bundle, tmp_pat
     assert np.array_equal(np.load(tmp_path / "out.npy"), predictions)
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(bundle: Bundle, tmp_path: Path) -> None:
     for path, says in (("p.txt", r"must end in .csv, .parquet, .npy"), ("f.csv", "it is a folder")):
         (tmp_path / "f.csv").mkdir(exist_ok=True)
         with pytest.raises(RipienoError, match=says):
-            check_output(tmp_path / path)
+            check_output(tmp_path / path, bundle.task)
 
 
 def test_names_that_are_not_utf8_are_escaped(bundle: Bundle, digit_folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ripieno.engine.inference_result import Answer, InferenceStep, Stats
 from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Bundle, Column, Device, Ensemble, Member, Placement, Task
-from tests.onnx_networks import write_network, write_table_network
+from tests.onnx_networks import write_mask_network, write_network, write_table_network
 
 MEMBERS = ("00000-e003", "00001-e009")
 CLASSES = ("cat", "dog", "owl", "fübär")
@@ -56,6 +56,19 @@ def write_small_bundle(
         member = write_network(file, name=name, shape=SHAPE, dtype=dtype, kind=kind, seed=seed + number)
         made.append(dataclasses.replace(member, task=task))
     return _write_bundle(path, made, thresholds)
+
+
+def write_mask_bundle(path: Path, shape: tuple[int, int, int] = SHAPE, kernel: int = 3, **ensemble: Any) -> Bundle:
+    """Write a bundle of two real ONNX networks for masks of four classes; `ensemble` changes fields of the ensemble."""
+    made = []
+    for number, name in enumerate(MEMBERS):
+        file = path / "members" / name / "model.onnx"
+        member = write_mask_network(file, name=name, shape=shape, kernel=kernel, seed=number)
+        made.append(dataclasses.replace(member, task=Task("segmentation", (*shape[:2], len(CLASSES)), CLASSES)))
+    bundle = _write_bundle(path, made)
+    bundle = dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, **ensemble))
+    files.write_json(path / "bundle.json", dataclasses.replace(bundle, path=Path()))
+    return bundle
 
 
 def write_table_bundle(path: Path, columns: tuple[Column, ...] = COLUMNS, kind: str = "classification") -> Bundle:
