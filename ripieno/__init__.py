@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import import_ as import_
     from ripieno.pipeline import measure as measure
     from ripieno.pipeline import predict as predict
+    from ripieno.pipeline import predict_masks as predict_masks
     from ripieno.pipeline import select as select
     from ripieno.pipeline import show as show
     from ripieno.pipeline import soup as soup
@@ -59,7 +60,8 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate cascade doctor evaluate evict export front import_ measure predict select show soup tune",
+    "pipeline": "allocate cascade doctor evaluate evict export front import_ measure predict predict_masks select "
+    "show soup tune",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

@@ -266,9 +266,9 @@ class CascadeState:
     unit: int
     """index of the unit that runs now"""
     total: Float32s
-    """weighted sum of the predictions so far, (samples, outputs)"""
+    """weighted sum of the predictions so far, (samples, *output)"""
     weight: Float32s
-    """sum of the weights in it, (samples, 1)"""
+    """sum of the weights in it, (samples, 1 for each axis of the output)"""
     depth: NDArray[np.int32]
     """number of members that predicted each sample"""
     active: NDArray[np.bool_]
@@ -284,7 +284,7 @@ class CascadeState:
     def begin(cls, unit: int, samples: int, output: tuple[int, ...], temperature: float) -> CascadeState:
         """Start with `unit`, on all samples."""
         zeros = np.zeros((samples, *output), np.float32)
-        weight = np.zeros((samples, 1), np.float32)
+        weight = np.zeros((samples, *[1] * len(output)), np.float32)
         return cls(unit, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool), temperature)
 
     def stop_sure(self, threshold: float, kind: TaskKind) -> None:
@@ -308,7 +308,7 @@ def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | No
         return None
     for member in request_slice.request.plan.units.get(progress.unit, ()):
         own = predictions[member][progress.active]
-        if not is_finite(own) and len(bad := np.flatnonzero(~np.isfinite(own).all(axis=1))):
+        if not is_finite(own) and len(bad := np.flatnonzero(~np.isfinite(own).reshape(len(own), -1).all(axis=1))):
             return Fault(request_slice, member, int(np.flatnonzero(progress.active)[bad[0]]))
     return None
 
@@ -318,7 +318,7 @@ def advance(
 ) -> list[tuple[int, int, int]]:
     """Record the predictions of the unit that ran, and return the next steps (unit, start, stop) by position.
 
-    `predictions` (members, samples, outputs) are those of the slots of the slice, `shares` (members,) the weights,
+    `predictions` (members, samples, *output) are those of the slots of the slice, `shares` (members,) the weights,
     `kind` that of the task. The list is empty when all samples are sure or no unit is left: then the request has its
     partial result.
     """

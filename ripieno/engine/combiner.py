@@ -117,7 +117,7 @@ def is_finite(values: Float32s) -> bool:
 def find_fault(predictions: Float32s, answer: Float32s) -> tuple[int, int] | None:
     """Return the first member, and its first sample, with numbers that are not finite, by index; None without one.
 
-    `predictions` are (members, samples, outputs), `answer` (samples, outputs). If finite numbers have a sum that is
+    `predictions` are (members, samples, *output), `answer` (samples, *output). If finite numbers have a sum that is
     not finite, the member with the largest number is at fault.
     """
     places = np.argwhere(~np.isfinite(predictions))
@@ -127,4 +127,4 @@ def find_fault(predictions: Float32s, answer: Float32s) -> tuple[int, int] | Non
     if not len(rows):
         return None
     sample = int(rows[0, 0])
-    return int(np.abs(predictions[:, sample]).max(axis=1).argmax()), sample
+    return int(np.abs(predictions[:, sample]).reshape(len(predictions), -1).max(axis=1).argmax()), sample

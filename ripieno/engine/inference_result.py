@@ -23,8 +23,8 @@ class Answer:
     """True if requested members are missing; samples that they predicted before they failed still include them in
     `predictions` and `std`"""
     std: NDArray[np.float32] | None = None
-    """on request: standard deviation over the members; (samples,) of the probability of the predicted class, for other
-    tasks than a classification (samples, *task.output)"""
+    """on request: standard deviation over the members; (samples,) of the probability of the predicted class, of a
+    segmentation its mean over the pixels; for other tasks (samples, *task.output)"""
     member_predictions: NDArray[np.float32] | None = None
     """(members, samples, *task.output), on request: the predictions of each of `members`"""
     members_evaluated: NDArray[np.int32] | None = None

@@ -23,6 +23,8 @@ from ripieno.types import Bundle, Device, Placement
 
 RING_BYTES = 32 << 20
 """Most bytes of samples and predictions in a ring of default capacity, unless four batches take more."""
+MOST_BYTES = 512 << 20
+"""Most bytes of these four batches, unless one batch takes more: predictions of pixels are large."""
 RING_SAMPLES = 1024
 """Most samples in a ring of default capacity."""
 FLOOR = 8
@@ -164,7 +166,8 @@ def capacity_of(bundle: Bundle, largest: int) -> int:
     """Return the capacity of the ring in samples: whole batches of the `largest` size."""
     row = int(np.prod(bundle.input.shape)) * np.dtype(bundle.input.dtype).itemsize
     row += 4 * len(bundle.ensemble.members) * math.prod(bundle.task.output)
-    return max(min(RING_SAMPLES, RING_BYTES // row) // largest * largest, 4 * largest)
+    batches = min(4, max(1, MOST_BYTES // (row * largest)))
+    return max(min(RING_SAMPLES, RING_BYTES // row) // largest, batches) * largest
 
 
 def map_cores(device: Device, devices: Sequence[Device], allowed: Collection[int]) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Engine
-from ripieno.engine.worker_config import RING_BYTES, capacity_of, map_cores, worker_config, workers_of
-from ripieno.types import Device
+from ripieno.engine.worker_config import MOST_BYTES, RING_BYTES, capacity_of, map_cores, worker_config, workers_of
+from ripieno.types import Device, Task
 
 
 def cpu(number: int, *cores: int) -> Device:
@@ -69,3 +69,13 @@ def test_a_ring_of_large_samples_is_bounded_by_their_bytes():
     row = 512 * 512 * 3 * 4 + 4 * 2 * len(bundle.classes)
     assert capacity_of(large, 2) == RING_BYTES // row // 2 * 2 == 10
     assert capacity_of(large, 4) == 16
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, 14), (8, 4), (32, 4), (64, 3), (256, 1)])
+def test_a_ring_of_masks_holds_fewer_batches(batch_size, batches):
+    bundle = fake.bundle(members=2)
+    task = Task("segmentation", (256, 256, 4), ("a", "b", "c", "d"))
+    large = dataclasses.replace(bundle, input=dataclasses.replace(bundle.input, shape=(256, 256, 3)), task=task)
+    row = 256 * 256 * 3 + 4 * 2 * 256 * 256 * 4
+    assert capacity_of(large, batch_size) == batches * batch_size
+    assert batches == 1 or capacity_of(large, batch_size) * row <= MOST_BYTES

@@ -38,7 +38,7 @@ class Served(NamedTuple):
         return self.members.mean(axis=0)
 
 
-@pytest.fixture(scope="module", params=list(TASKS))
+@pytest.fixture(scope="module", params=[name for name, kind in TASKS.items() if not kind.is_pixelwise])
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, images: NDArray[np.uint8]
 ) -> Iterator[Served]:
