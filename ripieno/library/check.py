@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ripieno.errors import LibraryError
 from ripieno.tasks.labels import check_names, shown
 from ripieno.tasks.metrics import METRICS, cross_entropy, dashed_name
+from ripieno.tasks.pixels import confusion, most_likely, prediction_blocks
 from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Ints, Split, Task
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 TargetSource = str | Path | ArrayLike
 COMPARED = 64
 """Samples by which predictions are first compared."""
+NUMBERS = 1 << 16
+"""Numbers of these that are compared at most: of pixels, few samples have many."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -59,6 +62,8 @@ def note_if_poor(targets: NDArray[Any], predictions: NDArray[Any], what: str, ta
     """
     if targets.ndim == 1:
         return note_if_worse_than_chance(targets, predictions, what, task.names)
+    if kind_of(task).is_pixelwise:
+        return _note_if_pixels_poor(targets, predictions, what, task.names)
     loss = METRICS[kind_of(task).metrics[0]]
     mean = np.broadcast_to(targets.mean(axis=0), targets.shape)
     own, constant = loss.function(predictions, targets), loss.function(mean, targets)
@@ -77,23 +82,13 @@ def note_if_worse_than_chance(
 
     `what` names the predictions, `classes` are names in the order of the columns. None when there is no finding.
     """
-    from scipy.optimize import linear_sum_assignment
-
     samples, count = probabilities.shape
     names = classes or [str(i) for i in range(count)]
     hits = np.zeros((count, count), np.int64)
     np.add.at(hits, (probabilities.argmax(axis=1), labels), 1)
-    # assign each column the class for which most samples are right
-    own, order = int(hits.trace()), linear_sum_assignment(hits, maximize=True)[1]
-    best = int(hits[np.arange(count), order].sum())
-    # an order chosen by chance gains about the square root
-    if best >= 0.6 * samples and best - own >= max(3 * math.sqrt(samples), samples / 5):
-        named = ", ".join(names[i] for i in order[:10]) + (", ..." if count > 10 else "")
-        return (
-            f"{what} is right for {own / samples:.0%} of {samples} samples, but for {best / samples:.0%} if its "
-            f"columns are the classes {named}; reorder them"
-        )
-    chance = samples / count
+    if note := _note_of_order(hits, what, names, "samples"):
+        return note
+    own, chance = int(hits.trace()), samples / count
     rarely = own < chance - 2 * math.sqrt(chance * (1 - 1 / count))
     if rarely or (own < chance and cross_entropy(probabilities, labels) > 2 * math.log(count)):
         return (
@@ -101,6 +96,45 @@ def note_if_worse_than_chance(
             "compare the order of its classes and the scaling of its images with the data set's"
         )
     return None
+
+
+def _note_of_order(hits: Ints, what: str, names: Sequence[str], noun: str) -> str | None:
+    """Return a note if another order of the columns is right far more often.
+
+    `hits` (columns, classes) counts the samples or pixels of each class by the column predicted; `noun` names them.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    # assign each column the class for which most are right
+    count, own, total = len(hits), int(hits.trace()), int(hits.sum())
+    order = linear_sum_assignment(hits, maximize=True)[1]
+    best = int(hits[np.arange(count), order].sum())
+    # an order chosen by chance gains about the square root
+    if best < 0.6 * total or best - own < max(3 * math.sqrt(total), total / 5):
+        return None
+    named = ", ".join(names[i] for i in order[:10]) + (", ..." if count > 10 else "")
+    return (
+        f"{what} is right for {own / total:.0%} of {total} {noun}, but for {best / total:.0%} if its "
+        f"columns are the classes {named}; reorder them"
+    )
+
+
+def _note_if_pixels_poor(masks: NDArray[Any], predictions: NDArray[Any], what: str, names: Sequence[str]) -> str | None:
+    """Return a note on pixels that are predicted worse than by the most frequent class alone; None otherwise."""
+    count = predictions.shape[-1]
+    hits = np.zeros((count, count), np.int64)
+    for block in prediction_blocks(predictions):
+        hits += confusion(most_likely(predictions[block]), masks[block], count).T
+    if note := _note_of_order(hits, what, names, "pixels"):
+        return note
+    own, total, frequent = int(hits.trace()), int(hits.sum()), hits.sum(axis=0)
+    if own >= min(frequent.max(), total / 2):
+        return None
+    constant = f"the class {names[int(frequent.argmax())]!r} alone for {frequent.max() / total:.0%}"
+    return (
+        f"{what} is right for {own / total:.0%} of {total} pixels, {constant}; "
+        "compare the order of its classes and the scaling of its images with the data set's"
+    )
 
 
 def check_new(members: Mapping[str, NDArray[Any]], library: Library) -> None:
@@ -114,15 +148,23 @@ def check_new(members: Mapping[str, NDArray[Any]], library: Library) -> None:
         for other in seen.setdefault(key, []):
             known = members.get(other)
             theirs = library.predictions(other) if known is None else known
-            if np.array_equal(theirs, values.astype(theirs.dtype)):
+            if _equal(theirs, values):
                 raise LibraryError(f"{name} has exactly the predictions of {other}; leave one of them out")
         seen[key].append(name)
 
 
 def _first_rows(values: NDArray[Any]) -> bytes:
     """Return the first predictions as bytes, equal for equal predictions in any precision."""
+    count = max(1, min(COMPARED, NUMBERS // max(1, values[0].size)))
     with np.errstate(over="ignore"):
-        return np.asarray(values[:COMPARED], np.float16).tobytes()
+        return np.asarray(values[:count], np.float16).tobytes()
+
+
+def _equal(known: NDArray[Any], values: NDArray[Any]) -> bool:
+    """Return whether predictions are the same in the precision of those that are `known`; mapped ones stay mapped."""
+    if known.shape != values.shape:
+        return False
+    return all(np.array_equal(known[b], values[b].astype(known.dtype)) for b in prediction_blocks(known))
 
 
 def match_kind(task: str | None, library: Library) -> TaskKind:
@@ -139,16 +181,19 @@ def match_kind(task: str | None, library: Library) -> TaskKind:
     return TASKS[task or known or DEFAULT_TASK]
 
 
-def match_task(kind: TaskKind, names: Sequence[str] | None, count: int, library: Library) -> Task:
+def match_task(
+    kind: TaskKind, names: Sequence[str] | None, count: int, library: Library, size: tuple[int, ...] = ()
+) -> Task:
     """Return the task of models to import, with `names` of `count` outputs; None: those of the library, or numbers.
 
-    Raises LibraryError where they differ from the library's.
+    `size` is the shape of a prediction without its last axis: (height, width) of a segmentation. Raises LibraryError
+    where they differ from the library's.
     """
     ids = library.ids()
     known = library.member(ids[0]).task if ids else None
     if names is None:
         names = known.names if known is not None else tuple(map(str, range(count)))
-    found = Task(kind.name, (len(names),), tuple(map(str, names)), dashed_name(kind.default_metric))
+    found = Task(kind.name, (*size, len(names)), tuple(map(str, names)), dashed_name(kind.default_metric))
     kind.check_task(found, "the models", LibraryError)
     if known is not None and found != known:
         theirs = f"those of {library.path} ({shown(known.names)})"

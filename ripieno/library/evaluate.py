@@ -10,12 +10,13 @@ import numpy as np
 from ripieno import backends
 from ripieno.backends import Backend
 from ripieno.backends.network_part import is_exported
-from ripieno.data.dataset import batches, find_dataset
-from ripieno.errors import EngineError, MissingExtraError, ModelError
+from ripieno.data.dataset import BATCH, batches, find_dataset
+from ripieno.errors import EngineError, LibraryError, MissingExtraError, ModelError
 from ripieno.library.broken import read_sound
-from ripieno.library.check import read_predictions
 from ripieno.library.library import Library
 from ripieno.resources import usable_cores
+from ripieno.tasks.pixels import BLOCK
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Device
 
 
@@ -45,11 +46,14 @@ def evaluate(
         except (EngineError, ModelError, MissingExtraError) as error:
             reasons[member] = str(error)
             return
-        parts = [runner.infer(batch) for batch in batches(dataset.inputs, rows)]
-        runner.close()
-        targets = np.asarray(dataset.targets[rows])
-        values = read_predictions(member, np.concatenate(parts), targets, dataset.task)
-        library.write_predictions(member, "test", values, targets)
+        task, kind = dataset.task, kind_of(dataset.task)
+        size = max(1, BLOCK // int(np.prod(task.output))) if kind.is_pixelwise else BATCH
+        predicted = map(runner.infer, batches(dataset.inputs, rows, min(BATCH, size)))
+        checked = (kind.read_predictions(member, part, task, LibraryError) for part in predicted)
+        try:
+            library.write_predictions(member, "test", checked, np.asarray(dataset.targets[rows]))
+        finally:
+            runner.close()
         if progress is not None:
             progress("predicting the test samples", next(done), len(missing))
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_
 from ripieno.library.check import read_predictions
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import CalibratedRows, MemberCalibration
+from ripieno.tasks.pixels import prediction_blocks, sample_blocks
 from ripieno.tasks.registry import check_task, kind_of
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split, Task, loss_key
 
@@ -170,7 +171,8 @@ class Library:
         found = self._read_member(member)
         shapes: dict[str, tuple[int | None, ...]] = {"valid.npy": (samples, *found.task.output)}
         if kind_of(found.task).keeps_likelihood:
-            shapes[_truth_name("valid")] = (samples,)
+            # of pixels, the ignored ones are left out
+            shapes[_truth_name("valid")] = (None if kind_of(found.task).is_pixelwise else samples,)
         for name, shape in shapes.items():
             held = files.read_array(folder / name).shape
             if len(held) != len(shape) or any(n not in (None, m) for n, m in zip(shape, held, strict=True)):
@@ -192,7 +194,8 @@ class Library:
     ) -> None:
         """Add a trained or imported member with its validation predictions.
 
-        `valid` is (samples, *task.output), of classes rows that sum to one; `targets` are as in `Dataset`. `weights` is
+        `valid` is (samples, *task.output), of classes rows that sum to one, and may be memory-mapped; predictions of
+        pixels are kept in half precision. `targets` are as in `Dataset`. `weights` is
         the content of `weights.safetensors` or of `model.onnx` after `member.format`, None for a member known by
         predictions only. Adding a member again replaces it, and all that was made of the old one goes: files,
         predictions, profiles. Raises LibraryError when they are no predictions and targets of the member's task or the
@@ -232,7 +235,7 @@ class Library:
         path = self.targets_path(split)
         if not path.exists():
             files.write_array(path, targets)
-        elif not np.array_equal(files.read_array(path), targets):
+        elif not _equal(files.read_array(path), targets):
             raise LibraryError(
                 f"these {len(targets)} {split} targets or labels differ from those of {self.path}: "
                 "all members of a library must be judged on the same samples in the same order"
@@ -240,19 +243,24 @@ class Library:
 
     # predictions
 
-    def write_predictions(self, member: str, split: Split, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
+    def write_predictions(
+        self, member: str, split: Split, predictions: NDArray[Any] | Iterable[NDArray[Any]], targets: NDArray[Any]
+    ) -> None:
         """Cache predictions (samples, *task.output) of a member; of classes also those of the true one (`truth.npy`).
 
-        Raises LibraryError when the member is absent, the targets are none of its task, or the samples are not those of
-        the library.
+        Predictions of pixels are kept in half precision, and may come in blocks of samples, in their order. Raises
+        LibraryError when the member is absent, the targets are none of its task, or the samples are not those of the
+        library.
         """
         self._write_predictions(self.member(member), split, predictions, targets)
 
     def _write_predictions(
-        self, member: Member, split: Split, predictions: NDArray[Any], targets: NDArray[Any]
+        self, member: Member, split: Split, predictions: NDArray[Any] | Iterable[NDArray[Any]], targets: NDArray[Any]
     ) -> None:
         task, kind = member.task, kind_of(member.task)
-        if predictions.shape != (len(targets), *task.output):
+        if not isinstance(predictions, np.ndarray) and not kind.is_pixelwise:
+            predictions = np.concatenate(list(predictions))
+        if isinstance(predictions, np.ndarray) and predictions.shape != (len(targets), *task.output):
             due = ", ".join(map(str, (len(targets), *task.output)))
             raise LibraryError(f"predictions of {member.id} have shape {predictions.shape}, must be ({due})")
         targets = _as_targets(targets, task)
@@ -260,11 +268,34 @@ class Library:
         folder = self.member_path(member.id)
         if split == "valid":
             self._forget_calibration(member.id)
+        if kind.is_pixelwise:
+            self._write_pixels(member, split, predictions, targets)
+            return
+        assert isinstance(predictions, np.ndarray)
         files.write_array(folder / f"{split}.npy", np.ascontiguousarray(predictions))
         truth = kind.likelihood(predictions, targets) if kind.keeps_likelihood else None
         if truth is not None:
             half = truth.dtype == np.float16
             files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
+
+    def _write_pixels(
+        self, member: Member, split: Split, predictions: NDArray[Any] | Iterable[NDArray[Any]], targets: NDArray[Any]
+    ) -> None:
+        """Write predictions of pixels in half precision, and the likelihoods of what is written, block by block."""
+        kind, folder, done = kind_of(member.task), self.member_path(member.id), 0
+        with (
+            files.array_writer(folder / f"{split}.npy", member.task.output, np.float16) as append,
+            files.array_writer(folder / _truth_name(split), (), np.float16) as append_truth,
+        ):
+            for block in _small_blocks(predictions):
+                half = np.asarray(block, np.float16)
+                truth = kind.likelihood(half, targets[done : done + len(half)])
+                assert truth is not None, f"{kind.name} keeps no likelihood"
+                append(half)
+                append_truth(truth)
+                done += len(half)
+            if done != len(targets):
+                raise LibraryError(f"predictions of {member.id} are of {done} samples, must be of {len(targets)}")
 
     def has_predictions(self, member: str, split: Split) -> bool:
         """Return whether predictions on `split` are cached and readable."""
@@ -513,6 +544,20 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _as_targets(targets: NDArray[Any], task: Task) -> NDArray[Any]:
     """Return targets in the type in which they are kept. Raises LibraryError unless they are those of `task`."""
     return kind_of(task).as_targets(targets, task, kind_of(task).targets_name, LibraryError)
+
+
+def _small_blocks(predictions: NDArray[Any] | Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield predictions of pixels in blocks of samples that fit in memory."""
+    for given in [predictions] if isinstance(predictions, np.ndarray) else predictions:
+        yield from (given[block] for block in prediction_blocks(given))
+
+
+def _equal(known: NDArray[Any], targets: NDArray[Any]) -> bool:
+    """Return whether two arrays of targets are equal, without a copy of large ones."""
+    if known.shape != targets.shape:
+        return False
+    numbers = int(np.prod(known.shape[1:]))
+    return all(np.array_equal(known[block], targets[block]) for block in sample_blocks(len(known), numbers))
 
 
 def _truth_name(split: Split) -> str:

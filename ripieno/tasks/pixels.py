@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,31 +117,68 @@ def mask_counts(predicted: NDArray[Any], targets: NDArray[Any], classes: int) ->
     return ClassCounts(table[:, 0], table[:, 1], table[:, 2])
 
 
-def class_counts(predictions: NDArray[Any], targets: NDArray[Any]) -> ClassCounts:
-    """Return the counts (samples, classes) of `predictions`."""
-    classes = predictions.shape[-1]
-    parts = [
-        mask_counts(most_likely(predictions[block]), targets[block], classes)
-        for block in prediction_blocks(predictions)
-    ]
-    names = ("hits", "truth", "predicted")
-    empty = np.zeros((0, classes), np.int64)
-    return ClassCounts(*(np.concatenate([empty, *(getattr(part, name) for part in parts)]) for name in names))
+@dataclass(frozen=True, eq=False)
+class PixelTotals:
+    """What the metrics of samples need, so that they can be computed for any choice of samples."""
+
+    losses: Floats
+    """(samples,), sum over the counted pixels of the negative logarithm of their likelihood, in nats"""
+    counts: ClassCounts
+    """of each sample, (samples, classes)"""
+
+    @classmethod
+    def of(cls, predictions: NDArray[Any], targets: NDArray[Any]) -> PixelTotals:
+        """Return the totals of each sample."""
+        classes = predictions.shape[-1]
+        parts = [cls._of_block(predictions[b], targets[b], classes) for b in prediction_blocks(predictions)]
+        return cls.joined(parts, classes)
+
+    @classmethod
+    def _of_block(cls, predictions: NDArray[Any], targets: NDArray[Any], classes: int) -> PixelTotals:
+        pairs = zip(predictions, targets, strict=True)
+        losses = [len(row) * pixel_cross_entropy(row) for row in (_block_likelihood(*pair) for pair in pairs)]
+        return cls(np.array(losses), mask_counts(most_likely(predictions), targets, classes))
+
+    @classmethod
+    def joined(cls, parts: Sequence[PixelTotals], classes: int) -> PixelTotals:
+        """Return the totals of the samples of all `parts`."""
+        empty = np.zeros((0, classes), np.int64)
+        fields = ([getattr(part.counts, name) for part in parts] for name in ("hits", "truth", "predicted"))
+        losses: list[Floats] = [np.zeros(0), *(part.losses for part in parts)]
+        return cls(np.concatenate(losses), ClassCounts(*(np.concatenate([empty, *field]) for field in fields)))
+
+    @property
+    def pixels(self) -> Ints:
+        """Return the counted pixels of each sample, (samples,)."""
+        return np.asarray(self.counts.truth.sum(axis=1))
+
+    def scores(self, repeats: Ints | None = None) -> dict[str, float]:
+        """Return the metrics by name, of all samples, or of each as often as `repeats` (samples,) says."""
+        often = np.ones(len(self.losses), np.int64) if repeats is None else repeats
+        total = ClassCounts(often @ self.counts.hits, often @ self.counts.truth, often @ self.counts.predicted)
+        return {
+            "cross_entropy": float(often @ self.losses) / max(1, int(often @ self.pixels)),
+            "mean_iou": float(total.mean_iou()),
+            "mean_dice": float(total.mean_dice()),
+            "pixel_accuracy": float(total.accuracy()),
+        }
 
 
-def mean_iou(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Return the mean intersection over union, from the pixels of all samples; see `ClassCounts`."""
-    return float(class_counts(predictions, targets).total.mean_iou())
+def _score(name: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    def score(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
+        if targets.ndim == 1:  # pixels without images
+            predictions, targets = predictions[None, None], targets[None, None]
+        return PixelTotals.of(predictions, targets).scores()[name]
+
+    return score
 
 
-def mean_dice(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Return the mean Dice coefficient, from the pixels of all samples; see `ClassCounts`."""
-    return float(class_counts(predictions, targets).total.mean_dice())
-
-
-def pixel_accuracy(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Return the share of counted pixels whose most likely class is the true one."""
-    return float(class_counts(predictions, targets).total.accuracy())
+mean_iou = _score("mean_iou")
+"""Return the mean intersection over union, from the pixels of all samples; see `ClassCounts`."""
+mean_dice = _score("mean_dice")
+"""Return the mean Dice coefficient, from the pixels of all samples; see `ClassCounts`."""
+pixel_accuracy = _score("pixel_accuracy")
+"""Return the share of counted pixels whose most likely class is the true one."""
 
 
 def pixel_cross_entropy(likelihoods: NDArray[Any]) -> float:

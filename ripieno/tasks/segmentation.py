@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import check_classes, label_indices
 from ripieno.tasks.pixels import (
-    ClassCounts,
-    class_counts,
+    PixelTotals,
     most_likely,
-    pixel_cross_entropy,
     pixel_likelihood,
     prediction_blocks,
     sample_blocks,
@@ -205,20 +203,17 @@ class Segmentation(TaskKind):
         self, predictions: NDArray[Any], targets: NDArray[Any], task: Task, thresholds: Sequence[float] = ()
     ) -> dict[str, float]:
         """Return the metrics by name, from the counted pixels of all samples together."""
-        return pixel_scores(
-            pixel_cross_entropy(pixel_likelihood(predictions, targets)), class_counts(predictions, targets)
-        )
+        return PixelTotals.of(predictions, targets).scores()
 
-
-def pixel_scores(cross_entropy: float, counts: ClassCounts) -> dict[str, float]:
-    """Return the metrics by name; `counts` are those of each sample, (samples, classes)."""
-    total = counts.total
-    return {
-        "cross_entropy": cross_entropy,
-        "mean_iou": float(total.mean_iou()),
-        "mean_dice": float(total.mean_dice()),
-        "pixel_accuracy": float(total.accuracy()),
-    }
+    def score_blocks(
+        self,
+        blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+        task: Task,
+        thresholds: Sequence[float] = (),
+    ) -> dict[str, float]:
+        """Return the metrics of all blocks together, of which one is in memory at a time."""
+        parts = [PixelTotals.of(predictions, targets) for predictions, targets in blocks]
+        return PixelTotals.joined(parts, len(task.names)).scores()
 
 
 def _pixels(targets: NDArray[Any]) -> Ints:

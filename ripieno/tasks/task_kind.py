@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -145,6 +145,16 @@ class TaskKind(ABC):
     ) -> dict[str, float]:
         """Return the metrics by name; `thresholds` are those of `Ensemble`, used by several labels only."""
         return {name: METRICS[name].function(predictions, targets) for name in self.metrics}
+
+    def score_blocks(
+        self,
+        blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+        task: Task,
+        thresholds: Sequence[float] = (),
+    ) -> dict[str, float]:
+        """Return the `scores` of predictions and targets that come in blocks of samples."""
+        predictions, targets = zip(*blocks, strict=True)
+        return self.scores(np.concatenate(predictions), np.concatenate(targets), task, thresholds)
 
     def losses(
         self,

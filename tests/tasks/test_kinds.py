@@ -417,9 +417,9 @@ def test_the_shown_metric_is_the_task_s_or_the_kind_s() -> None:
 
 def test_labels_are_text_where_a_kind_has_any(example: Example) -> None:
     found = example.kind.labels(example.members[0], example.task)
-    assert (found is None) == (example.task.kind == "regression")
+    assert (found is None) == (example.task.kind in ("regression", "segmentation"))
     assert found is None or len(found) == SAMPLES
-    assert len(example.kind.outputs) == 1 + (found is not None)
+    assert len(example.kind.outputs) == 1 + (found is not None or example.kind.is_pixelwise)
 
 
 def test_labels_of_a_multilabel_are_joined_and_heed_thresholds() -> None:
