@@ -136,6 +136,10 @@ class Classification(TaskKind):
         predicted = mean.argmax(axis=1)
         return deviation(np.take_along_axis(predictions, predicted[None, :, None], 2)[:, :, 0], weights)
 
+    def errors(self, predictions: NDArray[Any], targets: NDArray[Any], thresholds: Sequence[float] = ()) -> Floats:
+        """Return 1 for each sample whose predicted class is wrong, else 0."""
+        return np.asarray(predictions.argmax(axis=1) != targets, np.float64)
+
     def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
         """Return the name of the most likely class of each sample (ties: the first)."""
         return [task.names[i] for i in predictions.argmax(axis=1)]

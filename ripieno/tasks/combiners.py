@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.types import Combiner, Float32s, OutputActivation
+from ripieno.types import Combiner, Ensemble, Float32s, Floats, OutputActivation
 
 MOST = 256
 """Largest sum of integer weights."""
@@ -61,6 +61,13 @@ def combine(
 
 
 _equal_weights = functools.lru_cache(np.ones)
+
+
+def member_shares(ensemble: Ensemble) -> Floats:
+    """Return the shares (members,) of the members in what `ensemble` predicts; their sum is 1."""
+    members = len(ensemble.members)
+    weights = np.ones(members) if ensemble.combiner == "mean" else np.asarray(ensemble.weights, np.float64)
+    return np.asarray(weights / weights.sum())
 
 
 def whole_weights(weights: NDArray[Any]) -> NDArray[np.float32]:

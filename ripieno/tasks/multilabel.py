@@ -121,6 +121,10 @@ class Multilabel(TaskKind):
         """Return the deviation of each label's probability, (samples, labels)."""
         return deviation(predictions, weights)
 
+    def errors(self, predictions: NDArray[Any], targets: NDArray[Any], thresholds: Sequence[float] = ()) -> Floats:
+        """Return the share of each sample's labels that are wrong."""
+        return np.asarray((predicted_labels(predictions, thresholds) != targets).mean(axis=1))
+
     def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
         """Return the names of the predicted labels of each sample, joined by `|`; see `predicted_labels`."""
         rows = predicted_labels(predictions, thresholds)

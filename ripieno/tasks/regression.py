@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import check_names
+from ripieno.tasks.metrics import target_variances
 from ripieno.tasks.numbers import check_finite, check_form, match_columns, read_numbers
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
@@ -129,6 +130,11 @@ class Regression(TaskKind):
     def spread(self, predictions: NDArray[Any], mean: NDArray[Any], weights: Floats) -> Float32s:
         """Return the deviation of each target, (samples, targets), in its unit."""
         return deviation(predictions, weights)
+
+    def errors(self, predictions: NDArray[Any], targets: NDArray[Any], thresholds: Sequence[float] = ()) -> Floats:
+        """Return the squared error of each sample, the mean over several targets each divided by its variance."""
+        residuals = predictions.astype(np.float64) - targets
+        return np.asarray((residuals * residuals / target_variances(targets)).mean(axis=1))
 
     def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
         """Return None: values are no labels."""

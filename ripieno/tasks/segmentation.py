@@ -179,6 +179,10 @@ class Segmentation(TaskKind):
             found[sample] = deviation(chosen, weights).mean(dtype=np.float64)
         return found
 
+    def errors(self, predictions: NDArray[Any], targets: NDArray[Any], thresholds: Sequence[float] = ()) -> Floats:
+        """Return the share of each sample's counted pixels that are wrong; 0 where none is counted."""
+        return 1 - PixelTotals.of(predictions, targets).counts.accuracy()
+
     def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
         """Return None: a mask is no text."""
         return None

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError, SelectionError
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import METRICS, metric_key
+from ripieno.tasks.spread import deviation
+from ripieno.tasks.uncertainty import entropy, geometric_spread, mutual_information
 from ripieno.types import SPLITS, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Split, Task
 
 TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
@@ -128,6 +130,37 @@ class TaskKind(ABC):
 
         `predictions` are (members, samples, *task.output), `mean` their combination, `weights` (members,) of sum 1.
         """
+
+    def entropy(self, predictions: NDArray[Any]) -> Float32s | None:
+        """Return the entropy of combined predictions (samples,), nats; None for values, which have none."""
+        return None if self.activation == "identity" else entropy(predictions, self.activation)
+
+    def member_disagreement(self, predictions: NDArray[Any], weights: Floats) -> Float32s:
+        """Return how far the members disagree about each sample (samples,), 0 or more.
+
+        It is the mutual information in nats; of values, the geometric mean of their standard deviations. `predictions`
+        are (members, samples, *task.output), `weights` (members,) of sum 1.
+        """
+        if self.activation == "identity":
+            return geometric_spread(deviation(predictions, weights))
+        return mutual_information(predictions, weights, self.activation)
+
+    @abstractmethod
+    def errors(self, predictions: NDArray[Any], targets: NDArray[Any], thresholds: Sequence[float] = ()) -> Floats:
+        """Return the error of each sample (samples,).
+
+        It is the share of its labels that are wrong, 0..1; of values the squared error, of which the mean is the
+        ranking metric. `thresholds` are those of `Ensemble`.
+        """
+
+    def certainty(self, predictions: NDArray[Any], disagreement: NDArray[Any]) -> Floats:
+        """Return by what samples are left unanswered, the least certain ones first (samples,).
+
+        It is the `confidence` of combined predictions; of values, which have none, the negative `disagreement`
+        (samples,) of the members.
+        """
+        confidence = self.confidence(predictions)
+        return -np.asarray(disagreement, np.float64) if confidence is None else np.asarray(confidence, np.float64)
 
     @abstractmethod
     def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:

@@ -427,3 +427,35 @@ def test_labels_of_a_multilabel_are_joined_and_heed_thresholds() -> None:
     predictions = np.array([[0.6, 0.5, 0.2], [0.1, 0.2, 0.3]])
     assert TASKS["multilabel"].labels(predictions, task) == ["a|b", ""]
     assert TASKS["multilabel"].labels(predictions, task, (0.7, 0.2, 0.2)) == ["b|c", "b|c"]
+
+
+def test_the_errors_of_samples_are_0_for_the_truth_and_their_mean_is_a_score(example: Example) -> None:
+    kind, mean = example.kind, example.members.mean(axis=0)
+    errors = kind.errors(mean, example.targets)
+    assert errors.shape == (SAMPLES,)
+    scores = kind.scores(mean, example.targets, example.task)
+    if kind.name == "classification":
+        assert errors.mean() == pytest.approx(1 - scores["accuracy"])
+    elif kind.name == "multilabel":
+        assert errors.mean() == pytest.approx(np.mean((mean >= 0.5) != example.targets))
+    elif kind.name == "segmentation":
+        counted = (example.targets != IGNORED).sum(axis=(1, 2))
+        assert errors @ counted / counted.sum() == pytest.approx(1 - scores["pixel_accuracy"])
+    else:
+        assert errors.mean() == pytest.approx(scores["squared_error"], rel=1e-5)
+    known = np.where(example.targets == IGNORED, 0, example.targets) if kind.is_pixelwise else example.targets
+    truth = np.eye(3)[known] if kind.activation == "softmax" else known
+    assert not kind.errors(truth, example.targets).any()
+
+
+def test_wrong_predictions_are_less_certain_than_right_ones(example: Example) -> None:
+    kind, mean = example.kind, example.members.mean(axis=0)
+    disagreement = kind.member_disagreement(example.members, np.full(5, 0.2))
+    certainty = kind.certainty(mean, disagreement)
+    assert disagreement.shape == certainty.shape == (SAMPLES,)
+    errors = kind.errors(mean, example.targets)
+    if kind.name != "regression":  # whose noise is equal everywhere here
+        assert certainty[errors > np.median(errors)].mean() < certainty[errors <= np.median(errors)].mean()
+        assert kind.entropy(mean).shape == (SAMPLES,)
+    else:
+        assert kind.entropy(mean) is None
