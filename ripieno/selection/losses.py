@@ -20,7 +20,8 @@ Measure = Callable[[NDArray[Any], NDArray[Any]], float]
 def losses_of(kind: TaskKind) -> tuple[str, ...]:
     """Return the names of the losses for a kind of task, its own first; a classification also takes squared errors."""
     own = tuple(dashed_name(name) for name in kind.metrics)
-    return own if "squared-error" in own or kind.activation != "softmax" else (*own, "squared-error")
+    takes_squared_error = kind.activation == "softmax" and not kind.is_pixelwise
+    return (*own, "squared-error") if takes_squared_error else own
 
 
 def _measure(name: str) -> Measure:
@@ -50,7 +51,7 @@ def sample_losses(loss: str, predictions: NDArray[Any], targets: NDArray[Any] | 
     assert targets is not None  # only the cross-entropy takes rows of the true class
     if loss == "binary-cross-entropy":
         return np.asarray(_negative_logs(metrics.true_labels(predictions, targets)).mean(axis=1))
-    if loss == "accuracy":
+    if loss in ("accuracy", "pixel-accuracy"):
         return np.asarray(predictions.argmax(axis=1) != targets, dtype=np.float64)
     if loss not in ("squared-error", "mae"):
         return None

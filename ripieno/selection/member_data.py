@@ -20,7 +20,7 @@ from ripieno.tasks.calibration import (
 )
 from ripieno.tasks.registry import TASKS
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner
+from ripieno.types import Combiner, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,24 @@ class MemberData:
     calibrations: Sequence[MemberCalibration] | None = None
     fold: NDArray[np.bool_] | None = None
     kind: TaskKind = TASKS["classification"]
+    images: Ints | None = None
+    """of pixels, the number of each image's samples, which follow each other; None: samples are independent"""
 
     @property
-    def samples(self) -> int:
-        """Number of samples, those of the fold included."""
-        return len(self.predictions[0])
+    def units(self) -> int:
+        """Number of independent samples, those of the fold included: images where samples are pixels."""
+        return len(self.predictions[0]) if self.images is None else len(self.images)
+
+    def samples_of(self, units: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the mask (samples,) of the samples of a mask of `units`."""
+        return units if self.images is None else np.repeat(units, self.images)
+
+    def unit_sums(self, values: Floats) -> Floats:
+        """Return the sums of `values` (samples,) over each unit, (units,)."""
+        if self.images is None:
+            return values
+        numbers = np.repeat(np.arange(len(self.images)), self.images)
+        return np.bincount(numbers, weights=values, minlength=len(self.images)).astype(np.float64)
 
     def without(self, fold: NDArray[np.bool_]) -> MemberData:
         """Return the data without the samples of a `fold` (samples,), with temperatures fitted without them."""
@@ -95,7 +108,7 @@ def combine_rows(
     predictions: NDArray[Any], weights: Sequence[float], combiner: Combiner, kind: TaskKind
 ) -> NDArray[Any]:
     """Combine `predictions` (members, samples[, outputs]) as served; rows of the true class have a weighted mean."""
-    if predictions.ndim == 3 or kind.activation != "softmax":
+    if predictions.ndim > 2 or kind.activation != "softmax":
         return kind.combine(predictions, weights, combiner)
     return np.asarray(np.average(predictions, axis=0, weights=weights))
 

@@ -17,6 +17,7 @@ from ripieno.selection.dense import JointObjective, MeanObjective, MedianObjecti
 from ripieno.selection.losses import MEASURES, constant_loss, losses_of, one_hot_targets, target_scale
 from ripieno.selection.member_data import MemberData, calibrate
 from ripieno.selection.out_of_core import BlockedCrossEntropy, BlockPool
+from ripieno.selection.pixel_data import pixel_data
 from ripieno.selection.problem import SelectionProblem
 from ripieno.selection.squared_error import SquaredError
 from ripieno.selection.torch_device import DeviceCrossEntropy
@@ -53,6 +54,8 @@ class SelectionOptions:
     calibrate: Calibrate
     cv: int
     """number of folds; 0: no cross-validation"""
+    pixels: int | None
+    """most pixels of each image; None: all"""
     certify: bool
     shared: Sequence[str] | None
     shared_costs: SharedCosts | None
@@ -82,6 +85,7 @@ def resolve(
     chosen = method or validation.default_method(combiner)
     validation.check_words(chosen, loss, combiner, kind)
     validation.check_numbers(weights, rest["prune"], rest["size"], rest["starts"], cv)
+    validation.check_pixels(rest["pixels"], kind)
     scattered = rest["pool"] is not None or rest["device"] != "cpu"
     classes = predictions[0].ndim == 2 and _axes(targets) == 1
     if calibrate is None:
@@ -149,10 +153,12 @@ def _unit(data: MemberData, options: SelectionOptions) -> float:
 def _check_together(arrays: Predictions, targets: ArrayLike | None, options: SelectionOptions) -> None:
     """Raise SelectionError for options that contradict the predictions or each other."""
     classes = options.kind.activation == "softmax"
+    size = "height, width, " if options.kind.is_pixelwise else ""
+    needed = f"needs {options.kind.targets_name} and predictions (members, samples, {size}classes)"
     if classes and options.combiner in ("vote", "median") and arrays[0].ndim == 1:
-        raise SelectionError(f"combiner {options.combiner} needs labels and predictions (members, samples, classes)")
-    if classes and options.loss in ("accuracy", "macro-f1") and arrays[0].ndim == 1:
-        raise SelectionError(f"loss {options.loss} needs labels and predictions (members, samples, classes)")
+        raise SelectionError(f"combiner {options.combiner} {needed}")
+    if classes and options.loss not in ("cross-entropy", "squared-error") and arrays[0].ndim == 1:
+        raise SelectionError(f"loss {options.loss} {needed}")
     no_classes = options.loss == "squared-error" and _axes(targets) != 1
     if classes and no_classes and options.combiner in ("vote", "median"):
         raise SelectionError(f"combiner {options.combiner} does not support regression: pass combiner mean")
@@ -168,6 +174,8 @@ def _data(
     calibrations: Sequence[MemberCalibration] | None,
 ) -> MemberData:
     kind = options.kind
+    if kind.is_pixelwise:
+        return pixel_data(arrays, targets, names, kind, options.task, options.loss, options.combiner, options.pixels)
     if kind.activation != "softmax":
         return _task_data(arrays, targets, names, kind, options)
     if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(targets) == 2):

@@ -64,6 +64,7 @@ def select_members(
     starts: int = 8,
     calibrate: Calibrate | None = None,
     cv: int | None = None,
+    pixels: int | None = None,
     calibrations: Sequence[MemberCalibration] | None = None,
     labels: ArrayLike | None = None,
     shared: Sequence[str] | None = None,
@@ -75,12 +76,15 @@ def select_members(
     accepted; the arrays may be memory-mapped. "classification": (members, samples), probabilities of the true class, or
     (members, samples, classes), which needs `targets` (samples,). "multilabel": probabilities (members, samples,
     labels) and `targets` (samples, labels) of 0 and 1. "regression": values (members, samples[, targets]) and `targets`
-    (samples[, targets]). `labels` is another name of `targets`.
+    (samples[, targets]). "segmentation": likelihoods of the counted pixels (members, counted pixels), or probabilities
+    (members, samples, height, width, classes), and the masks as `targets`. `labels` is another name of `targets`.
 
     `loss` is by default the task's own. Classification: "cross-entropy", "accuracy", "macro-f1", or "squared-error" of
     probabilities, and with targets (samples[, outputs]) of values. Multilabel: "binary-cross-entropy", "macro-f1" with
     labels predicted from 0.5 on, "mean-average-precision". Regression: "squared-error", the mean over the raw targets,
-    several of them each divided by its variance over these samples; "rmse", "mae", "r2".
+    several of them each divided by its variance over these samples; "rmse", "mae", "r2". Segmentation:
+    "cross-entropy", "mean-iou", "mean-dice", "pixel-accuracy". With `pixels`, at most that many of each image are drawn
+    at random, always the same ones; the loss is then that of the sample.
 
     `costs` is (members,), (members, kinds) or a mapping of kinds to (members,). `budget` is one number or a mapping of
     kinds to numbers, in the unit of the costs. Without costs each member costs 1. Every kind of cost is summed over the
@@ -125,6 +129,7 @@ def select_members(
         pool=pool,
         device=device,
         starts=starts,
+        pixels=pixels,
         certify=certify,
         shared=shared,
         shared_costs=shared_costs,
@@ -156,6 +161,7 @@ def front(
     starts: int = 8,
     calibrate: Calibrate | None = None,
     cv: int | None = None,
+    pixels: int | None = None,
     calibrations: Sequence[MemberCalibration] | None = None,
     labels: ArrayLike | None = None,
     shared: Sequence[str] | None = None,
@@ -191,6 +197,7 @@ def front(
         pool=pool,
         device=device,
         starts=starts,
+        pixels=pixels,
         certify=certify,
         shared=shared,
         shared_costs=shared_costs,
@@ -264,7 +271,7 @@ def _choices(
     """Return the choice of each ensemble `found` for its limits; `select` found them, and finds those of the folds."""
     combiner: Combiner = "weighted" if options.method in REPEATING and options.combiner == "mean" else options.combiner
     expected: Sequence[Expected | tuple[None, None]] = [(None, None)] * len(found)
-    if options.cv and problem.data.samples >= options.cv:
+    if options.cv and problem.data.units >= options.cv:
         expected = cross_validate(problem, limits, select, options.cv, options.loss, combiner)
     finished: dict[Members, tuple[float, float]] = {}
     choices = []

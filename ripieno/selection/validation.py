@@ -27,6 +27,9 @@ Loss = Literal[
     "rmse",
     "mae",
     "r2",
+    "mean-iou",
+    "mean-dice",
+    "pixel-accuracy",
 ]
 """Of all kinds of tasks; `losses_of` returns those of one."""
 SelectionMethod = Literal["smobf-r", "smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
@@ -35,6 +38,7 @@ FORMS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "classification": ("(members, samples[, classes])", (2, 3)),
     "multilabel": ("(members, samples, labels)", (3,)),
     "regression": ("(members, samples[, targets])", (2, 3)),
+    "segmentation": ("(members, counted pixels) or (members, samples, height, width, classes)", (2, 5)),
 }
 """Shape of all predictions, and its numbers of axes, by kind of task."""
 REPEATING: tuple[SelectionMethod, ...] = ("smobf-r", "replacement")
@@ -235,6 +239,16 @@ def task_targets(targets: Any, shape: tuple[int, ...], kind: TaskKind, task: str
         kind.check_training(read, full, "targets", SelectionError)
     exact = np.asarray(given, np.float64) if read.dtype.kind == "f" else read
     return exact.reshape(shape)
+
+
+def check_pixels(pixels: int | None, kind: TaskKind) -> None:
+    """Raise SelectionError unless `pixels` is a positive integer and `kind` has pixels; None is always valid."""
+    if pixels is None:
+        return
+    if not kind.is_pixelwise:
+        raise SelectionError(f"pixels does not fit task {kind.name}: leave it out")
+    if isinstance(pixels, bool) or not isinstance(pixels, Integral) or pixels < 1:
+        raise SelectionError(f"pixels {pixels!r} is invalid: expected a whole number for each image, at least 1")
 
 
 def check_numbers(
