@@ -104,6 +104,10 @@ ColumnOpt = Annotated[
         show_default="inferred",
     ),
 ]
+IgnoreOpt = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", help="Value or class of masks whose pixels do not count; repeatable", show_default="255"),
+]
 SplitByOpt = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,7 @@ from ripieno.cli.app import (
     DeviceOpt,
     DropOpt,
     FamilyOpt,
+    IgnoreOpt,
     RunArg,
     SeriesOpt,
     SplitByOpt,
@@ -81,6 +82,7 @@ def import_(
     drop: DropOpt = None,
     column: ColumnOpt = None,
     split_by: SplitByOpt = None,
+    ignore: IgnoreOpt = None,
 ) -> None:
     """Import trained models or their predictions into a run."""
     given = locals()

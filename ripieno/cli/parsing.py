@@ -71,6 +71,7 @@ def parse_data_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "target": given["target"] or None,
         "value": parse_names(given["value"]) or None,
         "drop": given["drop"] or None,
+        "ignore": given["ignore"] or None,
         "column": parse_columns("--column", given["column"]) or None,
     }
 

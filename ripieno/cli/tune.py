@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import ColumnOpt, DropOpt, SeriesOpt, SplitByOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.cli.app import ColumnOpt, DropOpt, IgnoreOpt, SeriesOpt, SplitByOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
@@ -20,6 +20,7 @@ from ripieno.shell_command import command
         "ripieno tune images/ --run run --hours 1",
         "ripieno tune faces.csv --target age --run run",
         "ripieno tune GunPoint_TRAIN.ts --run run",
+        "ripieno tune streets/ --ignore void --run run",
         "ripieno tune adult.csv --target income --run run",
         "ripieno tune --run run",
     )
@@ -27,7 +28,7 @@ from ripieno.shell_command import command
 def tune(
     data: Annotated[
         str | None,
-        typer.Argument(help="Images, series (.ts, .tsv, .arff), tables, .npz, CIFAR, idx or prepared data"),
+        typer.Argument(help="Images (with masks), series, tables, .npz, CIFAR, idx or prepared data"),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
     hours: Annotated[
@@ -112,7 +113,9 @@ def tune(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Task: classification, multilabel or regression", show_default="inferred, or the run's"),
+        typer.Option(
+            help="Task: classification, multilabel, regression or segmentation", show_default="inferred, or the run's"
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -132,6 +135,7 @@ def tune(
         Path | None,
         typer.Option(help="List (.csv) of samples to leave out of training and validation: see suspects"),
     ] = None,
+    ignore: IgnoreOpt = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")

@@ -3,7 +3,8 @@
 A split may also be a pair of arrays (inputs, targets). The other libraries are not imported: a data set is recognised
 by its interface. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (inputs,
 target, ...). Both are read once, item by item. Inputs are pictures, or arrays of one to three axes, whose kind of data
-`ripieno.data_kinds.infer_data_kind` defines. A target is a number, a name, a list of labels or an array of numbers.
+`ripieno.data_kinds.infer_data_kind` defines. A target is a number, a name, a list of labels, an array of numbers, or a
+mask: a picture or an array of two axes.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
-from zlib import crc32
+from zlib import adler32, crc32
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.hugging_face import FeatureColumns, find_columns, find_input_column, plain_rows, split_row
 from ripieno.data.image_io import resize, to_pixels
+from ripieno.data.mask_classes import read_masks
+from ripieno.data.mask_io import fit_mask, read_mask
 from ripieno.data.pictures import propose_size
 from ripieno.data.pixels import channels_first
-from ripieno.data.raw_targets import as_array
+from ripieno.data.raw_targets import RawTargets, as_array
 from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.series import pad, unequal_series
 from ripieno.data.splits import splits_of
+from ripieno.data.targets import SEGMENTATION
 from ripieno.data_kinds import DATA_KINDS, infer_data_kind
 from ripieno.errors import DataError, error_summary
 from ripieno.tasks.labels import read_labels
@@ -56,7 +60,7 @@ def is_external_dataset(source: object) -> bool:
 
 
 def is_pair(source: object) -> bool:
-    """Return whether `source` is (inputs, targets): as many of both, and targets of one or two axes, or lists."""
+    """Return whether `source` is (inputs, targets): as many of both, targets of one or two axes, lists or masks."""
     if not isinstance(source, tuple) or len(source) != 2:
         return False
     try:
@@ -64,7 +68,8 @@ def is_pair(source: object) -> bool:
         inputs = 3 if unequal_series(source[0]) is not None else np.ndim(source[0])
         targets = as_array(source[1], "a pair").ndim
         both_arrays = isinstance(source[0], np.ndarray) and isinstance(source[1], np.ndarray)
-        return counts[0] == counts[1] and (targets == 1 or (targets == 2 and (inputs > 2 or both_arrays)))
+        has_masks = targets > 2 and inputs > 2 and both_arrays
+        return counts[0] == counts[1] and (targets == 1 or has_masks or (targets == 2 and (inputs > 2 or both_arrays)))
     except (TypeError, ValueError, DataError):
         return False
 
@@ -89,12 +94,13 @@ def read_external(
     task: str | None = None,
     target: Sequence[str] = (),
     kind: DataKind | None = None,
+    ignore: Sequence[str] = (),
 ) -> Samples:
     """Read the samples of another library's data set; without `size`, images of several sizes get one.
 
     A mapping names its splits: train, valid (validation, val, dev), test; each may also be (inputs, targets). `task`,
-    `target` and `kind` are those of `load_dataset`. Raises DataError naming the unusable item and its split, and the
-    expectation.
+    `target`, `kind` and `ignore` are those of `load_dataset`. Raises DataError naming the unusable item and its split,
+    and the expectation.
     """
     splits = {split: plain_rows(part) for split, part in _splits(source).items()}
     wheres = {split: f"the {split} split" if len(splits) > 1 else "the data" for split in splits}
@@ -115,6 +121,10 @@ def read_external(
             _make_one_size([part.inputs for part in items.values()], notes)
     parts: list[SplitArrays] = []
     names: list[str] | None = None
+    if any(_is_mask(target) for part in items.values() for target in part.targets):
+        classes = _code_masks(items, wheres, ignore, notes)
+        items = {split: part._replace(classes=classes) for split, part in items.items()}
+        task, ignore = task or SEGMENTATION, ("-1",)
     columns: Sequence[str] = target
     own: dict[int, list[str]] = {}
     for split, part in splits.items():
@@ -131,7 +141,9 @@ def read_external(
     if any(classes != names and not set(classes).isdisjoint(names or []) for classes in own.values()):
         # the splits number the same classes differently, so their labels are joined by name
         parts = [_with_names(part, own.get(place, names or [])) for place, part in enumerate(parts)]
-    return join(_name(source), parts, names, notes, positions=True, task=task, kind=kind, columns=columns)
+    return join(
+        _name(source), parts, names, notes, positions=True, task=task, kind=kind, columns=columns, ignore=ignore
+    )
 
 
 def _are_pictures(inputs: Sequence[NDArray[Any]], kind: DataKind | None) -> bool:
@@ -163,6 +175,23 @@ def _make_one_size(splits: Sequence[list[NDArray[Any]]], notes: list[str]) -> No
         size = propose_size(shapes, notes)
         for images in splits:
             images[:] = [_resized(image, size) for image in images]
+
+
+def _code_masks(
+    items: Mapping[Split, _Items], wheres: Mapping[Split, str], ignore: Sequence[str], notes: list[str]
+) -> list[str]:
+    """Replace the values of all masks by classes, in place, at the size of their images; return the classes' names."""
+    names = next((part.classes for part in items.values() if part.classes is not None), None)
+    masks = [
+        RawTargets(np.asarray(target)[np.newaxis], wheres[split], (f"item {number}",))
+        for split, part in items.items()
+        for number, target in enumerate(part.targets)
+    ]
+    coded, classes = read_masks(masks, names, ignore, notes)
+    rest = iter(coded)
+    for part in items.values():
+        part.targets[:] = [fit_mask(next(rest)[0], *image.shape[:2]) for image in part.inputs]
+    return list(classes)
 
 
 def _target_array(targets: list[Any], where: str) -> NDArray[Any]:
@@ -208,8 +237,9 @@ def _checksum(items: Iterable[Any], columns: FeatureColumns | None, with_inputs:
     for item in items:
         columns = columns or find_columns(item, "the data", ())
         given, target = _split_item(item, columns)
-        array = _input_array(given) if with_inputs else np.empty(0)
-        found = crc32(array.tobytes(), crc32(f"{array.shape} {array.dtype} {_target(target)}".encode(), found))
+        array, own = _input_array(given) if with_inputs else np.empty(0), _target(target)
+        shown = adler32(own.tobytes()) if _is_mask(own) else own  # the text of a mask leaves most pixels out
+        found = crc32(array.tobytes(), crc32(f"{array.shape} {array.dtype} {shown}".encode(), found))
     return found
 
 
@@ -235,6 +265,7 @@ def _read(part: Any, where: str, size: int | None, target: Sequence[str], kind: 
             given, one = _split_item(item, columns)
             array = _input_array(given)
             targets.append(_target(one))
+            _check_mask(targets[-1], array)
             inputs.append(_resized(_as_picture(array), size) if size is not None and kind == "image" else array)
     if not inputs:
         raise DataError(f"{where} holds no items: {EXPECTED}")
@@ -347,9 +378,13 @@ def _resized(pixels: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def _target(target: Any) -> Any:
-    """Convert a target to a plain number or name, a tuple of labels, or an array of numbers."""
+    """Convert a target to a plain number or name, a tuple of labels, an array of numbers, or a mask (height, width)."""
     if hasattr(target, "detach"):
         target = target.detach().cpu().numpy()
+    if hasattr(target, "convert"):
+        return read_mask(target)
+    if isinstance(target, np.ndarray) and target.ndim > 1:
+        return target.squeeze() if target.ndim > 2 else target
     if isinstance(target, np.ndarray) and target.ndim == 1:
         return target
     if isinstance(target, list | tuple | set | frozenset):
@@ -358,6 +393,16 @@ def _target(target: Any) -> Any:
     if not isinstance(plain, int | float | str) or plain is None:
         raise ValueError(f"a target is {type(target).__name__}")
     return plain
+
+
+def _check_mask(target: Any, image: NDArray[Any]) -> None:
+    """Raise ValueError for a mask of another size than its image."""
+    if _is_mask(target) and target.shape != image.shape[:2]:
+        raise ValueError(f"its mask has shape {target.shape}, its image {image.shape}")
+
+
+def _is_mask(target: Any) -> bool:
+    return isinstance(target, np.ndarray) and target.ndim > 1
 
 
 def _stacked(inputs: list[NDArray[Any]], where: str, kind: DataKind | None) -> NDArray[Any]:

@@ -19,11 +19,15 @@ Those of pretrained networks and their fine-tuning (Szegedy et al. 2015, as in t
 
 A crop and the changes of table 5, in this order, are one map with one bilinear resampling; a flip moves whole pixels.
 Pixels from outside the image repeat its border.
+
+A mask moves with its image, by the same draws: each of its pixels is the nearest one, and from outside the image it is
+ignored. Colours do not change it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -31,6 +35,7 @@ import torch
 from torch import Tensor
 
 from ripieno.errors import DataError, require
+from ripieno.types import IGNORED
 
 _LIMITS = {
     "max_zoom": 1.0,
@@ -106,14 +111,7 @@ class Augmentation:
         signed = draws * 2 - 1
         end = 7 + images.shape[1]
         if self.warps:
-            images = warp(
-                images,
-                zoom=1 + self.max_zoom * signed[:, 0:2],
-                translation=self.max_translation * signed[:, 2:4],
-                shear=self.max_shear * signed[:, 4],
-                rotation=self.max_rotation * signed[:, 5],
-                window=crop_windows(draws[:, end : end + 4], self.min_crop) if self.min_crop < 1 else None,
-            )
+            images = warp(images, **self._moves(draws, images.shape[1]))
         if self.flip:
             images = torch.where(draws[:, 6, None, None, None] < 0.5, images.flip(3), images)
         if self.colour:
@@ -122,6 +120,30 @@ class Augmentation:
             shift = self.max_channel_shift * self.value_range * signed[:, 7:end, None, None]
             images = images + shift.to(images.dtype)
         return images
+
+    def apply_to_masks(self, masks: Tensor, draws: Tensor, channels: int) -> Tensor:
+        """Return `masks` (samples, height, width) of the images that `apply` changes by the same `draws`, as uint8.
+
+        `channels` is the number of the images' channels.
+        """
+        if self.warps:
+            masks = warp_masks(masks, **self._moves(draws, channels))
+        if self.flip:
+            masks = torch.where(draws[:, 6, None, None] < 0.5, masks.flip(2), masks)
+        return masks
+
+    def _moves(self, draws: Tensor, channels: int) -> dict[str, Tensor]:
+        """Return the arguments of `warp` that `draws` stand for."""
+        signed, end = draws * 2 - 1, 7 + channels
+        moves = {
+            "zoom": 1 + self.max_zoom * signed[:, 0:2],
+            "translation": self.max_translation * signed[:, 2:4],
+            "shear": self.max_shear * signed[:, 4],
+            "rotation": self.max_rotation * signed[:, 5],
+        }
+        if self.min_crop < 1:
+            moves["window"] = crop_windows(draws[:, end : end + 4], self.min_crop)
+        return moves
 
 
 def _is_number(value: object) -> bool:
@@ -176,9 +198,39 @@ def warp(
     `window` shows, as returned by `crop_windows`, where there is one.
     """
     transform = require("kornia.geometry.transform")
-    samples, _, height, width = images.shape
+    maps = _affine_maps(images.shape[2:], zoom, translation, shear, rotation, window)
+    # coordinates need more than the 8 or 11 bits of half precision
+    pixels = images if images.dtype == torch.float64 else images.float()
+    warped: Tensor = transform.warp_affine(
+        pixels, maps[:, :2], tuple(images.shape[2:]), mode="bilinear", padding_mode="border", align_corners=True
+    )
+    return warped.to(images.dtype)
+
+
+def warp_masks(
+    masks: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotation: Tensor, window: Tensor | None = None
+) -> Tensor:
+    """Apply to each mask (samples, height, width), uint8, the map of its image, see `warp`.
+
+    Pixels are the nearest ones, from outside the mask `IGNORED`.
+    """
+    transform = require("kornia.geometry.transform")
+    maps = _affine_maps(masks.shape[1:], zoom, translation, shear, rotation, window)
+    above = masks[:, None].float() + 1  # so that 0 is outside
+    warped: Tensor = transform.warp_affine(
+        above, maps[:, :2], tuple(masks.shape[1:]), mode="nearest", padding_mode="zeros", align_corners=True
+    )
+    return torch.where(warped > 0, warped - 1, IGNORED)[:, 0].to(torch.uint8)
+
+
+def _affine_maps(
+    size: Sequence[int], zoom: Tensor, translation: Tensor, shear: Tensor, rotation: Tensor, window: Tensor | None
+) -> Tensor:
+    """Return the map (samples, 3, 3) of each sample's pixels in images of `size`, height and width; see `warp`."""
+    transform = require("kornia.geometry.transform")
+    samples, (height, width) = len(zoom), size
     extent = torch.tensor([width, height], dtype=zoom.dtype, device=zoom.device)
-    matrices = transform.get_affine_matrix2d(
+    matrices: Tensor = transform.get_affine_matrix2d(
         translations=translation * extent,
         center=((extent - 1) / 2).expand(samples, 2),
         scale=1 / zoom,
@@ -187,12 +239,7 @@ def warp(
     )
     if window is not None:
         matrices = matrices @ _window_matrices(window, extent)
-    # coordinates need more than the 8 or 11 bits of half precision
-    pixels = images if images.dtype == torch.float64 else images.float()
-    warped: Tensor = transform.warp_affine(
-        pixels, matrices[:, :2], (height, width), mode="bilinear", padding_mode="border", align_corners=True
-    )
-    return warped.to(images.dtype)
+    return matrices
 
 
 def _window_matrices(window: Tensor, extent: Tensor) -> Tensor:

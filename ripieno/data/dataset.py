@@ -1,7 +1,8 @@
 """Prepared data set: a folder of arrays that every trial maps and none copies.
 
 FOLDER/inputs.npy     (samples, *shape) uint8 or float32; `images.npy` in version 1
-FOLDER/targets.npy    (samples,) int64, or (samples, *task.output); `labels.npy` in version 1
+FOLDER/targets.npy    (samples,) int64, or (samples, *task.output); `labels.npy` in version 1; masks: (samples,
+                      height, width) uint8
 FOLDER/split.npy      (samples,) uint8
 FOLDER/folds.npy      (samples,) uint8; absent without folds
 FOLDER/files.npy      (samples,) bytes, names of files; absent where samples are no files of their own
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.data.blocks import blocks
+from ripieno.data.blocks import blocks, select_rows
 from ripieno.data.folds import check_folds, has_form
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, LibraryError
@@ -129,6 +130,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         (not traits or inputs.ndim == 1 + len(traits.axes), f"inputs have shape {inputs.shape}, they must be {form}"),
         (inputs.dtype in (np.uint8, np.float32), f"inputs hold {inputs.dtype}, they must hold uint8 or float32"),
         (targets.shape[:1] == (samples,), f"targets have shape {targets.shape}, expected {samples} like the inputs"),
+        (targets.ndim < 3 or targets.shape[1:] == inputs.shape[1:3], "masks do not have the size of the images"),
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
         (dataset.files is None or dataset.files.shape == (samples,), f"files must be ({samples},) like the inputs"),
@@ -159,7 +161,7 @@ def check_columns(dataset: Dataset, wanted: Input) -> None:
 
 def check_trainable(dataset: Dataset, where: str | Path) -> None:
     """Raise DataError, naming `where`, unless a model can be trained on the training split of `dataset`."""
-    trained = np.asarray(dataset.targets[dataset.rows("train")])
+    trained = select_rows(dataset.targets, dataset.rows("train"))
     kind_of(dataset.task).check_training(trained, dataset.task, str(where), DataError)
 
 

@@ -19,13 +19,17 @@ from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import TableTargets, read_table_targets, table_path
 from ripieno.data.load import ReadOptions, read_samples
 from ripieno.data.long_table import SeriesColumns
+from ripieno.data.mask_folder import find_masked_pictures, read_values
 from ripieno.data.pixels import fit_array
 from ripieno.data.prediction_inputs import BATCH, stream_inputs
-from ripieno.data.samples import UNASSIGNED
+from ripieno.data.samples import UNASSIGNED, given_of
 from ripieno.data.table_file import TABLES, read_columns
 from ripieno.data.targets import match_targets
+from ripieno.data.walk import shown
 from ripieno.data_kinds import is_series
 from ripieno.errors import DataError
+from ripieno.tasks.labels import number_of
+from ripieno.tasks.registry import kind_of
 from ripieno.types import SPLITS, Dataset, Input, Task, classification
 
 EvaluationSplit = Literal["auto", "train", "valid", "test", "all"]
@@ -63,13 +67,15 @@ def read_evaluation_data(
     notes: list[str] | None = None,
     columns: SeriesColumns | None = None,
     target: Sequence[str] = (),
+    ignore: Sequence[str] = (),
 ) -> EvaluationData:
     """Read the targets of `source`, and where its inputs are; pictures are not read yet.
 
     `source` is what `ripieno.data.load_dataset` takes; a file of series is read alone, without its NAME_TRAIN.
     `columns` are those of a table of series; `target` names the targets of a table, where it has other columns than the
-    bundle's inputs besides. Classes are matched with those of `task` by name. Raises DataError, in one
-    line, for other classes, inputs of another shape, and a split that the source does not have.
+    bundle's inputs besides. `ignore` names values and classes of masks whose pixels are not scored. Classes are matched
+    with those of `task` by name. Raises DataError, in one line, for other classes, inputs of another shape, and a split
+    that the source does not have.
     """
     if split not in get_args(EvaluationSplit):
         raise DataError(f"split {split!r} is unknown: expected {', '.join(get_args(EvaluationSplit))}")
@@ -88,6 +94,8 @@ def read_evaluation_data(
     given: NDArray[Any]
     if table is not None:
         inputs, targets, given, found = _read_table(table, task, notes)
+    elif kind_of(task).is_pixelwise and isinstance(source, str | Path) and _is_picture_folder(Path(source)):
+        inputs, targets, given, found = _read_mask_folder(Path(source), wanted, task, ignore, notes)
     elif isinstance(source, str | Path) and not of_series and _is_picture_folder(Path(source)):
         pictures, classes = find_pictures(Path(source), notes)
         inputs = [picture.path for picture in pictures]
@@ -98,7 +106,9 @@ def read_evaluation_data(
         check_columns(dataset, wanted)
         inputs, given, found, targets = dataset.inputs, dataset.split, dataset.task, dataset.targets
     else:
-        options = ReadOptions(wanted.shape[0] if len(wanted.shape) == 3 else None, task=task.kind)
+        square = len(wanted.shape) == 3 and wanted.shape[0] == wanted.shape[1]
+        size = wanted.shape[0] if len(wanted.shape) == 3 and (square or not kind_of(task).is_pixelwise) else None
+        options = ReadOptions(size, task=task.kind, ignore=tuple(ignore))
         if of_series:
             target = _target_names(source, task)
             options = ReadOptions(
@@ -112,6 +122,28 @@ def read_evaluation_data(
     elif isinstance(inputs, np.ndarray):
         fit_array(np.asarray(inputs[:1]), wanted, "inputs")
     return EvaluationData(chosen, inputs, rows, match_targets(targets[rows], found, task))
+
+
+def _read_mask_folder(
+    folder: Path, wanted: Input, task: Task, ignore: Sequence[str], notes: list[str]
+) -> tuple[list[Path], NDArray[np.uint8], NDArray[np.int8], Task]:
+    """Return the pictures of a folder, their masks at the size of `wanted`, their splits, and the task of the masks.
+
+    Without a class file, the values of masks are those of the bundle's classes.
+    """
+    numbered = all(number_of(name) is not None for name in task.names)  # values are the names
+    names = None if numbered else task.names
+    values = read_values(
+        find_masked_pictures(folder, notes), shown(folder), notes, ignore=ignore, names=names, namer="the bundle"
+    )
+    height, width = wanted.shape[:2]
+    classes = values.classes.names
+    masks = np.empty((len(values.pictures), height, width), np.uint8)
+    for row in range(len(masks)):
+        masks[row] = values.mask(row, height, width)
+    given = np.concatenate([given_of(picture.split, 1) for picture in values.pictures])
+    found = Task(task.kind, (height, width, len(classes)), classes)
+    return [picture.path for picture in values.pictures], masks, given, found
 
 
 def _is_table(source: Any) -> bool:

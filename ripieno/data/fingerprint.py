@@ -25,6 +25,7 @@ from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import idx_files, is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import listed_files, table_path
+from ripieno.data.mask_folder import find_masked_pictures, is_mask_folder
 from ripieno.data.series_files import find_series
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
@@ -94,6 +95,8 @@ def source_files(path: Path) -> list[Path]:
         return cifar_files(path)
     if is_idx(path):
         return idx_files(path)
+    if is_mask_folder(path):
+        return find_masked_pictures(path, [], skip_bad=True).files
     return [picture.path for picture in find_pictures(path, [])[0]]
 
 

@@ -19,6 +19,9 @@ ARRAYS = ("Image", "Array2D", "Array3D")
 LISTS = ("List", "LargeList", "Sequence")
 """Types of columns of lists; those of numbers hold inputs where no other column does."""
 
+MASKS = LABELS | {"annotation", "annotations", "segmentation", "segmentation_mask", "label_mask"}
+"""Names of columns of masks, where another column holds images too."""
+
 
 class FeatureColumns(NamedTuple):
     """Columns of a data set: that of the inputs, and those of the targets."""
@@ -48,6 +51,8 @@ def find_columns(features: Any, where: str, target: Sequence[str]) -> FeatureCol
     if not isinstance(features, Mapping):
         return None
     inputs = [name for name in _input_columns(features) if name not in target]
+    if not target and (mask := _mask_column(inputs)) is not None:
+        target, inputs = [mask], [name for name in inputs if name != mask]
     if target:
         unknown = next((name for name in target if name not in features), None)
         if unknown is not None:
@@ -72,6 +77,8 @@ def find_input_column(features: Any) -> str | None:
     if not isinstance(features, Mapping):
         return None
     found = _input_columns(features)
+    if (mask := _mask_column(found)) is not None:
+        found.remove(mask)
     if len(found) != 1:
         raise DataError(f"the data has the columns {', '.join(features)}; expected one of images; name it image")
     return found[0]
@@ -101,6 +108,12 @@ def _input_columns(features: Mapping[str, Any]) -> list[str]:
         if kind in LISTS and name.lower() not in LABELS and _dtype(features[name]) is not None
     ]
     return [name for name, kind in kinds.items() if kind in ARRAYS] or named or lists
+
+
+def _mask_column(inputs: Sequence[str]) -> str | None:
+    """Return the column of masks among several of `inputs`, by name; None where not exactly one is named so."""
+    masks = [name for name in inputs if name.lower() in MASKS] if len(inputs) > 1 else []
+    return masks[0] if len(masks) == 1 else None
 
 
 def _class_names(feature: Any) -> list[str] | None:

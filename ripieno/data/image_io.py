@@ -83,7 +83,7 @@ def read_header(path: Path) -> Header:
         if _orientation(image) >= 5:  # rotated by 90 degrees
             width, height = height, width
         depth = depth_of(image)
-        reduced = depth == "8 bits" and any(";16" in mode for mode in _raw_modes(image))
+        reduced = depth == "8 bits" and any(";16" in mode for mode in raw_modes(image))
         return Header((height, width), _kind(image), depth, reduced)
 
 
@@ -108,7 +108,7 @@ def to_pixels(image: Image.Image) -> NDArray[Any]:
 
 def depth_of(image: Image.Image) -> Depth:
     """Return the depth of an open picture. Raises DataError for 16 bits of grey with alpha: Pillow would read 8."""
-    if any(mode.startswith("LA;16") for mode in _raw_modes(image)):
+    if any(mode.startswith("LA;16") for mode in raw_modes(image)):
         raise DataError("has 16 bits of grey and an alpha channel, which cannot be read; remove the alpha channel")
     if image.mode == "F":
         return "floats"
@@ -178,7 +178,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _raw_modes(image: Image.Image) -> list[str]:
+def raw_modes(image: Image.Image) -> list[str]:
     """Return Pillow's names of the pixel format in the file; empty after decoding."""
     arguments = [tile[3] for tile in getattr(image, "tile", ())]
     return [str(a if isinstance(a, str) else next(iter(a or ()), "")) for a in arguments]

@@ -24,6 +24,8 @@ from ripieno.data.image_table import read_image_table, table_path
 from ripieno.data.leaks import leak_notes
 from ripieno.data.leave_out import LeaveOut
 from ripieno.data.long_table import UNNAMED, SeriesColumns, read_long_table
+from ripieno.data.mask_folder import MASKS_OF_COCO, is_coco, is_mask_folder, read_mask_folder
+from ripieno.data.mask_io import resize_masks
 from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
 from ripieno.data.pixels import check_size, training_range
@@ -34,7 +36,7 @@ from ripieno.data.series_files import find_series, read_series_files
 from ripieno.data.split_by import split_by_column, split_by_note
 from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
 from ripieno.data.table_file import TABLES
-from ripieno.data.targets import check_kind
+from ripieno.data.targets import SEGMENTATION, check_kind, check_no_ignore
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError
 from ripieno.notes import Notes
@@ -45,8 +47,8 @@ from ripieno.types import SPLITS, Column, ColumnKind, DataKind, Dataset, Folds, 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData | Mapping[str, ColumnValues]
 
 FORMS = (
-    "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder), a folder of idx files, a .csv or .parquet "
-    "file of image paths, of series or of rows, or a .ts, .tsv or .arff file of series"
+    "an image folder, folders of images and masks, an .npz file, a CIFAR archive (.tar.gz or folder), a folder of idx "
+    "files, a .csv or .parquet file of image paths, of series or of rows, or a .ts, .tsv or .arff file of series"
 )
 
 
@@ -65,6 +67,8 @@ class ReadOptions:
     """of the folds"""
     columns: SeriesColumns = UNNAMED
     table: TableOptions = NO_OPTIONS
+    ignore: tuple[str, ...] = ()
+    """values and classes of masks"""
     alone: bool = False
     """whether a file of series stands for itself, not for the whole data set that it is part of"""
 
@@ -81,6 +85,7 @@ def load_dataset(
     drop: str | Sequence[str] = (),
     column: Mapping[str, ColumnKind] | None = None,
     split_by: str | None = None,
+    ignore: str | int | Sequence[str | int] = (),
     size: int | None = None,
     split: Sequence[float] | None = None,
     folds: Folds = "auto",
@@ -95,22 +100,25 @@ def load_dataset(
 ) -> Dataset:
     """Read inputs and targets, and split them into train, valid and test.
 
-    `source` is the path of an image folder (a folder per class, or with a `labels.csv`), a `.csv` or `.parquet` file of
-    image paths, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or not), a folder of idx files, a
-    file of series (`.ts`, `.tsv` or `.arff`) or the folder of NAME_TRAIN and NAME_TEST, a `.csv` or `.parquet` file
-    with a row for each sample, or a data set prepared before; or a pair of arrays (inputs, targets); or a `Dataset`; or
-    a Hugging Face or PyTorch data set, or a mapping of splits to such or to pairs (`ripieno.data.adapters`); or a data
-    frame, or a mapping of columns (`ripieno.data.data_frame`).
+    `source` is the path of an image folder (a folder per class, with a `labels.csv`, or with folders of images and
+    masks, see `ripieno.data.mask_folder`), a `.csv` or `.parquet` file of image paths, an `.npz` file, a CIFAR-10 or
+    -100 archive (python or binary, packed or not), a folder of idx files, a file of series (`.ts`, `.tsv` or `.arff`)
+    or the folder of NAME_TRAIN and NAME_TEST, a `.csv` or `.parquet` file with a row for each sample, or a data set
+    prepared before; or a pair of arrays (inputs, targets); or a `Dataset`; or a Hugging Face or PyTorch data set, or a
+    mapping of splits to such or to pairs (`ripieno.data.adapters`); or a data frame, or a mapping of columns
+    (`ripieno.data.data_frame`).
 
-    - `task`: classification, multilabel or regression; None: inferred from the targets, see `ripieno.data.targets`.
+    - `task`: classification, multilabel, regression or segmentation; None: inferred from the targets, see
+      `ripieno.data.targets`.
     - `target`: the columns with the targets, in a table or a Hugging Face data set; none: all but file and split.
     - `kind`: image, series or table; None: by the axes of arrays, see `ripieno.data.samples.join`.
     - `series`, `time`, `value`: columns of a table of series in long form, see `ripieno.data.long_table`.
     - `drop`, `column`, `split_by`: of a table with a row for each sample, the columns that are left out, the kinds of
       columns (number, category or date) in place of those inferred (`ripieno.data.column_kinds`), and the column by
       whose order or groups the samples are split (`ripieno.data.split_by`).
-    - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated.
-      Without it, image files of several sizes get one from the median.
+    - `ignore`: values and classes of masks whose pixels are neither trained on nor scored, besides 255.
+    - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated;
+      masks are resized with them. Without it, image files of several sizes get one from the median.
     - `split`: shares of train, valid and test, stratified as the task says and seeded by `seed`. None: 72/8/20
       (appendix A.1), and at least 20 images in validation of a class with 80 or more.
       A test or validation split of the source is kept, and the other shares apply to the rest.
@@ -136,12 +144,15 @@ def load_dataset(
     check_arguments(size, split, metric, task, kind, folds)
     columns = SeriesColumns(series or "", time or "", names_of(value))
     table = TableOptions(names_of(drop), column or {}, split_by or "")
-    options = ReadOptions(size, skip_bad, task, names_of(target), kind, for_training, folds, seed, columns, table)
+    fields = (size, skip_bad, task, names_of(target), kind, for_training, folds, seed, columns, table)
+    options = ReadOptions(*fields, ignored_values(ignore))
     place = None if folder is None else Path(folder)
     try:
         dataset = _prepared(source, options, metric, leave_out, notes)
         if dataset is None:
             samples = _read(source, options, progress, notes, place)
+            if samples.task.kind != SEGMENTATION:
+                check_no_ignore(options.ignore, "the data")
             dataset = dataset_of(samples, size, split, seed, metric, notes, for_training, folds, leave_out)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read; change its permissions") from error
@@ -205,14 +216,17 @@ def _prepared(
                 f"the data set was prepared with {name} {own}, not {asked}; prepare it again from its source"
             )
     _check_no_table(options, "a prepared data set")
+    if options.ignore:
+        ignored = f"ignore {options.ignore[0]!r} applies when masks are read"
+        raise DataError(f"{ignored}, but the data set is prepared; leave ignore out, or prepare it again")
     if options.target and options.target != source.task.names:
         names = ", ".join(source.task.names)
         raise DataError(f"the data set was prepared for {names}; prepare it again from its source, or leave target out")
     size = _image_size(options.size, source.kind)
     if size is not None and source.inputs.shape[1:3] != (size, size):
-        images = resize(source.inputs, size)
+        images, targets, task = _resized(source.inputs, source.targets, source.task, size)
         mean, std = moments(images, source.rows("train"))
-        source = dataclasses.replace(source, inputs=images, mean=mean, std=std, path=None)
+        source = dataclasses.replace(source, inputs=images, targets=targets, task=task, mean=mean, std=std, path=None)
     if source.range is None:  # from an older version, or made by hand
         splits = [i for i in (1, 2) if (source.split == i).any()]
         source = dataclasses.replace(source, range=_range(source.inputs, source.kind, source.split, splits, notes))
@@ -270,14 +284,14 @@ def _read(
     if not isinstance(source, str | Path) or Path(source).suffix.lower() not in TABLES:
         _check_no_table(options, str(source) if isinstance(source, str | Path) else "the data")
     if is_external_dataset(source):
-        return read_external(source, options.size, notes, options.task, options.target, options.kind)
+        return read_external(source, options.size, notes, options.task, options.target, options.kind, options.ignore)
     if not isinstance(source, str | Path):
         _check_no_target(options, "arrays")
         parts = [SplitArrays(*pair_arrays(source), "the arrays")]
         given: Any = source
         of_series = options.kind is None and unequal_series(given[0]) is not None
         kind = "series" if of_series else options.kind
-        return join("arrays", parts, None, notes, task=options.task, kind=kind)
+        return join("arrays", parts, None, notes, task=options.task, kind=kind, ignore=options.ignore)
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist: it must be {FORMS}")
@@ -308,19 +322,34 @@ def _read(
         )
     _check_no_target(options, str(path))
     if path.is_file() and path.suffix.lower() == ".npz":
-        return read_npz(path, notes, options.task, options.kind)
+        return read_npz(path, notes, options.task, options.kind, options.ignore)
     _check_images(options, path)
+    is_segmented = options.task == SEGMENTATION or (options.task is None and is_mask_folder(path))
+    if (path.suffix.lower() == ".json" or (is_segmented and not is_mask_folder(path))) and is_coco(path):
+        raise DataError(f"{path} holds annotations of COCO, which are no masks; {MASKS_OF_COCO}")
     if (path.is_file() and is_tar(path)) or (path.is_dir() and is_cifar(path)):
         return read_cifar(path, notes, options.task)
     if not path.is_dir():
         raise DataError(f"{path} is a file of no known kind: it must be {FORMS}")
     if is_idx(path):
         return read_idx(path, notes, options.task)
-    if options.task not in (None, DEFAULT_TASK):
-        raise DataError(f"{path} is an image folder of classes; for {options.task}, list its files in a labels.csv")
     apart = [] if place is None else [place]
     if place is not None and (place.parent / "lock").exists():  # a new run inside its own image folder
         apart.append(place.parent)
+    if is_segmented:
+        return read_mask_folder(
+            path,
+            size=options.size,
+            ignore=options.ignore,
+            skip_bad=options.skip_bad,
+            progress=progress,
+            notes=notes,
+            place=place,
+            apart=apart,
+            for_training=options.for_training,
+        )
+    if options.task not in (None, DEFAULT_TASK):
+        raise DataError(f"{path} is an image folder of classes; for {options.task}, list its files in a labels.csv")
     return read_folder(
         path,
         size=options.size,
@@ -372,6 +401,11 @@ def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
+def ignored_values(ignore: str | int | Sequence[str | int]) -> tuple[str, ...]:
+    """Return one value or class of masks, or several, as a tuple of texts."""
+    return tuple(map(str, [ignore] if isinstance(ignore, str | int) else ignore))
+
+
 def dataset_of(
     samples: Samples,
     size: int | None,
@@ -391,7 +425,7 @@ def dataset_of(
     check_sizes(targets, samples.fixed_split, task, for_training)
     size = _image_size(size, samples.kind)
     if size is not None and inputs.shape[1:3] != (size, size):
-        inputs = resize(inputs, size)
+        inputs, targets, task = _resized(inputs, targets, task, size)
     kind = kind_of(task)
     if by is None:
         split = split_samples(kind.strata(targets), samples.fixed_split, ratios, seed)
@@ -432,6 +466,15 @@ def dataset_of(
     fields = (samples.name, inputs, targets, split, task, mean, std, samples.kind, None)
     named = by.name if by else "", samples.files, doubted
     return Dataset(*fields, span, held, columns, *named)
+
+
+def _resized(
+    images: NDArray[Any], targets: NDArray[Any], task: Task, size: int
+) -> tuple[NDArray[Any], NDArray[Any], Task]:
+    """Return images at `size` x `size` pixels with their targets and the task, which change where these are masks."""
+    if kind_of(task).is_pixelwise:
+        targets, task = resize_masks(targets, size), dataclasses.replace(task, output=(size, size, len(task.names)))
+    return resize(images, size), targets, task
 
 
 def _range(

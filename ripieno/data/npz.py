@@ -1,6 +1,6 @@
 """`.npz` files of arrays, under the usual names.
 
-A name is a kind (`images`, `x`, `data`; `labels`, `y`, `target`; ...) and perhaps a split (`train`, `val`, `test`;
+A name is a kind (`images`, `x`, `data`; `labels`, `y`, `masks`; ...) and perhaps a split (`train`, `val`, `test`;
 ...), in any order: `images`, `x_train`, `train_images` (MedMNIST), `X_test`, `val-labels`. Optional arrays are the
 names of the classes (`classes`, `class_names`, ...) and, for arrays without splits, `split` (0 train, 1 valid, 2 test).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,24 @@ from ripieno.errors import DataError
 from ripieno.types import SPLITS, DataKind, Split
 
 IMAGES = {"images", "image", "imgs", "img", "x", "data", "inputs", "input", "features"}
-LABELS = {"labels", "label", "y", "targets", "target"}
+LABELS = {"labels", "label", "y", "targets", "target", "masks", "mask"}
 CLASSES = ("classes", "class_names", "label_names", "names")
 EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_images train_labels test_images ..."
 
 
-def read_npz(path: Path, notes: list[str], task: str | None = None, kind: DataKind | None = None) -> Samples:
+def read_npz(
+    path: Path,
+    notes: list[str],
+    task: str | None = None,
+    kind: DataKind | None = None,
+    ignore: Sequence[str] = (),
+) -> Samples:
     """Read the arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
     arrays, found = _read(path, lambda key: key == "split" or key in CLASSES or read_key(key) is not None)
     if unread := [key for key in found if key not in arrays]:
         notes.append(f"{path}: skipped {', '.join(unread)}, by name neither images nor labels")
     parts = _parts(path, arrays, ", ".join(found) or "nothing")
-    return join(path.stem, parts, _class_names(arrays), notes, task=task, kind=kind)
+    return join(path.stem, parts, _class_names(arrays), notes, task=task, kind=kind, ignore=ignore)
 
 
 def read_images(path: Path) -> dict[str, NDArray[Any]]:

@@ -60,7 +60,7 @@ def read_pictures(
     # the pool's threads end with this block, even when it raises
     with ThreadPoolExecutor(min(16, len(usable_cores()))) as pool:
         every = list(enumerate(paths))
-        headers = _successful(pool, lambda path: read_header(path), every, skip_bad, bad)
+        headers = successful(pool, lambda path: read_header(path), every, skip_bad, bad)
         if not headers:
             raise DataError(f"{where} holds no readable picture: {bad[0]}")
         named = [(paths[row], header) for row, header in headers]
@@ -76,10 +76,10 @@ def read_pictures(
         _check_disk_space(len(readable), (*side, channels), dtype, target)
         step = max(1, min(BLOCK, BLOCK_BYTES // (math.prod(side) * channels * np.dtype(dtype).itemsize)))
         rows: list[int] = []
-        with _image_store(len(readable), (*side, channels), dtype, target) as (append, images):
+        with array_store(len(readable), (*side, channels), dtype, target) as (append, images):
             for start in range(0, len(readable), step):
                 block = readable[start : start + step]
-                kept = _successful(pool, lambda path: _pixels(path, kind, size), block, skip_bad, bad)
+                kept = successful(pool, lambda path: _pixels(path, kind, size), block, skip_bad, bad)
                 if kept:
                     append(np.stack([pixels for _, pixels in kept]))
                 rows += [row for row, _ in kept]
@@ -98,10 +98,10 @@ def _pixels(path: Path, kind: Kind, size: int | None) -> NDArray[Any]:
     return pixels
 
 
-def _successful(
+def successful(
     pool: Executor, work: Callable[[Path], T], paths: Sequence[tuple[int, Path]], skip_bad: bool, bad: list[str]
 ) -> list[tuple[int, T]]:
-    """Return indices with the results of `work`; append a line per broken picture to `bad`, or raise the line."""
+    """Return indices with the results of `work`; append a line for each broken picture to `bad`, or raise the line."""
     futures = [pool.submit(work, path) for _, path in paths]
     kept = []
     for (row, path), future in zip(paths, futures, strict=True):
@@ -180,10 +180,10 @@ def _check_disk_space(rows: int, shape: tuple[int, ...], dtype: type[np.generic]
 
 
 @contextmanager
-def _image_store(
+def array_store(
     rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None
 ) -> Iterator[tuple[Callable[[NDArray[Any]], None], Callable[[], NDArray[Any]]]]:
-    """Provide a store for at most `rows` images: a function to append a block, and one to get all after the block."""
+    """Provide a store for at most `rows` arrays: a function to append a block, and one to get all after the block."""
     if target is not None:
         with files.array_writer(target, shape, dtype) as append:
             yield append, lambda: files.read_array(target)

@@ -32,6 +32,7 @@ from ripieno.data.image_io import (
 )
 from ripieno.data.image_io import resize as resize_images
 from ripieno.data.long_table import SeriesColumns, read_long_series
+from ripieno.data.mask_folder import image_folders
 from ripieno.data.npz import read_images
 from ripieno.data.pictures import fault
 from ripieno.data.pixels import check_range, fit_array, spoken, white_of
@@ -234,7 +235,7 @@ def count_inputs(source: Any) -> int | None:
     path = Path(source)
     if path.is_dir():
         walked = not ((path / "dataset.json").is_file() or is_cifar(path) or is_idx(path) or find_series(path))
-        return sum(1 for _ in Walk(path).pictures(path)) if walked else None
+        return sum(1 for one in image_folders(path) for _ in Walk(path).pictures(one)) if walked else None
     if path.suffix.lower() == ".npy" and path.is_file():
         return len(files.read_array(path))
     return 1 if path.suffix.lower() in suffixes() else None
@@ -431,9 +432,11 @@ def _folder(
         yield from ((shown(Path(path.name)), read_series_file(path).series) for path in found.files.values())
     else:
         walk = Walk(folder)
-        count = sum(1 for _ in walk.pictures(folder))  # the whole walk, for its notes
+        folders = image_folders(folder)
+        count = sum(1 for one in folders for _ in walk.pictures(one))  # the whole walk, for its notes
         notes += walk.notes()
         if not count:
             skipped = "".join(f" ({note})" for note in walk.notes())
             raise DataError(f"{shown(folder)} holds no images{skipped}; pass {FORMS}")
-        yield from ((shown(path.relative_to(folder)), path) for path in Walk(folder).pictures(folder))
+        for one in folders:
+            yield from ((shown(path.relative_to(folder)), path) for path in Walk(folder).pictures(one))

@@ -20,7 +20,7 @@ from ripieno.data.pixels import channels_last, check_finite
 from ripieno.data.raw_columns import RawColumns
 from ripieno.data.raw_targets import RawTargets, as_array
 from ripieno.data.series import join_series, pad, unequal_series
-from ripieno.data.targets import read_targets
+from ripieno.data.targets import SEGMENTATION, read_targets
 from ripieno.data_kinds import DATA_KINDS, infer_data_kind
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, DataKind, Split, Task
@@ -40,7 +40,7 @@ class SplitArrays:
     inputs: Any
     """array, or a list of series of unequal lengths"""
     targets: Any
-    """array (samples,) or (samples, columns), or lists of labels"""
+    """array (samples,) or (samples, columns), lists of labels, or masks (samples, height, width)"""
     where: str
     split: Split = "train"
     channels_last: bool = False
@@ -76,8 +76,11 @@ def join(
     task: str | None = None,
     kind: DataKind | None = None,
     columns: Sequence[str] = (),
+    ignore: Sequence[str] = (),
 ) -> Samples:
     """Join all parts into one `Samples`; `names` are those of classes or labels, `columns` those of columns of targets.
+
+    `ignore` names values and classes of masks whose pixels are ignored.
 
     With `positions`, numbers are indices into `names` by the definition of the source; without, they are first
     matched as names, see `ripieno.tasks.labels`. The kind of `task` and the `kind` of data are inferred when not given.
@@ -100,11 +103,26 @@ def join(
         if len(part.values) != len(array):
             counts = f"{len(array):,} inputs but {len(part.values):,} targets"
             raise DataError(f"{part.where}: {counts}; expected one target for each input")
-    targets, made = read_targets(read, names, notes, task=task, positions=positions, columns=columns)
+    targets, made = read_targets(read, names, notes, task=task, positions=positions, columns=columns, ignore=ignore)
+    if made.kind == SEGMENTATION:
+        _check_masks(inputs, targets, parts, kind)
     given = [given_of(part.split, len(array)) for part, array in zip(parts, inputs, strict=True)]
     if len(parts) == 1:
         return Samples(name, inputs[0], targets[0], given[0], made, kind)
     return Samples(name, np.concatenate(inputs), np.concatenate(targets), np.concatenate(given), made, kind)
+
+
+def _check_masks(
+    inputs: Sequence[NDArray[Any]], masks: Sequence[NDArray[Any]], parts: Sequence[SplitArrays], kind: DataKind
+) -> None:
+    """Raise DataError unless inputs are images of the size of their masks."""
+    if not DATA_KINDS[kind].is_picture:
+        raise DataError(f"masks of {parts[0].where} belong to images, but its inputs are of kind {kind} (--kind)")
+    for array, own, part in zip(inputs, masks, parts, strict=True):
+        if own.shape[1:] != array.shape[1:3]:
+            (height, width), (rows, columns) = array.shape[1:3], own.shape[1:]
+            sizes = f"{width} x {height} pixels and masks {columns} x {rows}"
+            raise DataError(f"images of {part.where} have {sizes}; expected one size for both")
 
 
 def given_of(split: Split, samples: int) -> NDArray[np.int8]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.blocks import select_rows
 from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
 from ripieno.tasks.registry import kind_of
@@ -76,7 +77,7 @@ def check_sizes(targets: NDArray[Any], given: NDArray[np.int8], task: Task, for_
     `given` is as in `Samples.fixed_split`. Data that are not `for_training` need enough samples alone. To be called
     before long work: the splits are checked again when made.
     """
-    kind, free = kind_of(task), targets[given == UNASSIGNED]
+    kind, free = kind_of(task), select_rows(targets, given == UNASSIGNED)
     if for_training:
         kind.check_sizes(free, task, _names(splits_to_make(given)), DataError)
     kind.check_task(task, "the data", DataError)

@@ -3,7 +3,7 @@
 Values of one part of a source are an array (samples,) or (samples, columns) of numbers or text, or (samples,) sequences
 of labels. Integers are classes; a matrix of 0 and 1 is several labels, unless each row holds one 1; fractions are
 numbers to predict. In a column of a file, numbers are text or values without a purpose, so that whole numbers are
-classes only where they are few.
+classes only where they are few. Whole numbers with two axes for each sample are masks, see `ripieno.data.mask_classes`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ripieno.data.class_targets import is_one_hot, read_classes
 from ripieno.data.label_targets import read_label_sets
+from ripieno.data.mask_classes import is_masks, read_masks
 from ripieno.data.number_targets import read_numbers
 from ripieno.data.raw_targets import RawTargets, holds_sequences, squeezed
 from ripieno.errors import DataError
-from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
+from ripieno.tasks.registry import DEFAULT_TASK, kind_of
 from ripieno.types import Task
 
 FEW = 20
@@ -41,12 +42,15 @@ class TargetReader(Protocol):
         ...
 
 
+SEGMENTATION = "segmentation"
 READERS: Mapping[str, TargetReader] = {
     "classification": read_classes,
     "multilabel": read_label_sets,
     "regression": read_numbers,
 }
-"""Readers of targets, by kind of task."""
+"""Readers of targets, by kind of task; those of masks are read by `read_masks`."""
+KINDS = (*READERS, SEGMENTATION)
+"""Kinds of tasks whose targets can be read."""
 
 
 def read_targets(
@@ -57,24 +61,35 @@ def read_targets(
     task: str | None = None,
     positions: bool = False,
     columns: Sequence[str] = (),
+    ignore: Sequence[str] = (),
 ) -> tuple[list[NDArray[Any]], Task]:
     """Read the targets of all parts of a source, and return them with their task.
 
     `names` are those of classes or labels, where the source defines them; `columns` those of the columns of targets,
-    where they have any. Without `task`, a kind of task, it is inferred. Raises DataError, in one line, for targets that
-    cannot be used.
+    where they have any; `ignore` values and classes of masks whose pixels are ignored. Without `task`, a kind of task,
+    it is inferred. Raises DataError, in one line, for targets that cannot be used.
     """
     check_kind(kind := infer_task(parts, names is not None) if task is None else task)
     if task is None and kind != DEFAULT_TASK:
         notes.append(f"targets of {parts[0].where}: read as {kind}; --task sets another kind")
+    if kind == SEGMENTATION:
+        masks, found = read_masks(parts, names, ignore, notes)
+        return [*masks], Task(kind, (*masks[0].shape[1:], len(found)), found)
+    check_no_ignore(ignore, parts[0].where)
     targets, found = READERS[kind](parts, names, columns, positions)
     return targets, Task(kind, (len(found),), found)
 
 
 def check_kind(task: str | None) -> None:
     """Raise DataError unless `task` is None or a kind of task."""
-    if task is not None and task not in READERS.keys() & TASKS.keys():
-        raise DataError(f"task is {task!r}: it must be {', '.join(name for name in READERS if name in TASKS)} (--task)")
+    if task is not None and task not in KINDS:
+        raise DataError(f"task is {task!r}: it must be {', '.join(KINDS)} (--task)")
+
+
+def check_no_ignore(ignore: Sequence[str], where: str) -> None:
+    """Raise DataError where values of masks are to be ignored, but the targets of `where` are no masks."""
+    if ignore:
+        raise DataError(f"ignore {ignore[0]!r} applies to masks, which {where} do not have; leave ignore out")
 
 
 def infer_task(parts: Sequence[RawTargets], has_names: bool = False) -> str:
@@ -83,6 +98,8 @@ def infer_task(parts: Sequence[RawTargets], has_names: bool = False) -> str:
     With `has_names` the source names classes or labels, so that whole numbers are their indices.
     """
     arrays = [squeezed(part.values) for part in parts]
+    if all(is_masks(array) for array in arrays):
+        return SEGMENTATION
     if any(holds_sequences(array) for array in arrays):
         return "multilabel"
     where = parts[0].where

@@ -102,6 +102,7 @@ def import_(
     drop: str | Sequence[str] | None = None,
     column: Mapping[str, ColumnKind] | None = None,
     split_by: str | None = None,
+    ignore: str | int | Sequence[str | int] | None = None,
     labels: str | Path | ArrayLike | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,

@@ -19,7 +19,7 @@ from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
 from ripieno.data.leave_out import read_leave_out
-from ripieno.data.load import names_of
+from ripieno.data.load import ignored_values, names_of
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError
@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "column": {},
     "split_by": None,
     "leave_out": None,
+    "ignore": [],
 }
 """Default options of a data set: see `DataOptions`."""
 BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image", "folds": 0}
@@ -76,6 +77,8 @@ class SourceOptions:
     """kinds of columns of a table, in place of the inferred ones"""
     split_by: str | None = None
     """column of a table by whose order or groups its rows are split"""
+    ignore: str | int | Sequence[str | int] | None = None
+    """values and classes of masks whose pixels are ignored, besides 255"""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def prepare(
     for name in ("target", "value", "drop"):
         if name in requested:
             requested[name] = list(names_of(requested[name]))
+    if "ignore" in requested:
+        requested["ignore"] = list(ignored_values(requested["ignore"]))
     if "column" in requested:
         requested["column"] = dict(requested["column"])
     if requested.get("folds") == "auto":

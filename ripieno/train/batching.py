@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ripieno.data.augment import Augmentation
 from ripieno.models.build import channels_first
 from ripieno.train.augmentation import InputAugmentation
 from ripieno.types import Dataset
@@ -104,6 +105,12 @@ class InputTransform:
             changed = self.augment.apply(channels_first(images).float(), to_device(draws, images.device))
             images = changed.movedim(1, -1).contiguous()
         return (images.to(torch.float32) - self.mean) / self.std
+
+    def masks(self, masks: Tensor, draws: Tensor | None) -> Tensor:
+        """Return `masks` (samples, height, width) moved as `draws` move their images: uint8, same shape."""
+        if draws is None or not isinstance(self.augment, Augmentation):
+            return masks
+        return self.augment.apply_to_masks(masks, to_device(draws, masks.device), len(self.mean))
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -31,6 +31,8 @@ from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy, Stra
 from ripieno.train.stall_timer import StallTimer
 from ripieno.types import Dataset
 
+_Prepared = tuple[Tensor, Tensor | None]
+"""Images of a block, and its masks where the targets are masks."""
 AHEAD = 2
 """Number of blocks that a thread prepares in advance."""
 _CPU = torch.device("cpu")
@@ -54,7 +56,8 @@ class BatchPipeline:
         strategy: LoadingStrategy | None = None,
     ) -> None:
         self.dataset, self.plan, self.device, self.last = dataset, plan, device, last
-        self._targets = torch.from_numpy(np.array(dataset.targets))
+        has_masks = dataset.targets.ndim > 2
+        self._targets = None if has_masks else torch.from_numpy(np.array(dataset.targets))
         self._record = record
         candidates = strategies(spare) if strategy is None else (strategy,)
         self.selector = StrategySelector(candidates, _read_record(record) if len(candidates) > 1 else None)
@@ -63,17 +66,21 @@ class BatchPipeline:
             where: InputTransform(plan.augment, torch.tensor(mean, device=where), torch.tensor(std, device=where))
             for where in {device, _CPU}
         }
-        fits = device.type == "cuda" and dataset.inputs.nbytes <= free_bytes(device) // 2
-        self._resident = copy_to_device(dataset.inputs, device) if fits else None
+        kept = [dataset.inputs, dataset.targets] if has_masks else [dataset.inputs]
+        fits = device.type == "cuda" and sum(array.nbytes for array in kept) <= free_bytes(device) // 2
+        self._resident = [copy_to_device(array, device) for array in kept] if fits else None
         self._strategy = INLINE
         self._thread: ThreadPoolExecutor | None = None
         self._blocks: Iterator[Block] = iter(())
-        self._pending: deque[tuple[Block, Future[Tensor] | None]] = deque()
+        self._pending: deque[tuple[Block, Future[_Prepared] | None]] = deque()
         self._next = 0
         self._stalls = StallTimer(device)
 
     def batches(self, epoch: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Yield the blocks of `epoch`, each a list of batches: normalised inputs, channels first, and targets."""
+        """Yield the blocks of `epoch`, each a list of batches: normalised inputs, channels first, and targets.
+
+        Masks are moved as their images are.
+        """
         if epoch != self._next:
             self._pending.clear()
             # of the plan alone: blocks that referred to this pipeline would keep it, and its GPU memory, alive
@@ -85,8 +92,10 @@ class BatchPipeline:
             self._stalls.begin()
             if self._strategy != self.selector.strategy:
                 self._use(self.selector.strategy)
-            block, images = self._take()
-            targets = to_device(self._targets[torch.from_numpy(block.rows)], self.device)
+            block, images, masks = self._take()
+            targets = masks if self._targets is None else self._targets[torch.from_numpy(block.rows)]
+            assert targets is not None
+            targets = to_device(targets, self.device)
             batches = (torch.split(t, self.plan.batch_size) for t in (channels_first(images), targets))
             self._stalls.end()
             last = block.last
@@ -115,13 +124,13 @@ class BatchPipeline:
         if self.selector.settled and self._record is not None:
             files.write_json(self._record, StrategyRecord(self.selector.strategy, tuple(self.selector.timings)))
 
-    def _take(self) -> tuple[Block, Tensor]:
+    def _take(self) -> tuple[Block, Tensor, Tensor | None]:
         """Return the next block, and submit those after it."""
         self._fill()
         block, future = self._pending.popleft()
-        images = self._prepare(block, self.device) if future is None else future.result()
+        images, masks = self._prepare(block, self.device) if future is None else future.result()
         self._fill()
-        return block, to_device(images, self.device)
+        return block, to_device(images, self.device), masks
 
     def _fill(self) -> None:
         while len(self._pending) < AHEAD and (block := next(self._blocks, None)) is not None:
@@ -131,13 +140,16 @@ class BatchPipeline:
         future = None if self._thread is None else self._thread.submit(self._prepare, block, _CPU)
         self._pending.append((block, future))
 
-    def _prepare(self, block: Block, device: torch.device) -> Tensor:
-        """Return the block's images (samples, height, width, channels), normalised, on `device`."""
+    def _prepare(self, block: Block, device: torch.device) -> _Prepared:
+        """Return the block's images (samples, height, width, channels), normalised, on `device`, and its masks."""
+        arrays = [self.dataset.inputs] if self._targets is not None else [self.dataset.inputs, self.dataset.targets]
         if self._resident is not None and device == self.device:
-            images = self._resident[to_device(torch.from_numpy(block.rows), device)]
+            rows = to_device(torch.from_numpy(block.rows), device)
+            images, *masks = (tensor[rows] for tensor in self._resident)
         else:
-            images = to_device(torch.from_numpy(self.dataset.inputs[block.rows]), device)
-        return self._transforms[device](images, block.draws)
+            images, *masks = (to_device(torch.from_numpy(array[block.rows]), device) for array in arrays)
+        transform = self._transforms[device]
+        return transform(images, block.draws), transform.masks(masks[0], block.draws) if masks else None
 
     def _use(self, strategy: LoadingStrategy) -> None:
         """Prepare pending and later blocks by `strategy`."""
