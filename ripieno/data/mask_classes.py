@@ -64,20 +64,20 @@ def mask_classes(
     notes: list[str],
     namer: str = "",
 ) -> MaskClasses:
-    """Return the classes of masks that hold the values `present` (256,).
+    """Return the classes of masks that hold the values `present` (samples, 256).
 
     `names` are those of the values from 0, which `namer` gives; None: the values are the names. `ignore` names values
     and classes whose pixels are ignored; later classes move up. A note reports values with gaps. Raises DataError for
     an unknown name, and where no two classes remain.
     """
-    ignored = _ignored_values(names, ignore)
-    binary = set(np.flatnonzero(present).tolist()) == set(_BINARY) and not ignored
+    ignored, found = _ignored_values(names, ignore), np.flatnonzero(present.sum(axis=0)).tolist()
+    binary = set(found) == set(_BINARY) and not ignored
     if not binary:
         ignored.add(IGNORED)
     table, known = np.full(VALUES, IGNORED, np.uint8), np.zeros(VALUES, np.bool_)
     known[list(ignored)] = True
     if names is None:
-        values = [value for value in np.flatnonzero(present).tolist() if value not in ignored]
+        values = [value for value in found if value not in ignored]
         kept = tuple(str(value) for value in values)
         if values != list(range(len(values))):
             notes.append(
@@ -129,9 +129,8 @@ def read_masks(
     masks = [_whole_masks(part) for part in parts]
     present = [_presence(array) for array in masks]
     where = parts[0].where
-    classes = mask_classes(
-        np.concatenate(present).any(axis=0), names, ignore, where, notes, "" if names is None else "the data"
-    )
+    namer = "" if names is None else "the data"
+    classes = mask_classes(np.concatenate(present), names, ignore, where, notes, namer)
     for part, held in zip(parts, present, strict=True):
         for sample in np.flatnonzero(held[:, ~classes.known].any(axis=1))[:1]:
             raise DataError(f"masks of {part.where} hold, in {part.row(sample)}, {classes.unknown(held[sample])}")

@@ -169,7 +169,7 @@ def read_values(
     present = np.stack([values for _, values in read])
     if found.class_file is not None:
         names, namer = found.class_file.names, str(found.class_file)
-    classes = mask_classes(present.any(axis=0), names, ignore, where, notes, namer)
+    classes = mask_classes(present, names, ignore, where, notes, namer)
     for row in np.flatnonzero(present[:, ~classes.known].any(axis=1))[:1]:
         raise DataError(f"{shown(kept[row].mask)} holds the value {classes.unknown(present[row])}")
     return MaskValues(kept, classes.held(present), classes, colours)

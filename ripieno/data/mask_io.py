@@ -65,7 +65,7 @@ def _classes_of(pixels: NDArray[np.uint8], colours: Sequence[Colour]) -> NDArray
     if wrong.any():
         colour = ", ".join(map(str, pixels[wrong][0].tolist()))
         raise DataError(f"holds the colour {colour}, which no class of the class file has; add it there")
-    return order[places].astype(np.uint8)
+    return np.asarray(order[places], np.uint8)
 
 
 def _packed(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
