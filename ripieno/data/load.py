@@ -34,7 +34,7 @@ from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, joi
 from ripieno.data.series import unequal_series
 from ripieno.data.series_files import find_series, read_series_files
 from ripieno.data.split_by import split_by_column, split_by_note
-from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
+from ripieno.data.splits import RATIOS, check_ratios, check_sizes, duplicate_notes, split_samples, without_valid
 from ripieno.data.table_file import TABLES
 from ripieno.data.targets import SEGMENTATION, check_kind, check_no_ignore
 from ripieno.data_kinds import DATA_KINDS
@@ -120,7 +120,8 @@ def load_dataset(
     - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated;
       masks are resized with them. Without it, image files of several sizes get one from the median.
     - `split`: shares of train, valid and test, stratified as the task says and seeded by `seed`. None: 72/8/20
-      (appendix A.1), and at least 20 images in validation of a class with 80 or more.
+      (appendix A.1), and at least 20 images in validation of a class with 80 or more. Images with masks are
+      stratified by the class of each that the fewest images hold.
       A test or validation split of the source is kept, and the other shares apply to the rest.
       A prepared data set keeps its splits.
     - `folds`: 2 to 20 folds of the training samples take the place of the validation split, whose samples are trained
@@ -428,6 +429,8 @@ def dataset_of(
         inputs, targets, task = _resized(inputs, targets, task, size)
     kind = kind_of(task)
     if by is None:
+        if kind.is_pixelwise:  # an image has many pixels: validation needs no least number of each stratum
+            ratios = ratios or RATIOS
         split = split_samples(kind.strata(targets), samples.fixed_split, ratios, seed)
     else:
         split = split_by_column(by, kind.strata(targets), samples.fixed_split, ratios, seed)

@@ -120,14 +120,14 @@ def tune(
     of `hours`: see `pipeline.trial_packing`. `folds` (2 to 20) validate by predictions out of fold instead of a
     validation split, which suits small data sets: each trial trains a network a fold, and the one that is kept on all
     training samples; see `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision;
-    without it they are logged. `task` (classification, multilabel, regression or segmentation) and `kind` (image, series or table)
-    are inferred when None; `target` names the columns of targets, and `series`, `time` and `value` those of a table of
-    series. Of a table with a row for each sample, `drop` names columns that are left out, `column` gives kinds of
-    columns (number, category, date) in place of the inferred ones, and `split_by` names the column by whose order or
-    groups the rows are split. `ignore` names values and classes of masks whose pixels are neither trained on nor
-    scored, besides 255. `leave_out` is a list of samples by file name or row, such as that of `suspects`: they are left
-    out of training and validation, and stay in the test split. `metric` is the score that is shown; trials are ranked
-    by the loss of the task.
+    without it they are logged. `task` (classification, multilabel, regression or segmentation) and `kind` (image,
+    series or table) are inferred when None; `target` names the columns of targets, and `series`, `time` and `value`
+    those of a table of series. Of a table with a row for each sample, `drop` names columns that are left out, `column`
+    gives kinds of columns (number, category, date) in place of the inferred ones, and `split_by` names the column by
+    whose order or groups the rows are split. `ignore` names values and classes of masks whose pixels are neither
+    trained on nor scored, besides 255. `leave_out` is a list of samples by file name or row, such as that of
+    `suspects`: they are left out of training and validation, and stay in the test split. `metric` is the score that is
+    shown; trials are ranked by the loss of the task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.

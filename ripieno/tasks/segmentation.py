@@ -143,8 +143,12 @@ class Segmentation(TaskKind):
         return matched
 
     def strata(self, targets: NDArray[Any]) -> Ints | None:
-        """Return None: an image has many classes."""
-        return None
+        """Return the class of each mask that the fewest masks hold, so that rare classes are in every split."""
+        held = np.stack(
+            [np.bincount(np.asarray(mask).reshape(-1), minlength=IGNORED + 1)[:IGNORED] for mask in targets]
+        )
+        masks = np.count_nonzero(held, axis=0)
+        return np.asarray(np.where(held > 0, masks, len(held) + 1).argmin(axis=1), np.int64)
 
     def read_predictions(self, name: str, values: NDArray[Any], task: Task, error: type[RipienoError]) -> NDArray[Any]:
         """Return `values` as floats. Raises `error` unless they are probabilities (samples, height, width, classes)."""

@@ -209,7 +209,9 @@ def test_each_split_needs_masks_and_there_must_be_one_to_train_on(tmp_path: Path
     for split in ("train", "test"):
         for i in range(4):
             write_pair(make, tmp_path / split / "images", tmp_path / split / "masks", f"{i}")
-    (tmp_path / missing).rename(tmp_path / "train" / "elsewhere" if missing != "train" else tmp_path / "test" / "elsewhere")
+    (tmp_path / missing).rename(
+        tmp_path / "train" / "elsewhere" if missing != "train" else tmp_path / "test" / "elsewhere"
+    )
     assert {"train": "no train folder", "test/masks": "no masks for the test split"}[missing] in error_of(tmp_path)
 
 

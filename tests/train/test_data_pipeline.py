@@ -16,7 +16,7 @@ from ripieno.train.batching import Block, EpochBatches, to_device
 from ripieno.train.data_pipeline import BatchPipeline, copy_to_device
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy
 from ripieno.train.speed import measure_throughput
-from ripieno.types import Dataset
+from ripieno.types import IGNORED, Dataset, Task
 
 CPU = torch.device("cpu")
 MOVED = Augmentation(max_rotation=20, max_zoom=0.2, max_shear=0.1, max_channel_shift=0.1, flip=True)
@@ -171,13 +171,13 @@ def test_images_of_the_copy_are_those_of_the_map_and_the_copy_can_be_let_go(digi
     block = Block(np.array([7, 0, 7, 250]), MOVED.draw(4, 1, torch.Generator().manual_seed(0)), last=True)
     feed = BatchPipeline(digits, planned(digits, 24, MOVED), CPU, 1)
     found = []
-    for copy in (None, copy_to_device(digits.inputs, CPU), None):  # as on a GPU with room, and after
+    for copy in (None, [copy_to_device(digits.inputs, CPU)], None):  # as on a GPU with room, and after
         feed.close()
         feed._resident = copy
-        found.append(feed._prepare(block, CPU))
+        found.append(feed._prepare(block, CPU)[0])
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
-    feed._resident = copy_to_device(digits.inputs, CPU)
+    feed._resident = [copy_to_device(digits.inputs, CPU)]
     feed.close()
     assert feed._resident is None
 
@@ -185,3 +185,65 @@ def test_images_of_the_copy_are_those_of_the_map_and_the_copy_can_be_let_go(digi
 def test_what_is_on_its_device_already_is_not_copied() -> None:
     there = torch.rand(3)
     assert to_device(there, CPU) is there
+
+
+@pytest.fixture
+def masked() -> Dataset:
+    """Images whose channel is their mask times 50, in large patches; the last row of the mask is ignored."""
+    rng = np.random.default_rng(0)
+    patches = np.repeat(np.repeat(rng.integers(0, 4, (30, 4, 3), np.uint8), 8, 1), 8, 2)
+    masks = patches.copy()
+    masks[:, -1] = IGNORED
+    task = Task("segmentation", (32, 24, 4), tuple("abcd"))
+    split = np.repeat(np.arange(3, dtype=np.uint8), [24, 3, 3])
+    return Dataset("masked", patches[..., None] * np.uint8(50), masks, split, task, (0.0,), (1.0,))
+
+
+def masked_epoch(data: Dataset, augment: Augmentation, strategy: LoadingStrategy) -> list[torch.Tensor]:
+    """Images, as multiples of 50, and masks of one epoch."""
+    with closing(BatchPipeline(data, planned(data, 5, augment), CPU, 1, strategy=strategy)) as feed:
+        parts = [(i.clone(), m.clone()) for block in feed.batches(1) for i, m in block]
+    return [torch.cat([i[:, 0] / 50 for i, _ in parts]), torch.cat([m for _, m in parts])]
+
+
+@pytest.mark.parametrize("strategy", [INLINE, THREAD])
+def test_masks_come_with_their_images(masked: Dataset, strategy: LoadingStrategy) -> None:
+    images, masks = masked_epoch(masked, Augmentation(), strategy)
+    assert masks.dtype == torch.uint8
+    assert torch.equal(images[:, :-1], masks[:, :-1].float())
+    assert (masks[:, -1] == IGNORED).all()
+
+
+@pytest.mark.parametrize("strategy", [INLINE, THREAD])
+@pytest.mark.parametrize("copied", [False, True])
+def test_masks_move_with_their_images(masked: Dataset, strategy: LoadingStrategy, copied: bool) -> None:
+    moved = Augmentation(max_rotation=20, max_zoom=0.2, max_translation=0.2, min_crop=0.5, flip=True, colour=0.0)
+    images, masks = masked_epoch(masked, moved, strategy)
+    still = masked_epoch(masked, Augmentation(), strategy)[1]
+    assert (masks != still).float().mean() > 0.3
+    counted = masks != IGNORED
+    assert (masks == IGNORED).sum() > (still == IGNORED).sum()  # from outside
+    # pixels at the edges of patches are between two values
+    assert (images[counted] - masks[counted]).abs().le(0.02).float().mean() > 0.75
+    blank = masked_epoch(masked, Augmentation(min_crop=0.5, flip=True), strategy)
+    assert (blank[0][blank[1] != IGNORED] - blank[1][blank[1] != IGNORED]).abs().lt(1.0).float().mean() > 0.9
+
+
+def test_masks_on_the_device_are_those_of_the_map(masked: Dataset) -> None:
+    moved = Augmentation(max_rotation=20, flip=True)
+    block = Block(np.array([7, 0, 7, 20]), moved.draw(4, 1, torch.Generator().manual_seed(0)), last=True)
+    feed = BatchPipeline(masked, planned(masked, 24, moved), CPU, 1)
+    images, masks = feed._prepare(block, CPU)
+    feed._resident = [copy_to_device(array, CPU) for array in (masked.inputs, masked.targets)]
+    again = feed._prepare(block, CPU)
+    assert masks is not None
+    assert again[1] is not None
+    assert torch.equal(images, again[0])
+    assert torch.equal(masks, again[1])
+    feed.close()
+
+
+def test_masks_are_never_in_memory_as_a_whole(masked: Dataset) -> None:
+    feed = BatchPipeline(masked, planned(masked, 5, Augmentation()), CPU, 1)
+    assert feed._targets is None
+    feed.close()
