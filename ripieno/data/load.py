@@ -47,7 +47,7 @@ from ripieno.types import SPLITS, Column, ColumnKind, DataKind, Dataset, Folds, 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData | Mapping[str, ColumnValues]
 
 FORMS = (
-    "an image folder, folders of images and masks, an .npz file, a CIFAR archive (.tar.gz or folder), a folder of idx "
+    "an image folder, an .npz file, folders of images and masks, a CIFAR archive (.tar.gz or folder), a folder of idx "
     "files, a .csv or .parquet file of image paths, of series or of rows, or a .ts, .tsv or .arff file of series"
 )
 

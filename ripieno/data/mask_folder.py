@@ -25,7 +25,7 @@ from ripieno.data.image_io import read_header, suffixes
 from ripieno.data.mask_classes import MaskClasses, mask_classes, present_values
 from ripieno.data.mask_io import fit_mask, read_mask
 from ripieno.data.pictures import BLOCK, CountCallback, array_store, read_pictures, successful
-from ripieno.data.samples import UNASSIGNED, Samples, given_of
+from ripieno.data.samples import UNASSIGNED, Samples, file_names, given_of
 from ripieno.data.splits import check_count, splits_of
 from ripieno.data.walk import NO_IMAGE, Walk, shown
 from ripieno.errors import DataError
@@ -218,7 +218,8 @@ def read_mask_folder(
     masks = _read_masks(values, rows, height, width, None if place is None else place / "targets.npy")
     names = values.classes.names
     task = Task("segmentation", (height, width, len(names)), names)
-    return Samples(shown(Path(folder.resolve().name)), images, masks, given[rows], task, "image")
+    named = file_names([values.pictures[row].path for row in rows], folder)
+    return Samples(shown(Path(folder.resolve().name)), images, masks, given[rows], task, "image", files=named)
 
 
 def check_held(held: NDArray[np.bool_], given: NDArray[np.int8], names: Sequence[str], where: str) -> None:
