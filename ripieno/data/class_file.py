@@ -1,4 +1,4 @@
-"""Names of classes, and perhaps their colours, in a file beside the masks: `classes.txt` or `classes.json`.
+"""Names of classes, and perhaps their colours, in a file next to the folder of masks: `classes.txt` or `classes.json`.
 
 road                       a line a class, in the order of their indices
 building 128 0 0           with a colour: red, green and blue, 0 to 255, after the name or before it

@@ -52,7 +52,7 @@ class MaskClasses:
 
     @property
     def is_identity(self) -> bool:
-        """Whether each value is the index of its class already."""
+        """True where each value is the index of its class already."""
         return bool((self.table[self.known] == np.arange(VALUES)[self.known]).all())
 
 
@@ -81,7 +81,7 @@ def mask_classes(
         kept = tuple(str(value) for value in values)
         if values != list(range(len(values))):
             notes.append(
-                f"masks of {where} hold the values {shown(kept)}: each is a class; a classes.txt beside them names "
+                f"masks of {where} hold the values {shown(kept)}: each is a class; a classes.txt next to their folder names "
                 "classes from 0"
             )
     else:

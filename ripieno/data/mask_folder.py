@@ -6,7 +6,7 @@
     data/classes.txt                                       names of the classes, see `ripieno.data.class_file`
 
 Pairs have the same path below their folders but for the suffix; a mask's name may end in `_mask`, `_label` or alike.
-The values of all masks are read first, so that mistakes are told before the images are decoded.
+The values of all masks are read first, so that mistakes are reported before the images are decoded.
 """
 
 from __future__ import annotations
