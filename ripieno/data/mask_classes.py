@@ -81,8 +81,8 @@ def mask_classes(
         kept = tuple(str(value) for value in values)
         if values != list(range(len(values))):
             notes.append(
-                f"masks of {where} hold the values {shown(kept)}: each is a class; a classes.txt next to their folder names "
-                "classes from 0"
+                f"masks of {where} hold the values {shown(kept)}: each is a class; name classes from 0 in a "
+                "classes.txt next to their folder"
             )
     else:
         values = [value for value in range(len(names)) if value not in ignored]
