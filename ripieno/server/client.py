@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ripieno.data.column_values import ColumnValues
 from ripieno.data.data_frame import data_frame_columns, is_data_frame
 from ripieno.data.series import fit_series
 from ripieno.data_kinds import is_series
 from ripieno.durations import check_duration
-from ripieno.errors import RipienoError, require
+from ripieno.errors import RipienoError, require, system_error
 from ripieno.server.auth import validate_token
 from ripieno.server.column_tensors import to_tensors
-from ripieno.server.oip_encode import strings_to_bytes
+from ripieno.server.oip_encode import WIRE_TYPES, strings_to_bytes
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
 from ripieno.types import Input
 
@@ -41,26 +46,59 @@ class Client:
         headers = {"authorization": f"Bearer {validate_token(token)}"} if token else {}
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
-    def infer(self, images: NDArray[np.generic] | Sequence[Any] | Any, batch: int = 256) -> NDArray[np.float32]:
+    def infer(
+        self, images: NDArray[np.generic] | Sequence[Any] | Any, batch: int = 256, output: str = ""
+    ) -> NDArray[Any]:
         """Return the predictions (samples, *output) of `images` (samples, *shape), sent as raw tensors.
 
-        They are the model's first output: `probabilities` or `values`. A request has at most `batch` samples, and fewer
-        images where these would exceed `BYTES`. Series shorter than the model's are padded with NaN; they may be a list
+        They are the `output` of that name, by default the model's first: `probabilities` or `values`, float32, or the
+        `mask` of a segmentation, uint8. A request has at most `batch` samples, and fewer where images or predictions
+        would exceed `BYTES`. Series shorter than the model's are padded with NaN; they may be a list
         of arrays of unequal lengths. Rows of a table may have named columns: a mapping of their values, a data frame,
         or a list of mappings, one a row.
 
         Raises RipienoError with the server's message when it returns an error, or when it cannot be reached.
         """
         batch = max(1, batch)
+        wanted = self._outputs.get(output) if output else next(iter(self._outputs.values()))
+        if wanted is None or wanted["datatype"] not in WIRE_TYPES:
+            numbers = [name for name, one in self._outputs.items() if one["datatype"] in WIRE_TYPES]
+            raise RipienoError(
+                f"output {output!r} of {self.model} holds no numbers; choose one of {', '.join(numbers)}"
+            )
+        output = str(wanted["name"])
         if is_data_frame(images):
-            return self._infer_columns(data_frame_columns(images, "the data"), batch)
+            return self._infer_columns(data_frame_columns(images, "the data"), batch, output)
         if is_series(self._input):
             images = fit_series(images, self._input)
         images = np.asarray(images)
         if images.ndim == 0 or images.size == 0:
             raise RipienoError("images is empty. Pass at least one image.")
-        batch = min(batch, max(1, BYTES // max(1, images[0].nbytes)))
-        return np.concatenate([self._infer(images[i : i + batch]) for i in range(0, len(images), batch)])
+        # a server also holds the probabilities of masks
+        sizes = [4 * math.prod(map(abs, one["shape"])) for one in (wanted, self._outputs.get("probabilities", wanted))]
+        batch = min(batch, max(1, BYTES // max(1, images[0].nbytes, *sizes)))
+        return np.concatenate([self._infer(images[i : i + batch], output) for i in range(0, len(images), batch)])
+
+    def masks(self, pictures: Sequence[str | Path | bytes], *, resize: bool = False) -> list[NDArray[np.uint8]]:
+        """Return the mask (height, width) of each of `pictures`, paths or contents of files, at its own size.
+
+        The server cuts large pictures into tiles, or shrinks them with `resize`. It must be a ripieno server.
+        Raises RipienoError as `infer`, and for a file that cannot be read.
+        """
+        found = []
+        for picture in pictures:
+            try:
+                content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+            except OSError as error:
+                raise RipienoError(system_error(error, "read")) from error
+            query = {"resize": "true"} if resize else {}
+            response = self._checked("POST", f"{self._path}/images", content=content, params=query)
+            (document,) = response.json()["predictions"]
+            if "mask" not in document:
+                raise RipienoError(f"{self.model} at {self.url} predicts no masks. Call infer.")
+            with Image.open(io.BytesIO(base64.b64decode(document["mask"]))) as image:
+                found.append(np.asarray(image, np.uint8))
+        return found
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata: name, inputs, outputs."""
@@ -75,8 +113,8 @@ class Client:
         return self.metadata()
 
     @property
-    def _output(self) -> str:
-        return str(self._kept_metadata["outputs"][0]["name"])
+    def _outputs(self) -> dict[str, dict[str, Any]]:
+        return {str(output["name"]): output for output in self._kept_metadata["outputs"]}
 
     @cached_property
     def _input(self) -> Input:
@@ -85,7 +123,7 @@ class Client:
         names = {datatype: name for name, datatype in DATATYPES.items()}
         return Input(tuple(tensor["shape"][1:]), names.get(tensor["datatype"], ""))
 
-    def _infer_columns(self, columns: Mapping[str, ColumnValues], batch: int) -> NDArray[np.float32]:
+    def _infer_columns(self, columns: Mapping[str, ColumnValues], batch: int, output: str) -> NDArray[Any]:
         declared = {str(t["name"]): str(t["datatype"]) for t in self._kept_metadata["inputs"]}
         tensors = to_tensors(columns, declared, self.model)
         rows = len(next(iter(tensors.values())))
@@ -93,29 +131,29 @@ class Client:
         for start in range(0, rows, batch):
             part = {name: values[start : start + batch] for name, values in tensors.items()}
             inputs = [_request_tensor(name, values, declared[name]) for name, values in part.items()]
-            predictions.append(self._send(inputs))
+            predictions.append(self._send(inputs, output))
         return np.concatenate(predictions)
 
-    def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
+    def _infer(self, images: NDArray[np.generic], output: str) -> NDArray[Any]:
         kind = str(images.dtype.newbyteorder("="))
         if kind not in DATATYPES:
             raise RipienoError(f"images have dtype {images.dtype}, must be uint8 or float32")
         raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes()
-        return self._send([({"name": INPUT, "shape": images.shape, "datatype": DATATYPES[kind]}, raw)])
+        return self._send([({"name": INPUT, "shape": images.shape, "datatype": DATATYPES[kind]}, raw)], output)
 
-    def _send(self, inputs: Sequence[RequestTensor]) -> NDArray[np.float32]:
-        """Return the predictions for a request with `inputs`."""
+    def _send(self, inputs: Sequence[RequestTensor], output: str) -> NDArray[Any]:
+        """Return the `output` of that name for a request with `inputs`."""
         import orjson
 
         tensors = [{**tensor, "parameters": {"binary_data_size": len(raw)}} for tensor, raw in inputs]
         body = b"".join(raw for _, raw in inputs)
-        output = {"name": self._output, "parameters": {"binary_data": True}}
-        head = orjson.dumps({"inputs": tensors, "outputs": [output]})
+        requested = {"name": output, "parameters": {"binary_data": True}}
+        head = orjson.dumps({"inputs": tensors, "outputs": [requested]})
         headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
         response = self._checked("POST", f"{self._path}/infer", content=head + body, headers=headers)
         length = int(response.headers["inference-header-content-length"])
-        shape = orjson.loads(response.content[:length])["outputs"][0]["shape"]
-        return np.frombuffer(response.content, np.dtype("<f4"), offset=length).reshape(shape)
+        (tensor,) = orjson.loads(response.content[:length])["outputs"]
+        return np.frombuffer(response.content, WIRE_TYPES[tensor["datatype"]], offset=length).reshape(tensor["shape"])
 
     def _checked(self, method: str, path: str, **request: Any) -> Any:
         import httpx
@@ -139,7 +177,7 @@ class Client:
         self.close()
 
 
-def infer(url: str, images: NDArray[np.generic] | Sequence[Any] | Any, batch: int = 256) -> NDArray[np.float32]:
+def infer(url: str, images: NDArray[np.generic] | Sequence[Any] | Any, batch: int = 256) -> NDArray[Any]:
     """Return the predictions (samples, *output) of `images` by the ensemble at `url`; see `Client.infer`."""
     with Client(url) as client:
         return client.infer(images, batch)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Scope
 
-from ripieno.data.prediction_inputs import accepts_images, load_image
+from ripieno.data.prediction_inputs import accepts_images, load_image, load_pixels
 from ripieno.errors import DataError
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.limits import Limits
+from ripieno.server.mask_document import mask_document
 from ripieno.server.models import Model
 from ripieno.server.prediction_document import predict_document, read_options
 from ripieno.types import Input
@@ -38,16 +39,24 @@ DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
 async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Limits) -> dict[str, Any]:
     """Return the JSON response to an upload; `?top=3` limits the classes, `?members=true` adds those of members.
 
+    For masks, `?resize=true` shrinks large pictures, and `?overlap=0.5` sets the overlap of their tiles.
     Raises HttpError for invalid pictures, for too many pictures, and for errors of the engine.
     """
     options = read_options(scope["query_string"], model.signature)
     pictures = await _pictures(dict(scope["headers"]), body, limits)
-    samples = []
+    has_masks = model.signature.kind.is_pixelwise
+    decode = picture_to_pixels if has_masks else picture_to_sample
+
+    async def decoded() -> AsyncIterator[tuple[str, NDArray[np.generic]]]:
+        for name, data in pictures:
+            call = functools.partial(decode, data, name, model.signature.input, limits.pixels)
+            yield name, await asyncio.get_running_loop().run_in_executor(DECODERS, call)
+
+    if has_masks:
+        return await mask_document(model, decoded(), options, limits)
     try:
         async with asyncio.timeout(limits.timeout):
-            for name, data in pictures:
-                decode = functools.partial(picture_to_sample, data, name, model.signature.input, limits.pixels)
-                samples.append(await asyncio.get_running_loop().run_in_executor(DECODERS, decode))
+            samples = [sample async for _, sample in decoded()]
     except TimeoutError:
         raise HttpError(504, f"Timeout: pictures not decoded within {limits.timeout:g} s. Send fewer.") from None
     names = [{"picture": name} for name, _ in pictures]
@@ -89,6 +98,21 @@ def picture_to_sample(data: bytes | bytearray, name: str, wanted: Input, most_pi
     Raises HttpError: 413 for more than `most_pixels`, 415 for another format or a model without picture input, 400 for
     a corrupt picture.
     """
+    return _decode(data, name, wanted, most_pixels, load_image)
+
+
+def picture_to_pixels(data: bytes | bytearray, name: str, wanted: Input, most_pixels: int) -> NDArray[np.generic]:
+    """Decode one picture at its own size, with the channels and dtype of `wanted`. Raises as `picture_to_sample`."""
+    return _decode(data, name, wanted, most_pixels, load_pixels)
+
+
+def _decode(
+    data: bytes | bytearray,
+    name: str,
+    wanted: Input,
+    most_pixels: int,
+    load: Callable[[IO[bytes], Input], NDArray[np.generic]],
+) -> NDArray[np.generic]:
     if not accepts_images(wanted):
         raise HttpError(
             415, f"The model's input is {wanted.dtype} of shape {list(wanted.shape)}, not a picture. Send tensors."
@@ -102,7 +126,7 @@ def picture_to_sample(data: bytes | bytearray, name: str, wanted: Input, most_pi
             scans = data.count(b"\xff\xda") if data.startswith(b"\xff\xd8") else 1
             if scans > SCANS or picture.width * picture.height * scans > SCANNED * most_pixels:
                 raise HttpError(413, f"{name} has too many scans ({scans}). Save it as a baseline JPEG.")
-        return load_image(io.BytesIO(data), wanted)
+        return load(io.BytesIO(data), wanted)
     except UnidentifiedImageError:
         raise HttpError(415, f"{name} is not a picture in a supported format. Send {', '.join(FORMATS)}.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

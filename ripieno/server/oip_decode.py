@@ -414,7 +414,7 @@ def complete_request(images: NDArray[np.generic], header: RequestHeader, signatu
     if len(received) > len(signature.outputs):
         raise bad_request(f"The request has {len(received)} outputs, the model has {len(signature.outputs)}")
     outputs = [_requested_output(output, binary, signature) for output in received] or [
-        RequestedOutput(name, binary) for name in signature.kind.outputs
+        RequestedOutput(name, binary) for name in signature.default_outputs
     ]
     try:  # Triton's `timeout` is in microseconds
         micros = check_duration(parameters.get("timeout", 0), "timeout", zero=True, unit=1e-6)

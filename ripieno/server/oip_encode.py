@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +12,28 @@ from numpy.typing import NDArray
 from ripieno.server.http_errors import HttpError
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
 from ripieno.server.signature import ModelSignature
+from ripieno.tasks.pixels import most_likely
 
 if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
 
 
-STRING, NUMBER = 32, 12
-"""Approximate bytes of a class name and of a number in JSON."""
+OutputTensor: TypeAlias = NDArray[np.float32] | NDArray[np.uint8] | list[str]
+"""The numbers of an output, or its strings."""
+WIRE_TYPES = {"FP32": "<f4", "UINT8": "u1"}
+"""NumPy's names of the datatypes of numbers, as they are sent."""
+STRING, NUMBER, INDEX = 32, 12, 3
+"""Approximate bytes of a class name, of a number and of the index of a class in JSON."""
 LONG = 1 << 14
 """Elements that are encoded as JSON at once."""
 
 
-def output_tensor(
-    output: RequestedOutput, answer: Answer, signature: ModelSignature
-) -> NDArray[np.float32] | list[str]:
-    """Return the numbers of a FP32 output, or the strings of a BYTES output, samples first."""
+def output_tensor(output: RequestedOutput, answer: Answer, signature: ModelSignature) -> OutputTensor:
+    """Return the numbers of an output, or the strings of a BYTES output, samples first."""
     if output.name == signature.predictions:
         return classification_strings(answer.predictions, output.top, signature) if output.top else answer.predictions
+    if signature.datatype_of(output.name) == "UINT8":
+        return most_likely(answer.predictions)
     if output.name in signature.kind.outputs:
         labels = signature.kind.labels(answer.predictions, signature.task, signature.thresholds)
         assert labels is not None
@@ -43,12 +48,14 @@ def output_tensor(
     return answer.member_predictions.swapaxes(0, 1)
 
 
-def tensor_header(output: RequestedOutput, tensor: NDArray[np.float32] | list[str]) -> dict[str, Any]:
+def tensor_header(output: RequestedOutput, tensor: OutputTensor) -> dict[str, Any]:
     """Return the name, datatype and shape of an output."""
-    shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [len(tensor)]
     if output.top:
         return {"name": output.name, "datatype": "BYTES", "shape": [len(tensor) // output.top, output.top]}
-    return {"name": output.name, "datatype": "FP32" if isinstance(tensor, np.ndarray) else "BYTES", "shape": shape}
+    if isinstance(tensor, list):
+        return {"name": output.name, "datatype": "BYTES", "shape": [len(tensor)]}
+    datatype = "UINT8" if tensor.dtype == np.uint8 else "FP32"
+    return {"name": output.name, "datatype": datatype, "shape": list(tensor.shape)}
 
 
 def classification_strings(probabilities: NDArray[np.float32], top: int, signature: ModelSignature) -> list[str]:
@@ -67,16 +74,21 @@ def classification_strings(probabilities: NDArray[np.float32], top: int, signatu
 def check_size(request: InferenceRequest, signature: ModelSignature, most: int) -> int:
     """Estimate the bytes of the response to `request`, in memory and in transit.
 
+    It is at least the size of the predictions, which for masks is many times that of the response.
     Raises HttpError (413) for more than `most`.
     """
     samples = len(request.images)
     total = 0
     for output in request.outputs:
-        if signature.datatype_of(output.name) == "BYTES" or output.top:
+        datatype = signature.datatype_of(output.name)
+        if datatype == "BYTES" or output.top:
             total += samples * (output.top or signature.labels_per_sample) * STRING
         else:
             numbers = math.prod(max(1, n) for n in signature.output_shape(output.name))
-            total += samples * numbers * (4 if output.binary else NUMBER)
+            in_json = INDEX if datatype == "UINT8" else NUMBER
+            total += samples * numbers * (np.dtype(WIRE_TYPES[datatype]).itemsize if output.binary else in_json)
+    if signature.kind.is_pixelwise:
+        total = max(total, samples * 4 * math.prod(signature.task.output))
     if total > most:
         raise HttpError(
             413, f"The response would have about {total} bytes (limit {most}). Request fewer samples or outputs."
@@ -93,9 +105,11 @@ def strings_to_bytes(strings: Sequence[str]) -> bytes:
     return bytes(body)
 
 
-def tensor_to_bytes(tensor: NDArray[np.float32] | list[str]) -> bytes:
+def tensor_to_bytes(tensor: OutputTensor) -> bytes:
     """Encode a tensor's elements, row by row, little-endian."""
-    return strings_to_bytes(tensor) if isinstance(tensor, list) else np.ascontiguousarray(tensor, "<f4").tobytes()
+    if isinstance(tensor, list):
+        return strings_to_bytes(tensor)
+    return np.ascontiguousarray(tensor, WIRE_TYPES["UINT8" if tensor.dtype == np.uint8 else "FP32"]).tobytes()
 
 
 def response_parameters(answer: Answer) -> dict[str, bool | float | str]:
@@ -113,7 +127,7 @@ _EMPTY_DATA = b'"data":[]'
 """Placeholder for the elements of a long tensor; cannot occur inside a JSON string."""
 
 
-def _insert_elements(head: bytes, tensors: Sequence[NDArray[np.float32] | list[str]]) -> bytearray:
+def _insert_elements(head: bytes, tensors: Sequence[OutputTensor]) -> bytearray:
     """Insert the elements of long tensors into `head`.
 
     They are appended to one buffer, because their text is several times as large as their values, and in pieces,
@@ -144,8 +158,8 @@ def write_response(
 
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
-    long: list[NDArray[np.float32] | list[str]] = []
-    tensors: dict[tuple[str, int], NDArray[np.float32] | list[str]] = {}
+    long: list[OutputTensor] = []
+    tensors: dict[tuple[str, int], OutputTensor] = {}
     for output in request.outputs:
         key = (output.name, output.top)
         if key not in tensors:
@@ -153,7 +167,7 @@ def write_response(
         tensor = tensors[key]
         document = tensor_header(output, tensor)
         if not output.binary:
-            flat = tensor if isinstance(tensor, list) else np.ascontiguousarray(tensor).reshape(-1)
+            flat: Any = tensor if isinstance(tensor, list) else np.ascontiguousarray(tensor).reshape(-1)
             document["data"] = flat if len(flat) <= LONG else []
             if len(flat) > LONG:
                 long.append(flat)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ripieno.data.tiles import MOST_OVERLAP
 from ripieno.server.oip_columns import NUMBER_DTYPES, TEXT
 from ripieno.server.oip_decode import WIDTHS
 from ripieno.server.rows_endpoint import ROWS
@@ -48,7 +49,7 @@ _SCHEMAS = {
         ("name", "shape", "datatype"),
         name={"type": "string"},
         shape={"type": "array", "items": {"type": "integer"}},
-        datatype={"enum": ["FP32", "BYTES"]},
+        datatype={"enum": ["FP32", "UINT8", "BYTES"]},
         data={"type": "array", "items": {"type": ["number", "string"]}},
         parameters=_PARAMETERS,
     ),
@@ -160,11 +161,15 @@ def _tensor(names: Sequence[str], datatypes: Sequence[str], rows: Document, size
 
 def _documents(row: Document | None = None) -> Document:
     """Return the operation that predicts pictures, or rows of the schema `row`, and names the predictions."""
-    query = [
+    query: list[Document] = [
         {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999999}},
         {"name": "members", "in": "query", "schema": {"enum": ["true", "false"]}},
     ]
     if row is None:
+        query += [
+            {"name": "resize", "in": "query", "schema": {"enum": ["true", "false"]}},
+            {"name": "overlap", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": MOST_OVERLAP}},
+        ]
         kinds = ("image/jpeg", "image/png", "image/webp")
         form = {"schema": {"type": "object", "properties": {"picture": {"type": "string", "format": "binary"}}}}
         content: Document = {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form}
@@ -172,7 +177,7 @@ def _documents(row: Document | None = None) -> Document:
         several = {"type": "array", "minItems": 1, "maxItems": ROWS, "items": row}
         content = {_JSON: {"schema": {"anyOf": [row, several]}}}
     return {
-        "summary": f"Predict {'rows' if row else 'pictures'}: classes or labels with probabilities, or values.",
+        "summary": f"Predict {'rows' if row else 'pictures'}: classes or labels with probabilities, values, or masks.",
         "parameters": query,
         "requestBody": {"required": True, "content": content},
         "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, PREDICTION_ERRORS),

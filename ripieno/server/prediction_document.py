@@ -9,6 +9,8 @@ from urllib.parse import parse_qs
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.tiles import MOST_OVERLAP, OVERLAP, check_overlap
+from ripieno.errors import DataError
 from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import bad_request
 from ripieno.server.limits import Limits
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
 
 
+TOP = 5
+"""Default number of classes in the entry of a sample; a mask has all of its own."""
+
+
 class DocumentOptions(NamedTuple):
     """Contents of a document."""
 
@@ -28,20 +34,40 @@ class DocumentOptions(NamedTuple):
     """number of classes, the best ones"""
     members: bool
     """whether the predictions of the members and their spread are in it"""
+    resize: bool = False
+    """whether large pictures are shrunk for their masks instead of cut into tiles"""
+    overlap: float = OVERLAP
+    """share of a tile that its neighbour covers, too"""
 
 
 def read_options(query: bytes, signature: ModelSignature) -> DocumentOptions:
     """Return the options in the query of a URL. Raises HttpError (400) for invalid ones."""
     parameters = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
-    top = parameters.get("top", ["5"])[-1]
-    members = parameters.get("members", ["false"])[-1]
+    usual = len(signature.task.names) if signature.kind.is_pixelwise else TOP
+    top = parameters.get("top", [str(usual)])[-1]
     if not top.isdecimal() or len(top) > 6 or int(top) < 1:
         raise bad_request(f"top is {top[:20]!r}, must be a number of classes")
-    if members not in ("true", "false"):
-        raise bad_request(f"members is {members[:20]!r}, must be true or false")
-    if members == "true" and "members" not in signature.outputs:
+    members, resize = (_read_switch(parameters, name) for name in ("members", "resize"))
+    if members and "members" not in signature.outputs:
         raise bad_request(f"{signature.name} is a single member. Send members=true to the ensemble.")
-    return DocumentOptions(min(int(top), len(signature.task.names)), members == "true")
+    overlap = OVERLAP
+    if "overlap" in parameters:
+        try:
+            overlap = float(parameters["overlap"][-1])
+            check_overlap(overlap)
+        except (ValueError, DataError):
+            raise bad_request(
+                f"overlap is {parameters['overlap'][-1][:20]!r}, must be a share of a tile, 0 to {MOST_OVERLAP:g}"
+            ) from None
+    return DocumentOptions(min(int(top), len(signature.task.names)), members, resize, overlap)
+
+
+def _read_switch(parameters: Mapping[str, Sequence[str]], name: str) -> bool:
+    """Return a parameter that is true or false; absent, it is false. Raises HttpError (400) for other values."""
+    value = parameters.get(name, ["false"])[-1]
+    if value not in ("true", "false"):
+        raise bad_request(f"{name} is {value[:20]!r}, must be true or false")
+    return value == "true"
 
 
 async def predict_document(

@@ -64,8 +64,13 @@ class ModelSignature:
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """Names of all outputs: the predictions, their labels where the task has any, the extras."""
-        return (*self.kind.outputs, *self.extras)
+        """Names of all outputs: those of the task, the default ones first, then the extras."""
+        return (*dict.fromkeys((*self.default_outputs, *self.kind.outputs)), *self.extras)
+
+    @cached_property
+    def default_outputs(self) -> tuple[str, ...]:
+        """Outputs of a request that names none: the predictions and their labels, or masks without probabilities."""
+        return self.kind.outputs[1:] if self.kind.is_pixelwise else self.kind.outputs
 
     @property
     def predictions(self) -> str:
@@ -75,7 +80,7 @@ class ModelSignature:
     @property
     def ranks(self) -> bool:
         """True if the predictions of a sample can be ranked: its best classes."""
-        return self.kind.activation == "softmax"
+        return self.kind.activation == "softmax" and not self.kind.is_pixelwise
 
     @property
     def datatype(self) -> str:
@@ -100,8 +105,9 @@ class ModelSignature:
     def _output_shapes(self) -> dict[str, list[int]]:
         members = np.zeros((1, 0, *self.task.output), np.float32)
         spread = self.kind.spread(members, members[0], np.ones(1))
+        labels = [-1, *self.task.output[:-1]]  # one for each sample, or for each of its pixels
         return {
-            **{output: [-1] for output in self.kind.outputs},
+            **dict.fromkeys(self.kind.outputs, labels),
             self.predictions: [-1, *self.task.output],
             "spread": [-1, *spread.shape[1:]],
             "depth": [-1],
@@ -110,7 +116,9 @@ class ModelSignature:
 
     def datatype_of(self, output: str) -> str:
         """Return the datatype of an output."""
-        return "BYTES" if output in self.kind.outputs[1:] else "FP32"
+        if output not in self.kind.outputs[1:]:
+            return "FP32"
+        return "UINT8" if self.kind.is_pixelwise else "BYTES"
 
 
 def signatures(bundle: Bundle, *, prefix: str = "", max_samples: int = 65536) -> list[ModelSignature]:

@@ -1,0 +1,142 @@
+"""Masks of pictures as a JSON document: each an indexed PNG of the picture's own size, with the shares of its classes.
+
+Pictures are predicted one after another, and large ones in tiles, so that memory is bounded by `Limits`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.mask_image import MaskBuilder, colour_code, mask_png
+from ripieno.data.prediction_inputs import split_picture
+from ripieno.server.event_loop import run_in_worker
+from ripieno.server.http_errors import HttpError
+from ripieno.server.limits import Limits
+from ripieno.server.models import Model
+from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
+from ripieno.server.prediction_document import DocumentOptions
+from ripieno.server.signature import VERSION, ModelSignature
+from ripieno.types import Float32s
+
+if TYPE_CHECKING:
+    from ripieno.data.tiles import PictureSamples
+    from ripieno.engine.inference_result import Answer
+
+
+async def mask_document(
+    model: Model,
+    pictures: AsyncIterator[tuple[str, NDArray[np.generic]]],
+    options: DocumentOptions,
+    limits: Limits,
+) -> dict[str, Any]:
+    """Predict the masks of named `pictures` (height, width, channels) of any size, and return the document.
+
+    Raises HttpError: 413 for pictures whose masks or tiles exceed the limit of a response, 504 when the time for all
+    has passed, and errors of the engine.
+    """
+    signature, entries, partial, room = model.signature, [], False, limits.reply
+    try:
+        async with asyncio.timeout(limits.timeout):
+            async for name, pixels in pictures:
+                samples = split_picture(pixels, signature.input, options.resize, options.overlap)
+                # a mask of noise cannot be compressed, and becomes a third larger as text
+                room -= samples.shape[0] * samples.shape[1] * 4 // 3 * (1 + options.members * len(signature.members))
+                if room < 0:
+                    raise HttpError(413, f"The masks may exceed the limit of a response ({limits.reply}). Send fewer.")
+                masks = await _predict(model, samples, options, limits)
+                partial |= masks.partial
+                entries.append(await run_in_worker(pixels.nbytes, masks.describe, name, options.top))
+    except TimeoutError:
+        raise HttpError(504, f"Timeout: no masks within {limits.timeout:g} s. Send smaller pictures.") from None
+    document = {"model_name": signature.name, "model_version": VERSION, "predictions": entries}
+    return {**document, "partial": True} if partial else document
+
+
+async def _predict(model: Model, samples: PictureSamples, options: DocumentOptions, limits: Limits) -> _Masks:
+    """Predict the samples of one picture, in as few requests as the limits allow."""
+    signature = model.signature
+    masks = _Masks(samples, signature)
+    sample_bytes = 4 * int(np.prod(signature.task.output)) * (1 + options.members * len(signature.members))
+    most = min(limits.reply // sample_bytes, signature.max_samples)
+    outputs = (signature.predictions, *(("spread", "members") if options.members else ()))
+    for group in samples.groups(max(1, most)):
+        size = len(group) * sample_bytes
+        if len(group) > most:
+            raise HttpError(
+                413,
+                f"A row of {len(group)} tiles has {size} bytes of probabilities (limit {limits.reply}). "
+                "Send a smaller picture, or resize=true.",
+            )
+        images = await run_in_worker(size, samples.samples, group)
+        request = InferenceRequest(images, tuple(RequestedOutput(output) for output in outputs))
+        answer = await model.answer(request, limits.timeout)
+        await run_in_worker(size, masks.add, answer)
+    return masks
+
+
+class _Masks:
+    """Masks of one picture: of the model, and of each member where these are wanted."""
+
+    def __init__(self, samples: PictureSamples, signature: ModelSignature) -> None:
+        self._samples, self._names = samples, signature.task.names
+        self._own = _MaskParts(samples, len(self._names))
+        self._members: dict[str, _MaskParts] | None = None
+        """those that predicted all samples so far"""
+        self._spread: float | None = None
+        """sum over the samples"""
+        self.partial = False
+
+    def add(self, answer: Answer) -> None:
+        """Add the predictions of the next samples."""
+        self.partial |= answer.partial
+        self._own.add(answer.predictions)
+        if answer.std is not None:
+            self._spread = (self._spread or 0.0) + float(answer.std.sum())
+        if answer.member_predictions is None:
+            return
+        each = dict(zip(answer.members, answer.member_predictions, strict=True))
+        if self._members is None:
+            self._members = {member: _MaskParts(self._samples, len(self._names)) for member in each}
+        self._members = {member: parts for member, parts in self._members.items() if member in each}
+        for member, parts in self._members.items():
+            parts.add(each[member])
+
+    def describe(self, name: str, top: int) -> dict[str, Any]:
+        """Return the entry of the picture, with the `top` classes that have the most pixels."""
+        height, width = self._samples.shape
+        entry = {"picture": name, "width": width, "height": height, **self._describe(self._own.builder, top)}
+        if self._spread is not None:
+            entry["spread"] = self._spread / len(self._samples)
+        if self._members is not None:
+            entry["members"] = [
+                {"member": member, **self._describe(parts.builder, top)} for member, parts in self._members.items()
+            ]
+        return entry
+
+    def _describe(self, builder: MaskBuilder, top: int) -> dict[str, Any]:
+        shares = builder.shares
+        found = [int(i) for i in np.argsort(-shares, kind="stable")[:top] if shares[i]]
+        return {
+            "mask": base64.b64encode(mask_png(builder.mask)).decode(),
+            "confidence": builder.confidence,
+            "classes": {self._names[i]: float(shares[i]) for i in found},
+            "colours": {self._names[i]: colour_code(i) for i in found},
+        }
+
+
+class _MaskParts:
+    """A mask in the making."""
+
+    def __init__(self, samples: PictureSamples, classes: int) -> None:
+        self.builder = MaskBuilder(samples.shape, classes)
+        self._joiner = samples.joiner()
+
+    def add(self, predictions: Float32s) -> None:
+        """Add the predictions (samples, *task.output) of the next samples."""
+        self.builder.add(self._joiner.add(predictions))
