@@ -18,6 +18,7 @@ from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring import RequestSlice
 from ripieno.engine.ring_memory import Memory
 from ripieno.tasks.calibration import apply_temperature
+from ripieno.tasks.combiners import member_shares
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Ensemble, Float32s
 
@@ -40,8 +41,7 @@ class EnsembleCombiner:
     def __init__(self, ensemble: Ensemble, memory: Memory, kind: TaskKind) -> None:
         self._combiner, self._kind = ensemble.combiner, kind
         self._memory = memory
-        shares = [1.0] * len(ensemble.members) if ensemble.combiner == "mean" else list(ensemble.weights)
-        self._shares = np.asarray(shares, np.float64)
+        self._shares = member_shares(ensemble)
         self._weights: dict[tuple[int, ...], NDArray[np.float64]] = {}
         """by members; in a race an entry is computed twice, without harm"""
 
@@ -65,6 +65,7 @@ class EnsembleCombiner:
         weights = self.weights(members)
         answer = self._kind.combine(predictions, weights, self._combiner)
         deviation = self._kind.spread(predictions, answer, weights) if plan.spread else None
+        disagreement = self._kind.member_disagreement(predictions, weights) if plan.disagreement else None
         # a vote or a median can hide numbers that are not finite; a sum cannot
         finite = is_finite(answer if self._combiner in ("mean", "weighted") else predictions)
         each = predictions.copy() if plan.each else None
@@ -78,9 +79,16 @@ class EnsembleCombiner:
                 continue
             own_spread = None if deviation is None else deviation[low:high]
             own_each = None if each is None else each[:, low:high]
-            request_slice.request.parts.append(
-                PartialResult(request_slice.offset, calibrated[low:high], members, own_spread, own_each)
+            own_disagreement = None if disagreement is None else disagreement[low:high]
+            part = PartialResult(
+                request_slice.offset,
+                calibrated[low:high],
+                members,
+                own_spread,
+                own_each,
+                disagreement=own_disagreement,
             )
+            request_slice.request.parts.append(part)
         return faults
 
     def weights(self, members: Sequence[int]) -> NDArray[np.float64]:

@@ -152,6 +152,7 @@ class Engine:
         *,
         spread: bool = False,
         each: bool = False,
+        disagreement: bool = False,
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
@@ -162,7 +163,8 @@ class Engine:
         """Submit `images` (samples, *input.shape) of the bundle's dtype; return once they are copied.
 
         Everything that `ripieno.data.prediction_inputs.read_inputs` reads (pictures, paths, data sets) is accepted.
-        `members` restricts the request to some members, by id; `spread` and `each` add fields to the answer.
+        `members` restricts the request to some members, by id; `spread`, `each` and `disagreement` add fields to the
+        answer: `ripieno.tasks.uncertainty_outputs` derives further outputs from them.
 
         A full ring blocks for at most `timeout` seconds (0: not at all; then the whole request must fit). Waiting
         requests get room in turn: the one with the fewest samples left first, the oldest at least half of the room.
@@ -171,8 +173,9 @@ class Engine:
         answer of the members that finished.
 
         If the engine has a cascade, members run in turn, each only on samples that are not yet sure. The cascade is
-        not used with `members`, `spread` or `each`, which need all members, or with `cascade` False. `steps` is a list
-        to which the engine appends the work of each member (`ripieno.engine.inference_result.InferenceStep`).
+        not used with `members`, `spread`, `each` or `disagreement`, which need all members, or with `cascade` False.
+        `steps` is a list to which the engine appends the work of each member
+        (`ripieno.engine.inference_result.InferenceStep`).
         Callbacks of the future run in a thread of a worker or of the engine: keep them short, and do not wait in them.
 
         Raises EngineError for wrong images, members or times, EngineBusyError when there was no room in time.
@@ -184,7 +187,7 @@ class Engine:
         if deadline is not None:
             deadline = check_duration(deadline, "deadline", zero=True, error=EngineError)
         array = check_images(images, self.bundle.input)
-        plan = self._plans.find(members, spread, each, cascade)
+        plan = self._plans.find(members, spread, each, disagreement, cascade)
         request = Request(len(array), plan, len(array))
         dispatcher = self._dispatcher
         if steps is not None:

@@ -29,6 +29,9 @@ class Answer:
     """(members, samples, *task.output), on request: the predictions of each of `members`"""
     members_evaluated: NDArray[np.int32] | None = None
     """(samples,), with a cascade: number of members that predicted each sample"""
+    disagreement: NDArray[np.float32] | None = None
+    """(samples,), on request: mutual information of what is true and which member is asked, nats; of a regression the
+    geometric mean of its targets' standard deviations"""
 
     @property
     def probabilities(self) -> NDArray[np.float32]:

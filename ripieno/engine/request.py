@@ -28,6 +28,7 @@ class ExecutionPlan(NamedTuple):
     """in the ensemble's order, or in that of the cascade"""
     spread: bool = False
     each: bool = False
+    disagreement: bool = False
     threshold: float | None = None
     """with a cascade: members run in turn, on samples that are not yet sure"""
     temperature: float = 1.0
@@ -54,6 +55,7 @@ class PartialResult(NamedTuple):
     each: NDArray[np.float32] | None = None
     """(members, samples, *task.output)"""
     depth: NDArray[np.int32] | None = None
+    disagreement: NDArray[np.float32] | None = None
 
     def each_of(self, members: tuple[int, ...]) -> NDArray[np.float32] | None:
         """Return the predictions of `members`, which must all be in the part; None if they were not requested."""
@@ -118,7 +120,7 @@ class Request:
         if len(self.parts) == 1:
             part = self.parts[0]
             each = part.each_of(members)
-            return Answer(part.predictions, names, self.partial, part.spread, each, part.depth)
+            return Answer(part.predictions, names, self.partial, part.spread, each, part.depth, part.disagreement)
         unique = {part.offset: part for part in self.parts}  # at a deadline the same slice may be combined twice
         parts = [unique[offset] for offset in sorted(unique)]
         return Answer(
@@ -128,6 +130,7 @@ class Request:
             _join([part.spread for part in parts]),
             _join([part.each_of(members) for part in parts], axis=1),
             _join([part.depth for part in parts]),
+            _join([part.disagreement for part in parts]),
         )
 
     def resolve(self, answer: Answer) -> None:

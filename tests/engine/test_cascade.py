@@ -127,6 +127,7 @@ def test_sure_samples_stop_and_the_others_go_on(isolation):
         for answer in (
             engine.submit(images, cascade=False).result(timeout=30),
             engine.submit(images, spread=True).result(timeout=30),
+            engine.submit(images, disagreement=True).result(timeout=30),
             engine.submit(images, ids).result(timeout=30),
         ):
             np.testing.assert_allclose(answer.predictions, whole, atol=1e-6)
@@ -172,5 +173,6 @@ def test_what_a_cascade_cannot_give_is_refused():
     with Engine(bundle, load=fake.load) as engine, pytest.raises(EngineError, match="no cascade"):
         engine.submit(fake.images(1), cascade=True)
     cascade = Cascade(bundle.ensemble.members, 0.5)
-    with Engine(bundle, load=fake.load, cascade=cascade) as engine, pytest.raises(EngineError, match="the mean only"):
-        engine.submit(fake.images(1), cascade=True, spread=True)
+    for option in ("spread", "each", "disagreement"):
+        with Engine(bundle, load=fake.load, cascade=cascade) as engine, pytest.raises(EngineError, match="mean only"):
+            engine.submit(fake.images(1), cascade=True, **{option: True})

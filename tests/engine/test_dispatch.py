@@ -30,7 +30,8 @@ def test_a_deadline_between_the_pieces_of_a_request_keeps_what_all_of_them_have(
     with started(bundle, isolation, capacity=8) as engine:
         before = engine.submit(first, each=True)
         # it crosses the end of the ring: the slow member predicts two samples at 0.4 s, the other four at 0.6 s
-        answer = engine.submit(second, spread=True, each=True, deadline=0.5, partial=True).result(timeout=30)
+        late = {"deadline": 0.5, "partial": True}
+        answer = engine.submit(second, spread=True, each=True, disagreement=True, **late).result(timeout=30)
         np.testing.assert_allclose(before.result().member_predictions, fake.each(bundle, first), atol=1e-6)
         assert answer.partial
         assert answer.members == bundle.ensemble.members[:1]
@@ -39,6 +40,8 @@ def test_a_deadline_between_the_pieces_of_a_request_keeps_what_all_of_them_have(
         np.testing.assert_allclose(answer.predictions[2:], own[0, 2:], atol=1e-6)
         assert (answer.std[:2] > 0).all()
         assert (answer.std[2:] == 0).all()
+        assert (answer.disagreement[:2] > 0).all()
+        assert answer.disagreement[2:] == pytest.approx(0, abs=1e-6)
         assert engine.ready
         check(engine)
 

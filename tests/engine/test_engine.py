@@ -14,6 +14,7 @@ from PIL import Image
 
 from ripieno.engine import Engine, RestartPolicy
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
+from ripieno.tasks.uncertainty import mutual_information
 
 
 def started(bundle, isolation, **options) -> Engine:
@@ -99,12 +100,14 @@ def test_spread_and_the_members_own_answers_come_on_request(isolation):
     images = fake.images(30)
     own = fake.each(bundle, images)
     with started(bundle, isolation, capacity=8) as engine:
-        answer = engine.submit(images, spread=True, each=True).result()
+        answer = engine.submit(images, spread=True, each=True, disagreement=True).result()
         plain = engine.submit(images).result()
     np.testing.assert_allclose(answer.member_predictions, own, atol=1e-6)
     label = own.mean(0).argmax(1)
     np.testing.assert_allclose(answer.std, own[:, np.arange(30), label].std(0), atol=1e-5)
+    np.testing.assert_allclose(answer.disagreement, mutual_information(own, np.full(3, 1 / 3), "softmax"), atol=1e-6)
     assert plain.std is None
+    assert plain.disagreement is None
     assert plain.member_predictions is None
 
 

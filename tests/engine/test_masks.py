@@ -13,6 +13,7 @@ from ripieno.engine import Cascade, Engine
 from ripieno.engine.combiner import find_fault
 from ripieno.errors import EngineError
 from ripieno.tasks.calibration import combine_calibrated
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Combiner
 from tests.server.stand_in import MEMBERS, direct_answers, write_mask_bundle
 
@@ -33,13 +34,15 @@ def test_masks_members_and_spread_are_those_computed_offline(bundle: Bundle, iso
     images = pictures(20)
     own = direct_answers(bundle, images)
     with Engine(bundle, isolation=isolation, capacity=8) as engine:
-        answer = engine.submit(images, spread=True, each=True).result(30)
+        answer = engine.submit(images, spread=True, each=True, disagreement=True).result(30)
         nothing = engine.submit(images[:0], spread=True, each=True).result(30)
     mean = own.mean(0)
     np.testing.assert_allclose(answer.predictions, mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(answer.member_predictions, own, rtol=1e-5, atol=1e-6)
     chosen = np.take_along_axis(own.std(0), mean.argmax(-1)[..., None], -1).mean((1, 2, 3))
     np.testing.assert_allclose(answer.std, chosen, rtol=1e-4, atol=1e-6)
+    disagreement = kind_of(bundle.task).member_disagreement(own, np.full(len(own), 1 / len(own)))
+    np.testing.assert_allclose(answer.disagreement, disagreement, rtol=1e-3, atol=1e-6)
     assert nothing.predictions.shape == (0, 8, 12, 4)
     assert nothing.std is not None
     assert nothing.std.shape == (0,)

@@ -33,12 +33,16 @@ def test_predictions_members_and_spread_are_those_computed_offline(bundle: Bundl
     images = pictures(20)
     own = direct_answers(bundle, images)
     with Engine(bundle, isolation=isolation) as engine:
-        answer = engine.submit(images, spread=True, each=True).result(30)
-        nothing = engine.submit(images[:0], spread=True, each=True).result(30)
+        answer = engine.submit(images, spread=True, each=True, disagreement=True).result(30)
+        nothing = engine.submit(images[:0], spread=True, each=True, disagreement=True).result(30)
         alone = engine.predict(images, [MEMBERS[1]])
     np.testing.assert_allclose(answer.predictions, own.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(answer.member_predictions, own, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(answer.std, own.std(0), rtol=1e-4, atol=1e-5)
+    disagreement = kind_of(bundle.task).member_disagreement(own, np.full(2, 0.5))
+    np.testing.assert_allclose(answer.disagreement, disagreement, rtol=1e-3, atol=1e-6)
+    assert nothing.disagreement is not None
+    assert nothing.disagreement.shape == (0,)
     np.testing.assert_allclose(alone, own[1], rtol=1e-5, atol=1e-6)
     assert answer.std is not None
     assert answer.std.shape == answer.predictions.shape

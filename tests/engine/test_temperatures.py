@@ -13,6 +13,7 @@ from ripieno.engine import Cascade, Engine, RestartPolicy, judge_cascade, plan_c
 from ripieno.errors import EngineError
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated
 from ripieno.tasks.registry import TASKS
+from ripieno.tasks.uncertainty import mutual_information
 from ripieno.types import Bundle
 
 TEMPERATURES, TEMPERATURE = (1.7, 0.4, 1.0), 0.6
@@ -38,11 +39,13 @@ def test_the_engine_answers_what_is_computed_offline(isolation: str, combiner: s
     own, scored = at_own(bundle, images), combine_calibrated(fake.each(bundle, images), bundle.ensemble)
     first, second, third = bundle.ensemble.members
     with Engine(bundle, isolation=isolation, load=fake.load) as engine:
-        answer = engine.submit(images, spread=True, each=True).result(timeout=30)
+        answer = engine.submit(images, spread=True, each=True, disagreement=True).result(timeout=30)
         np.testing.assert_allclose(answer.predictions, scored, atol=1e-6)
         np.testing.assert_allclose(answer.member_predictions, own, atol=1e-6)
         weights = np.full(3, 1 / 3) if combiner == "mean" else np.array(bundle.ensemble.weights)
         np.testing.assert_allclose(answer.std, TASKS["classification"].spread(own, scored, weights), atol=1e-6)
+        disagreement = mutual_information(own, weights, "softmax")
+        np.testing.assert_allclose(answer.disagreement, disagreement, atol=1e-6)
         np.testing.assert_allclose(engine.predict(images), scored, atol=1e-6)
         if combiner != "vote":
             np.testing.assert_allclose(engine.predict(images, [second]), own[1], atol=1e-6)

@@ -17,6 +17,7 @@ from ripieno import files
 from ripieno.engine.inference_result import Answer, InferenceStep, Stats
 from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, Bundle, Column, Device, Ensemble, Member, Placement, Task
 from tests.onnx_networks import write_mask_network, write_network, write_table_network
 
@@ -120,15 +121,23 @@ class StandIn:
         *,
         spread: bool = False,
         each: bool = False,
+        disagreement: bool = False,
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
         steps: list[InferenceStep] | None = None,
         block: bool = True,
     ) -> Future[Answer]:
-        return self._pool.submit(self._answer, np.array(images), members, spread, each)
+        return self._pool.submit(self._answer, np.array(images), members, spread, each, disagreement)
 
-    def _answer(self, images: NDArray[np.generic], members: Sequence[str] | None, spread: bool, each: bool) -> Answer:
+    def _answer(
+        self,
+        images: NDArray[np.generic],
+        members: Sequence[str] | None,
+        spread: bool,
+        each: bool,
+        disagreement: bool,
+    ) -> Answer:
         self.gate.wait(20)
         if self.broken:
             raise EngineError("member 00000-e003 died three times:\nno memory")
@@ -136,7 +145,9 @@ class StandIn:
         answers = direct_answers(self.bundle, images)[[self.bundle.ensemble.members.index(m) for m in asked]]
         mean = answers.mean(axis=0)
         spreads = answers.std(axis=0)[np.arange(len(images)), mean.argmax(axis=1)] if spread else None
-        return Answer(mean, asked, self.partial, spreads, answers if each else None)
+        weights = np.full(len(asked), 1 / len(asked))
+        apart = kind_of(self.bundle.task).member_disagreement(answers, weights) if disagreement else None
+        return Answer(mean, asked, self.partial, spreads, answers if each else None, disagreement=apart)
 
     @property
     def waiting(self) -> int:

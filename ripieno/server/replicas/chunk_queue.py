@@ -21,7 +21,7 @@ from ripieno.errors import EngineBusyError, EngineError
 
 CHUNK_SAMPLES = 256
 """Most samples in one call: a large request is spread over the nodes, small ones are sent together."""
-SAMPLE_AXES = {"predictions": 0, "std": 0, "member_predictions": 1, "members_evaluated": 0}
+SAMPLE_AXES = {"predictions": 0, "std": 0, "member_predictions": 1, "members_evaluated": 0, "disagreement": 0}
 """Arrays of an answer, each with the axis of its samples; the answer has those that were requested."""
 CLOSED = "The replicas were closed before the request was answered."
 
@@ -32,6 +32,7 @@ class RequestOptions(NamedTuple):
     members: tuple[str, ...] | None
     spread: bool
     each: bool
+    disagreement: bool
     until: float | None
     """time at which the finished members must suffice (`time.monotonic`)"""
 

@@ -97,11 +97,18 @@ class Replica:
         members: Sequence[str] | None,
         spread: bool,
         each: bool,
+        disagreement: bool,
         deadline: float | None,
     ) -> Answer:
         """Answer as `Engine.answer`; with a `deadline` in seconds, from the members that finish in time."""
         return await self._engine.answer(
-            images, members, spread=spread, each=each, deadline=deadline, partial=deadline is not None
+            images,
+            members,
+            spread=spread,
+            each=each,
+            disagreement=disagreement,
+            deadline=deadline,
+            partial=deadline is not None,
         )
 
     async def status(self) -> ReplicaStatus:

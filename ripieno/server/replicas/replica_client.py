@@ -92,7 +92,7 @@ class ReplicaClient:
         images = chunks[0].images if len(chunks) == 1 else np.concatenate([p.images for p in chunks])
         try:
             response = self.handle.answer.remote(
-                images, options.members, options.spread, options.each, seconds_left(options)
+                images, options.members, options.spread, options.each, options.disagreement, seconds_left(options)
             )
             while True:
                 try:

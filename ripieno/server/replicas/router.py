@@ -55,6 +55,7 @@ class ReplicaRouter:
         *,
         spread: bool = False,
         each: bool = False,
+        disagreement: bool = False,
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
@@ -77,9 +78,8 @@ class ReplicaRouter:
                 f"Unknown member {unknown[0]!r}. The members are: {', '.join(self.bundle.ensemble.members)}"
             )
         until = time.monotonic() + deadline if partial and deadline is not None else None
-        request = PendingRequest(
-            array, RequestOptions(None if members is None else tuple(members), spread, each, until), steps
-        )
+        chosen = None if members is None else tuple(members)
+        request = PendingRequest(array, RequestOptions(chosen, spread, each, disagreement, until), steps)
         request.future.add_done_callback(lambda future: self._count(future, len(array)))
         self._waiting.put(request, timeout, block=block)
         return request.future

@@ -18,6 +18,7 @@ from ripieno.server.replicas.deploy import deployments
 from ripieno.server.replicas.replica import ReplicaStatus
 from ripieno.server.replicas.replica_client import TRIES
 from ripieno.server.replicas.router import CAPACITY, ReplicaRouter
+from ripieno.tasks.uncertainty import mutual_information
 from ripieno.types import Bundle
 from tests.server.stand_in import SHAPE, StandIn, direct_answers, write_small_bundle
 
@@ -48,12 +49,16 @@ class Handle:
         if self.dead:
             raise ConnectionError("The actor is dead\nits node was killed")
 
-    def _answer(self, images: Any, members: Any, spread: bool, each: bool, deadline: Any) -> Future[Answer]:
+    def _answer(
+        self, images: Any, members: Any, spread: bool, each: bool, disagreement: bool, deadline: Any
+    ) -> Future[Answer]:
         self._check()
         self.calls.append(len(images))
         if self.broken:
             raise EngineError("member 00000-e003 died three times")
-        return Future() if self.silent else self.engine.submit(images, members, spread=spread, each=each)
+        if self.silent:
+            return Future()
+        return self.engine.submit(images, members, spread=spread, each=each, disagreement=disagreement)
 
     def _status(self) -> Future[ReplicaStatus]:
         self._check()
@@ -132,12 +137,13 @@ def soon(done: Any) -> None:
 def test_a_large_request_is_spread_and_assembled_in_order(
     router: ReplicaRouter, backend: FakeBackend, images: NDArray[np.uint8], truth: NDArray[np.float32]
 ) -> None:
-    answer = router.submit(images, spread=True, each=True).result(20)
+    answer = router.submit(images, spread=True, each=True, disagreement=True).result(20)
     np.testing.assert_allclose(answer.predictions, truth.mean(0), atol=1e-6)
     assert answer.member_predictions is not None
     np.testing.assert_allclose(answer.member_predictions, truth, atol=1e-6)
     assert answer.std is not None
     assert answer.std.shape == (len(images),)
+    np.testing.assert_allclose(answer.disagreement, mutual_information(truth, np.full(2, 0.5), "softmax"), atol=1e-6)
     assert max(max(h.calls, default=0) for h in backend.handles.values()) == CHUNK_SAMPLES
     assert router.stats().samples == len(images)
 
@@ -221,17 +227,17 @@ def test_a_cancelled_request_leaves_its_node_up(
 
 def test_small_requests_are_sent_together_and_only_with_the_same_options(images: NDArray[np.uint8]) -> None:
     queue = ChunkQueue(CAPACITY)
-    plain, spread = RequestOptions(None, False, False, None), RequestOptions(None, True, False, None)
-    for options in (plain, plain, spread, plain):
+    plain = RequestOptions(None, False, False, False, None)
+    for options in (plain, plain, plain._replace(spread=True), plain, plain._replace(disagreement=True)):
         queue.put(PendingRequest(images[:2], options), 0)
-    assert [len(queue.take(0)) for _ in range(4)] == [2, 1, 1, 0]
+    assert [len(queue.take(0)) for _ in range(5)] == [2, 1, 1, 1, 0]
     queue.put(PendingRequest(images, plain), 0)
     assert [len(p.images) for p in queue.take(0)] == [CHUNK_SAMPLES]
 
 
 def test_a_full_queue_is_busy_and_a_closed_one_fails_waiting_requests(images: NDArray[np.uint8]) -> None:
     queue = ChunkQueue(4)
-    options = RequestOptions(None, False, False, None)
+    options = RequestOptions(None, False, False, False, None)
     first = PendingRequest(images[:9], options)
     queue.put(first, 0)  # more than the capacity, but the queue is empty
     with pytest.raises(EngineBusyError):
@@ -248,7 +254,7 @@ def test_a_full_queue_is_busy_and_a_closed_one_fails_waiting_requests(images: ND
 def test_a_small_request_goes_before_the_chunks_of_a_large_one_and_beyond_a_full_queue(
     images: NDArray[np.uint8],
 ) -> None:
-    queue, options = ChunkQueue(4), RequestOptions(None, False, False, None)
+    queue, options = ChunkQueue(4), RequestOptions(None, False, False, False, None)
     large = PendingRequest(np.repeat(images[:1], 3 * CHUNK_SAMPLES, axis=0), options)
     small = PendingRequest(images[:1], options)
     queue.put(large, 0)
@@ -260,7 +266,7 @@ def test_a_small_request_goes_before_the_chunks_of_a_large_one_and_beyond_a_full
 
 def test_a_cancelled_request_leaves_the_queue(images: NDArray[np.uint8]) -> None:
     queue = ChunkQueue(4)
-    request = PendingRequest(images[:4], RequestOptions(None, False, False, None))
+    request = PendingRequest(images[:4], RequestOptions(None, False, False, False, None))
     queue.put(request, 0)
     request.future.cancel()
     assert (len(queue), queue.samples) == (0, 0)

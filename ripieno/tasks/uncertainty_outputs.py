@@ -1,0 +1,130 @@
+"""Outputs that say how sure an ensemble is of its answers, on request. Server, `predict` and Python share them.
+
+`prediction_set`      classes or labels (samples, *task.output) that the truth is among with the probability of a level
+`lower`, `upper`      bounds of values (samples, targets) that hold the truth with the probability of a level
+`entropy`             of the answer (samples,), nats
+`mutual_information`  what the members disagree about (samples,), nats
+`unusual`             share of the validation samples about which the members disagree at most as much (samples,)
+`abstain`             where the ensemble would rather not answer (samples,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import SelectionError
+from ripieno.shell_command import command
+from ripieno.tasks.conformal import gives_intervals, interval, prediction_set
+from ripieno.tasks.registry import kind_of
+from ripieno.tasks.uncertainty import quantile_among
+from ripieno.types import Coverage, Ensemble, Float32s, Task
+
+COVERAGE_OUTPUTS = ("prediction_set", "lower", "upper")
+"""Outputs that hold the truth with the probability of a level."""
+BOOLEAN_OUTPUTS = ("prediction_set", "abstain")
+"""Outputs of truth values; the others are float32."""
+SAME = 1e-6
+"""Difference of equal levels, which a request may send in single precision."""
+UNCERTAINTY_OUTPUTS = (*COVERAGE_OUTPUTS, "entropy", "mutual_information", "unusual", "abstain")
+"""All outputs; an ensemble has those of its task that were fitted."""
+
+
+class AnswerNeeds(NamedTuple):
+    """Parts of an engine's answer that outputs are derived from, beside the predictions of all members together."""
+
+    spread: bool = False
+    disagreement: bool = False
+
+
+class UncertaintyOutputs:
+    """Outputs that `ensemble`, of `task`, has beside its predictions."""
+
+    def __init__(self, ensemble: Ensemble, task: Task) -> None:
+        self.ensemble, self.task, self.kind = ensemble, task, kind_of(task)
+        intervals, sets = ("lower", "upper"), ("prediction_set",)
+        covered = (intervals if gives_intervals(self.kind) else sets) if ensemble.coverage else ()
+        has_entropy = self.kind.activation != "identity"
+        self.names: tuple[str, ...] = (
+            *covered,
+            *(("entropy", "mutual_information") if has_entropy else ()),
+            *(("unusual",) if ensemble.unusual else ()),
+            *(("abstain",) if ensemble.abstain else ()),
+        )
+        """names of the outputs that it has"""
+
+    def missing(self, name: str) -> str:
+        """Return why the ensemble has no output `name`, in sentences with the mend."""
+        ensemble, task = self.ensemble.name, self.task.kind
+        if name in ("entropy", "mutual_information"):
+            return f"A {task} has no {name.replace('_', ' ')}. Request spread."
+        if name in COVERAGE_OUTPUTS and self.ensemble.coverage:
+            own = [output for output in self.names if output in COVERAGE_OUTPUTS]
+            return f"A {task} has no {name}. Request {' or '.join(own)}."
+        lacks, fitted = {
+            "abstain": ("no rule to abstain", {"abstain": 0.02}),
+            "unusual": ("no figures of what is usual", {"coverage": 0.9}),
+        }.get(name, ("no coverage", {"coverage": 0.9}))
+        fit = command("coverage", "RUN", ensemble, **fitted)
+        return f"{ensemble} has {lacks}. Fit it with `{fit}`, then allocate again."
+
+    def coverage(self, level: float | None = None) -> Coverage:
+        """Return the coverage of `level`, by default the first. Raises SelectionError where there is none such."""
+        if not self.ensemble.coverage:
+            raise SelectionError(self.missing("coverage"))
+        found = [c for c in self.ensemble.coverage if level is None or abs(c.level - level) < SAME]
+        if not found:
+            known = " or ".join(f"{c.level:g}" for c in self.ensemble.coverage)
+            raise SelectionError(f"coverage is {level:g}, must be {known}: the levels that {self.ensemble.name} has")
+        return found[0]
+
+    def needs(self, names: Iterable[str], level: float | None = None) -> AnswerNeeds | None:
+        """Return what an answer needs for the outputs `names` at `level`; None where none of them is one of these.
+
+        With one, all members have to predict every sample, as they did the samples that it was fitted to.
+        """
+        asked = set(names).intersection(self.names)
+        if not asked:
+            return None
+        bounds = asked.intersection(("lower", "upper"))
+        return AnswerNeeds(
+            spread=bool(bounds) and self.coverage(level).score == "spread",
+            disagreement=not asked.isdisjoint(("mutual_information", "unusual")),
+        )
+
+    def compute(
+        self,
+        name: str,
+        predictions: NDArray[Any],
+        *,
+        spread: NDArray[Any] | None = None,
+        disagreement: Float32s | None = None,
+        level: float | None = None,
+    ) -> NDArray[np.float32] | NDArray[np.bool_]:
+        """Return an output of `names` from combined predictions, and what `needs` says of the engine's answer.
+
+        `spread` is the answer's `std`. Raises SelectionError as `coverage`.
+        """
+        assert name in self.names
+        if name == "prediction_set":
+            return prediction_set(predictions, self.coverage(level))
+        if name in COVERAGE_OUTPUTS:
+            return interval(predictions, self.coverage(level), spread)[name == "upper"]
+        if name == "abstain":
+            return self.abstains(predictions)
+        if name == "entropy":
+            entropy = self.kind.entropy(predictions)
+            assert entropy is not None
+            return entropy
+        assert disagreement is not None
+        return quantile_among(disagreement, self.ensemble.unusual) if name == "unusual" else disagreement
+
+    def abstains(self, predictions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return where the ensemble would rather not answer (samples,)."""
+        rule, confidence = self.ensemble.abstain, self.kind.confidence(predictions)
+        assert rule is not None
+        assert confidence is not None
+        return np.asarray(np.asarray(confidence, np.float64) < rule.threshold)

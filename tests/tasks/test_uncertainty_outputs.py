@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from ripieno.errors import SelectionError
+from ripieno.tasks.conformal import interval, prediction_set
+from ripieno.tasks.uncertainty import quantiles_of
+from ripieno.tasks.uncertainty_outputs import UNCERTAINTY_OUTPUTS, UncertaintyOutputs
+from ripieno.types import AbstainRule, Coverage, Ensemble, Task, classification
+
+CLASSES = classification(("cat", "dog", "owl"))
+VALUES = Task("regression", (2,), ("price", "age"))
+PLAIN = Ensemble("B5", ("a", "b"), (0.5, 0.5), "smobf", {}, {}, {})
+SURE = dataclasses.replace(
+    PLAIN,
+    coverage=(Coverage(0.9, "lac", (0.7,), 100), Coverage(0.5, "lac", (0.4,), 100)),
+    abstain=AbstainRule(0.02, 0.6, 100),
+    unusual=quantiles_of(np.arange(101) / 100),
+)
+MEASURED = dataclasses.replace(
+    PLAIN,
+    coverage=(Coverage(0.9, "residual", (1.0, 3.0), 100), Coverage(0.8, "spread", (2.0, 2.0), 9, floors=(0.1, 0.1))),
+)
+PREDICTIONS = np.float32([[0.55, 0.35, 0.1], [0.61, 0.29, 0.1]])
+
+
+def test_an_ensemble_has_the_outputs_that_were_fitted() -> None:
+    always = ("entropy", "mutual_information")
+    assert UncertaintyOutputs(PLAIN, CLASSES).names == always
+    assert UncertaintyOutputs(SURE, CLASSES).names == ("prediction_set", *always, "unusual", "abstain")
+    assert UncertaintyOutputs(PLAIN, VALUES).names == ()
+    assert UncertaintyOutputs(MEASURED, VALUES).names == ("lower", "upper")
+    assert set(UNCERTAINTY_OUTPUTS) >= {*UncertaintyOutputs(SURE, CLASSES).names, "lower", "upper"}
+
+
+def test_the_numbers_are_those_of_their_definitions() -> None:
+    outputs = UncertaintyOutputs(SURE, CLASSES)
+    apart = np.float32([0.25, 2.0])
+
+    def computed(name: str) -> list[object]:
+        return outputs.compute(name, PREDICTIONS, disagreement=apart).tolist()
+
+    assert computed("prediction_set") == [[True, True, False], [True, False, False]]
+    assert computed("abstain") == [True, False]
+    assert computed("mutual_information") == [0.25, 2.0]
+    assert computed("unusual") == pytest.approx([0.25, 1])
+    assert computed("entropy") == pytest.approx((-PREDICTIONS * np.log(PREDICTIONS)).sum(axis=1).tolist(), rel=1e-5)
+
+
+def test_a_sample_at_the_threshold_is_answered() -> None:
+    confidence = float(PREDICTIONS[1, 0])
+    ensemble = dataclasses.replace(PLAIN, abstain=AbstainRule(0.02, confidence, 100))
+    assert UncertaintyOutputs(ensemble, CLASSES).abstains(PREDICTIONS).tolist() == [True, False]
+
+
+def test_the_first_level_is_the_default_and_others_are_named() -> None:
+    outputs = UncertaintyOutputs(SURE, CLASSES)
+    assert [outputs.coverage(level).level for level in (None, 0.5, np.float32(0.9))] == [0.9, 0.5, 0.9]
+    second = outputs.compute("prediction_set", PREDICTIONS, level=0.5)
+    assert second.tolist() == prediction_set(PREDICTIONS, SURE.coverage[1]).tolist()
+    with pytest.raises(SelectionError, match=r"coverage is 0.8, must be 0.9 or 0.5: the levels that B5 has$"):
+        outputs.coverage(0.8)
+    with pytest.raises(SelectionError, match=r"no coverage\. Fit it with `ripieno coverage RUN B5 --coverage 0\.9`"):
+        UncertaintyOutputs(PLAIN, CLASSES).coverage()
+
+
+def test_bounds_are_those_of_the_level_and_need_the_spread_only_where_it_scales_them() -> None:
+    outputs, values = UncertaintyOutputs(MEASURED, VALUES), np.float32([[1, 10]])
+    spread = np.float32([[0.5, 2]])
+    assert outputs.compute("lower", values).tolist() == [[0, 7]]
+    assert outputs.compute("upper", values).tolist() == [[2, 13]]
+    low, high = interval(values, MEASURED.coverage[1], spread)
+    assert outputs.compute("lower", values, spread=spread, level=0.8).tolist() == low.tolist()
+    assert outputs.compute("upper", values, spread=spread, level=0.8).tolist() == high.tolist()
+    assert outputs.needs(["lower"]) == (False, False)
+    assert outputs.needs(["values", "upper"], 0.8) == (True, False)
+
+
+def test_only_the_disagreement_is_asked_of_the_engine_and_only_where_it_is_used() -> None:
+    outputs = UncertaintyOutputs(SURE, CLASSES)
+    assert outputs.needs(["probabilities", "label", "spread", "members"]) is None
+    assert outputs.needs(["prediction_set", "entropy", "abstain"]) == (False, False)
+    assert outputs.needs(["unusual"]) == outputs.needs(["mutual_information"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "task", "name", "words"),
+    [
+        (
+            PLAIN,
+            CLASSES,
+            "prediction_set",
+            r"B5 has no coverage\. Fit it with `ripieno coverage RUN B5 --coverage 0\.9`",
+        ),
+        (
+            PLAIN,
+            CLASSES,
+            "abstain",
+            r"B5 has no rule to abstain. Fit it with `ripieno coverage RUN B5 --abstain 0\.02`",
+        ),
+        (PLAIN, CLASSES, "unusual", r"B5 has no figures of what is usual\. Fit it with `ripieno coverage"),
+        (SURE, CLASSES, "lower", r"A classification has no lower\. Request prediction_set\."),
+        (MEASURED, VALUES, "prediction_set", r"A regression has no prediction_set\. Request lower or upper\."),
+        (MEASURED, VALUES, "mutual_information", r"A regression has no mutual information\. Request spread\."),
+    ],
+)
+def test_what_an_ensemble_lacks_is_told_with_the_mend(ensemble: Ensemble, task: Task, name: str, words: str) -> None:
+    said = UncertaintyOutputs(ensemble, task).missing(name)
+    assert re.match(words, said), said
+    assert "\n" not in said
