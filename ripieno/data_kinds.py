@@ -36,10 +36,12 @@ class DataKindTraits:
 
 SERIES_FAMILIES = ("series", "lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra")
 """Families of networks for series; `series` is that of searches whose configurations name one of the others."""
+IMAGE_FAMILIES = ("resnet", "timm", "unet", "smp")
+"""Families of networks for images; the last two predict every pixel."""
 TABLE_FAMILIES = ("table", "mlp", "mlp-periodic")
 """Families of networks for tables, and `table`, likewise."""
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
-    "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet", "timm"), "image"),
+    "image": DataKindTraits(("height", "width", "channels"), "images", True, IMAGE_FAMILIES, "image"),
     "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series", has_folds=True),
     "table": DataKindTraits(("columns",), "rows", False, TABLE_FAMILIES, "tabular", has_folds=True),
 }

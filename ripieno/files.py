@@ -213,6 +213,20 @@ def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterat
             header(stream)
 
 
+def scratch_array(folder: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array of zeros in a file of `folder` without a name, which ends with the array, or with the process.
+
+    It may be larger than memory. Raises RipienoError when the disk has no room for it.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if not size:
+        return np.zeros(shape, dtype)
+    with _explained(folder / "predictions"), tempfile.TemporaryFile(dir=folder) as stream:
+        # a full disk would otherwise end the process at the first page that has no place
+        os.posix_fallocate(stream.fileno(), 0, size)
+        return np.memmap(stream, dtype, "r+", shape=shape)
+
+
 def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
     """Read a .npy file, memory-mapped if `mapped` and supported. Raises LibraryError naming the file."""
 

@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ripieno.errors import LibraryError, require
+from ripieno.errors import LibraryError, ModelError, require
+from ripieno.models.smp_network import SmpBody
 
 BACKBONE_TENSORS = "body.backbone."
 """Start of the names of a backbone's tensors in a `Network`."""
@@ -40,6 +41,32 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
         raise LibraryError(f"{path} holds the weights of another backbone; use another folder with --run")
     with torch.no_grad():
         backbone.load_state_dict(tensors)
+
+
+def load_encoder(body: SmpBody, path: Path) -> None:
+    """Load the weights at `path`, of a network of timm with three channels, into the encoder of a network of smp.
+
+    Its batch norms keep their statistics from then on. Raises LibraryError when the file is absent, broken or of
+    another network.
+    """
+    tensors, current = read_tensors(path), body.encoder.state_dict()
+    try:
+        names = body.encoder_tensors(tensors)
+    except ModelError as error:
+        raise LibraryError(f"{path}: {error}") from error
+    own = require("timm").get_pretrained_cfg(body.timm_name)
+    first = (own.first_conv,) if isinstance(own.first_conv, str) else own.first_conv or ()
+    loaded = {}
+    for name, inner in names.items():
+        tensor = tensors[name]
+        if tensor.shape != current[inner].shape and name.removesuffix(".weight") in first:
+            tensor = require("timm.models").adapt_input_conv(current[inner].shape[1], tensor)
+        if tensor.shape != current[inner].shape:
+            raise LibraryError(f"{path} holds the weights of another backbone; use another folder with --run")
+        loaded[inner] = tensor
+    with torch.no_grad():
+        body.encoder.load_state_dict(loaded)
+    body.keeps_statistics = True
 
 
 def _adapt(backbone: Any, name: str, tensor: Tensor, current: Tensor) -> Tensor:

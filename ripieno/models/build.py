@@ -2,7 +2,8 @@
 
 A family's function takes (configuration, input, outputs) and returns a module from normalised float32 inputs, channels
 first, to (batch, outputs): logits of classes or labels, or standardised values. Images are NCHW, series (batch,
-channels, length) with NaN as padding, rows of tables (batch, values) with NaN where one is missing. `build` wraps the
+channels, length) with NaN as padding, rows of tables (batch, values) with NaN where one is missing. Networks for
+segmentation give logits (batch, classes, height, width), and `outputs` is the number of classes. `build` wraps the
 module into `Network`, which takes inputs in the data set's form and gives outputs in the task's.
 """
 
@@ -17,13 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from ripieno.errors import ModelError, RipienoError, error_summary
-from ripieno.models import series_config, table_config
+from ripieno.models import series_config, smp_config, table_config, unet_config
 from ripieno.models.activations import ACTIVATIONS
+from ripieno.models.family_config import PIXEL_FAMILIES, fitting_families
 from ripieno.models.resnet import resnet
 from ripieno.models.series import series_network
+from ripieno.models.smp_config import is_smp
+from ripieno.models.smp_network import SmpBody, smp_network
 from ripieno.models.table import TableNetwork, table_network
 from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.models.timm_network import TimmBody, timm_network
+from ripieno.models.unet import unet
 from ripieno.models.user_code import import_named, is_user_code
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Float32s, Input, Task
@@ -31,10 +36,11 @@ from ripieno.types import Configuration, Float32s, Input, Task
 Family = Callable[[Configuration, Input, int], nn.Module]
 FAMILIES: dict[str, Family] = {
     "resnet": resnet,
+    unet_config.FAMILY: unet,
     **{name: partial(series_network, family=name) for name in (series_config.FAMILY, *series_config.NETWORKS)},
     **{name: partial(table_network, family=name) for name in (table_config.FAMILY, *table_config.NETWORKS)},
 }
-"""The built-in families, besides `timm:NAME`."""
+"""The built-in families, besides `timm:NAME` and `smp:ARCHITECTURE/ENCODER`."""
 
 
 class Network(nn.Module):
@@ -55,6 +61,7 @@ class Network(nn.Module):
         self.body = body
         self.output = task.output
         self.activation = kind_of(task).activation
+        self.is_pixelwise = kind_of(task).is_pixelwise
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         # a constant channel would divide by zero
         self.register_buffer("std", torch.tensor([s or 1.0 for s in std], dtype=torch.float32))
@@ -95,6 +102,8 @@ class Network(nn.Module):
 
     def _in_unit(self, outputs: Tensor) -> Tensor:
         """Give outputs of the body the shape of the task, and the unit of its targets."""
+        if self.is_pixelwise:
+            return outputs.permute(0, 2, 3, 1)
         if len(self.output) > 1:
             outputs = outputs.reshape(-1, *self.output)
         if self.standardised:
@@ -132,7 +141,8 @@ def build(
     Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.
     """
     function = find_family(family, trusted)
-    channels, outputs = input.shape[-1], prod(task.output)
+    check_family(family, task)
+    channels, outputs = input.shape[-1], len(task.names) if kind_of(task).is_pixelwise else prod(task.output)
     try:
         body = function(configuration, input, outputs)
     except RipienoError:
@@ -146,7 +156,7 @@ def build(
         returned = type(body).__name__
         raise ModelError(f"family {family!r} returned a {returned}; its function must return a torch nn.Module")
     mean, std = mean or (0.0,) * channels, std or (1.0,) * channels
-    if isinstance(body, TimmBody):
+    if isinstance(body, TimmBody | SmpBody):
         mean, std = body.moments(input, mean, std)
     if isinstance(body, TableNetwork):
         mean, std = (0.0,) * channels, (1.0,) * channels
@@ -157,13 +167,27 @@ def build(
 
 
 def built_in_family(family: str) -> str | None:
-    """Return the name of a built-in family, which is `timm` for `timm:NAME`; None of the user's own code."""
+    """Return the name of a built-in family; None of the user's own code.
+
+    It is `timm` for `timm:NAME`, and `smp` for `smp:ARCHITECTURE/ENCODER`.
+    """
+    if is_smp(family):
+        return smp_config.FAMILY
     return FAMILY if is_timm(family) else family if family in FAMILIES else None
+
+
+def check_family(family: str, task: Task) -> None:
+    """Raise ModelError when the predictions of a built-in family have another form than those of `task`."""
+    base, is_pixelwise = built_in_family(family), kind_of(task).is_pixelwise
+    if base is not None and (base in PIXEL_FAMILIES) != is_pixelwise:
+        predicts = "whole images, not pixels" if is_pixelwise else "pixels, not whole images"
+        fitting = ", ".join(fitting_families("image", task))
+        raise ModelError(f"family {family!r} predicts {predicts}, which task {task.kind} needs: use {fitting}")
 
 
 def built_in_names() -> str:
     """Return the built-in families as messages name them."""
-    return ", ".join((*FAMILIES, f"{PREFIX}NAME"))
+    return ", ".join((*FAMILIES, f"{PREFIX}NAME", f"{smp_config.PREFIX}ARCHITECTURE/ENCODER"))
 
 
 def find_family(family: str, trusted: Collection[str] = ()) -> Family:
@@ -172,6 +196,8 @@ def find_family(family: str, trusted: Collection[str] = ()) -> Family:
         return FAMILIES[family]
     if is_timm(family):
         return partial(timm_network, family=family)
+    if is_smp(family):
+        return partial(smp_network, family=family)
     if not is_user_code(family):
         raise ModelError(f"unknown family {family!r}; expected {built_in_names()}, or your own as module:function")
     expected = "a function of (configuration, input, outputs)"
@@ -196,10 +222,11 @@ def _check(family: str, network: Network, input: Input, outputs: int) -> None:
     finally:
         network.train(was_training)
     shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-    if shape != (2, outputs):
-        raise ModelError(f"family {family!r} returned {shape} for 2 samples; expected outputs of shape (2, {outputs})")
+    expected = (2, outputs, *(input.shape[:-1] if network.is_pixelwise else ()))
+    if shape != expected:
+        raise ModelError(f"family {family!r} returned {shape} for 2 samples; expected outputs of shape {expected}")
     if network.activation != "softmax":
         return
-    if (found >= 0).all() and torch.allclose(found.float().sum(1), torch.ones(2), atol=1e-4):
+    if (found >= 0).all() and torch.allclose(total := found.float().sum(1), torch.ones_like(total), atol=1e-4):
         remedy = "remove its softmax, because ripieno applies one to the logits"
         raise ModelError(f"family {family!r} returned probabilities; expected logits; {remedy}")

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ripieno.data_kinds import DATA_KINDS
-from ripieno.models import resnet_config, series_config, table_config, timm_config
-from ripieno.types import Configuration, DataKind, Input, Value
+from ripieno.models import resnet_config, series_config, smp_config, table_config, timm_config, unet_config
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Configuration, DataKind, Input, Task, Value
 
 _CONFIGS = {"image": resnet_config, "series": series_config, "table": table_config}
+
+PIXEL_FAMILIES = (unet_config.FAMILY, smp_config.FAMILY)
+"""Built-in families that predict every pixel of an image; the others predict a sample as a whole."""
+
+
+def fitting_families(kind: DataKind, task: Task) -> tuple[str, ...]:
+    """Return the built-in families of networks that take data of `kind` and predict what `task` asks for."""
+    is_pixelwise = kind_of(task).is_pixelwise
+    return tuple(family for family in DATA_KINDS[kind].families if (family in PIXEL_FAMILIES) == is_pixelwise)
 
 
 def family_kind(family: str) -> DataKind:
@@ -23,19 +33,25 @@ def network_group(family: str) -> str | None:
 
 def hyperparameter_names(family: str) -> frozenset[str]:
     """Return the hyperparameters of a built-in family's networks; those of their training are not among them."""
-    return timm_config.NAMES if timm_config.is_timm(family) else _CONFIGS[family_kind(family)].NAMES
+    if timm_config.is_timm(family):
+        return timm_config.NAMES
+    if smp_config.is_smp(family):
+        return smp_config.NAMES
+    return unet_config.NAMES if family == unet_config.FAMILY else _CONFIGS[family_kind(family)].NAMES
 
 
 def training_defaults(family: str) -> Mapping[str, Value]:
     """Return the defaults of the optimisation of `family` that differ from `OptimizerConfig`."""
     if timm_config.is_timm(family):
         return timm_config.TRAINING_DEFAULTS
+    if smp_config.is_smp(family):
+        return smp_config.TRAINING_DEFAULTS
     defaults = {"series": series_config.TRAINING_DEFAULTS, "table": table_config.TRAINING_DEFAULTS}
     return defaults.get(family_kind(family), {})
 
 
 def network_megaflops(family: str, configuration: Configuration, input: Input) -> float:
-    """Count the multiply-adds of one sample in millions; 0 where the family is of timm, or the user's own.
+    """Count the multiply-adds of one sample in millions; 0 where the family is of timm or smp, or the user's own.
 
     Raises ModelError for a bad configuration.
     """
@@ -44,14 +60,19 @@ def network_megaflops(family: str, configuration: Configuration, input: Input) -
         return series_config.series_megaflops(family, configuration, input)
     if group == table_config.FAMILY:
         return table_config.table_megaflops(family, configuration, input)
+    if family == unet_config.FAMILY:
+        return unet_config.unet_megaflops(configuration, input)
     return resnet_config.megaflops(configuration, input) if family == "resnet" else 0.0
 
 
 def member_family(family: str, configuration: Configuration) -> str:
     """Return the family of a member of a search.
 
-    Of `timm` it is `timm:NAME`, of `series` and `table` the network; `configuration` names it.
+    Of `timm` it is `timm:NAME`, of `smp` `smp:ARCHITECTURE/ENCODER`, of `series` and `table` the network;
+    `configuration` names it.
     """
+    if family == smp_config.FAMILY:
+        return smp_config.smp_family(smp_config.smp_config(family, configuration))
     if family == timm_config.FAMILY:
         return timm_config.PREFIX + timm_config.backbone_config(family, configuration).backbone
     if family == series_config.FAMILY:

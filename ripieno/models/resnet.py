@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from ripieno.models.resnet_config import Architecture, Stage, architecture, groups, image_shape, stages, stem
 from ripieno.types import Configuration, Input
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu, "elu": nn.functional.elu}
+LAYER_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "elu": nn.functional.elu,
+}
 
 
-def _conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def make_convolution(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Create a convolution without bias (a norm follows or precedes it); only the stride changes the map's size."""
     return nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
 
@@ -44,7 +48,7 @@ class _Block(nn.Module):
 
     def __init__(self, network: Architecture, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
-        self.act = _ACTIVATIONS[network.activation]
+        self.act = LAYER_ACTIVATIONS[network.activation]
         self.project = _Projection(c_in, c_out, stride) if stride != 1 or c_in != c_out else None
 
 
@@ -54,8 +58,8 @@ class PostActivation(_Block):
     def __init__(self, network: Architecture, stage: Stage, c_in: int, stride: int) -> None:
         c_out = stage.channels_out
         super().__init__(network, c_in, c_out, stride)
-        self.conv1, self.norm1 = _conv(c_in, c_out, 3, stride), nn.BatchNorm2d(c_out)
-        self.conv2, self.norm2 = _conv(c_out, c_out), nn.BatchNorm2d(c_out)
+        self.conv1, self.norm1 = make_convolution(c_in, c_out, 3, stride), nn.BatchNorm2d(c_out)
+        self.conv2, self.norm2 = make_convolution(c_out, c_out), nn.BatchNorm2d(c_out)
         self.norm = None if self.project is None else nn.BatchNorm2d(c_out)
         nn.init.zeros_(self.norm2.weight)
 
@@ -72,8 +76,8 @@ class PreActivation(_Block):
     def __init__(self, network: Architecture, stage: Stage, c_in: int, stride: int) -> None:
         c_out = stage.channels_out
         super().__init__(network, c_in, c_out, stride)
-        self.norm1, self.conv1 = nn.BatchNorm2d(c_in), _conv(c_in, c_out, 3, stride)
-        self.norm2, self.conv2 = nn.BatchNorm2d(c_out), _conv(c_out, c_out)
+        self.norm1, self.conv1 = nn.BatchNorm2d(c_in), make_convolution(c_in, c_out, 3, stride)
+        self.norm2, self.conv2 = nn.BatchNorm2d(c_out), make_convolution(c_out, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute a map of `stage.channels_out` channels."""
@@ -90,9 +94,9 @@ class Grouped(_Block):
         c_out = stage.channels_out
         super().__init__(network, c_in, c_out, stride)
         count, middle = groups(stage.filters)
-        self.conv1, self.norm1 = _conv(c_in, middle, 1), nn.BatchNorm2d(middle)
-        self.conv2, self.norm2 = _conv(middle, middle, 3, stride, count), nn.BatchNorm2d(middle)
-        self.conv3, self.norm3 = _conv(middle, c_out, 1), nn.BatchNorm2d(c_out)
+        self.conv1, self.norm1 = make_convolution(c_in, middle, 1), nn.BatchNorm2d(middle)
+        self.conv2, self.norm2 = make_convolution(middle, middle, 3, stride, count), nn.BatchNorm2d(middle)
+        self.conv3, self.norm3 = make_convolution(middle, c_out, 1), nn.BatchNorm2d(c_out)
         self.norm = None if self.project is None else nn.BatchNorm2d(c_out)
         nn.init.zeros_(self.norm3.weight)
 
@@ -104,7 +108,7 @@ class Grouped(_Block):
         return self.act(self.norm3(self.conv3(y)) + shortcut)
 
 
-_BLOCKS: dict[str, Callable[[Architecture, Stage, int, int], _Block]] = {
+BLOCKS: dict[str, Callable[[Architecture, Stage, int, int], _Block]] = {
     "v1": PostActivation,
     "v2": PreActivation,
     "next": Grouped,
@@ -119,15 +123,15 @@ class ResNet(nn.Module):
         first = stem(input)
         pre = network.convolution == "v2"
         _, _, channels = image_shape(input)
-        self.act = _ACTIVATIONS[network.activation]
-        self.conv = _conv(channels, network.stem_filters, first.kernel, first.stride)
+        self.act = LAYER_ACTIVATIONS[network.activation]
+        self.conv = make_convolution(channels, network.stem_filters, first.kernel, first.stride)
         self.norm = None if pre else nn.BatchNorm2d(network.stem_filters)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if first.pool else None
         blocks: list[nn.Module] = []
         for stage in stages(network, input):
             for index in range(stage.blocks):
                 c_in, stride = (stage.channels_in, stage.stride) if index == 0 else (stage.channels_out, 1)
-                blocks.append(_BLOCKS[network.convolution](network, stage, c_in, stride))
+                blocks.append(BLOCKS[network.convolution](network, stage, c_in, stride))
         self.blocks = nn.Sequential(*blocks)
         self.last_norm = nn.BatchNorm2d(stage.channels_out) if pre else None
         self.classifier = nn.Linear(stage.channels_out, outputs)

@@ -99,15 +99,27 @@ class TimmBody(nn.Module):
         `mean` and `std` are those of the data. Images of floating point whose values are clearly not between 0 and 1
         are normalised by these instead.
         """
-        own = [[float(v) for v in self.backbone.pretrained_cfg[name]] for name in ("mean", "std")]
-        channels = input.shape[-1]
-        if channels != len(own[0]):
-            own = [[sum(values) / len(values)] * channels for values in own]
-        if input.dtype == "uint8":
-            return [255 * v for v in own[0]], [255 * v for v in own[1]]
-        if all(0 <= m <= 1 and s <= 0.5 for m, s in zip(mean, std, strict=True)):
-            return own[0], own[1]
-        return list(mean), list(std)
+        own = self.backbone.pretrained_cfg
+        return pretrained_moments(own["mean"], own["std"], input, mean, std)
+
+
+def pretrained_moments(
+    own_mean: Sequence[float], own_std: Sequence[float], input: Input, mean: Sequence[float], std: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of each channel for pretrained weights, in the unit of `input`.
+
+    `own_mean` and `own_std` are those of the weights, for pixels from 0 to 1, `mean` and `std` those of the data. By
+    these, images of floating point are normalised whose values are clearly not between 0 and 1.
+    """
+    own = [[float(v) for v in values] for values in (own_mean, own_std)]
+    channels = input.shape[-1]
+    if channels != len(own[0]):
+        own = [[sum(values) / len(values)] * channels for values in own]
+    if input.dtype == "uint8":
+        return [255 * v for v in own[0]], [255 * v for v in own[1]]
+    if all(0 <= m <= 1 and s <= 0.5 for m, s in zip(mean, std, strict=True)):
+        return own[0], own[1]
+    return list(mean), list(std)
 
 
 def timm_network(configuration: Configuration, input: Input, outputs: int, family: str) -> TimmBody:

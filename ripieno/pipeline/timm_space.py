@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ripieno.errors import ModelError, SearchError
+from ripieno.models import smp_config
 from ripieno.models.backbone_id import split_stem
 from ripieno.models.timm_config import FAMILY, NAMES, PREFIX, backbone_config
 from ripieno.models.timm_network import (
@@ -23,11 +24,14 @@ from ripieno.train.network_trainer import check_hyperparameters
 from ripieno.types import Configuration
 
 
-def family_of_weights(weights: str | Path) -> str:
+def family_of_weights(weights: str | Path, is_pixelwise: bool = False) -> str:
     """Return the family that pretrained `weights` are for: `timm:NAME` of one file NAME.safetensors, else `timm`.
 
-    `weights` are a file, a folder of files, or `hub`. NAME is of a network of timm.
+    `weights` are a file, a folder of files, or `hub`. NAME is of a network of timm. The family is `smp` where each
+    pixel gets a prediction.
     """
+    if is_pixelwise:
+        return smp_config.FAMILY
     path = Path(weights)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     is_one = len(files) == 1 and import_timm().is_model(files[0].stem.partition(".")[0])

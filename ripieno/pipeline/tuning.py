@@ -20,6 +20,7 @@ from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting, usable_cores
+from ripieno.tasks.registry import kind_of
 from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def search_library(
 
     require("torch")
     from ripieno.models.build import built_in_family
-    from ripieno.models.family_config import network_group
+    from ripieno.models.family_config import fitting_families, network_group
     from ripieno.train.registry import find_unit
 
     if execution.pool == "ray":
@@ -182,9 +183,13 @@ def search_library(
     before = kept_settings(library.path / "run.json")
     if search.free not in get_args(FreeMembers):
         raise SearchError(f"free is {search.free!r}: it must be {' or '.join(get_args(FreeMembers))}")
-    found, trainer = choose_space(search.space, search.family, search.trainer, search.weights, before, on_gpu)
+    kept = find_dataset(library.dataset_path)
+    known_task = data_options.task if kept is None else kept.task.kind
+    found, trainer = choose_space(
+        search.space, search.family, search.trainer, search.weights, before, on_gpu, known_task
+    )
     is_default = before is None and (search.space, search.family, search.weights) == (AUTO, None, None)
-    if trainer == "network" and (kept := find_dataset(library.dataset_path)) is not None:
+    if trainer == "network" and kept is not None:
         found = fit_space(found, kept.kind, kept.task)
     if hours is None and trials is None and before is not None:
         hours, trials = before.hours, before.trials
@@ -209,12 +214,17 @@ def search_library(
     deadline = None if seconds is None else clock.now() + seconds
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
     if is_default and trainer == "network":
-        found = default_space(trainer, on_gpu, kind=dataset.kind)
+        found = default_space(trainer, on_gpu, kind=dataset.kind, task=dataset.task.kind)
     if (base := built_in_family(found.family)) and base not in DATA_KINDS[dataset.kind].families:
-        known = "".join(f"{name}, " for name in DATA_KINDS[dataset.kind].families)
+        known = "".join(f"{name}, " for name in fitting_families(dataset.kind, dataset.task))
         raise SearchError(
             f"the data are of kind {dataset.kind}, which family {found.family} does not take: use {known}your own with "
             "--family (family=), or trees with --trainer, or read the data in another run with another --kind"
+        )
+    if base and base not in (fitting := fitting_families(dataset.kind, dataset.task)):
+        raise SearchError(
+            f"family {found.family} has no networks for task {dataset.task.kind}: use {', '.join(fitting)}, or your "
+            "own, with --family (family=)"
         )
     if network_group(found.family) == "table":
         require("sklearn")  # fits the preparation of the networks
@@ -256,7 +266,7 @@ def search_library(
         with files.locked(library.path / "lock", "another search"):
             # before free members, so that a start after a kill continues with the same settings
             resolve_settings(library.path / "run.json", settings, workers.slots, deadline)
-        if search.free == "on":
+        if search.free == "on" and not kind_of(dataset.task).is_pixelwise:
             backbone = cheapest_backbone(found, weights) if weights else None
             add_free_members(library, task, dataset, seconds, progress, notes, backbone)
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
@@ -283,6 +293,7 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
     """
     from ripieno.models.family_config import network_megaflops, training_defaults
     from ripieno.models.series_config import has_fixed_transform
+    from ripieno.models.smp_config import is_smp
     from ripieno.models.timm_config import is_timm
     from ripieno.train.batching import count_passes
 
@@ -296,6 +307,10 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
 
         work = timm_megaflops(family, configuration)
         passes = {"all": 1.0, "most": 1.5}.get(str(configuration.get("frozen")), passes)
+    elif is_smp(family):
+        from ripieno.models.smp_network import smp_megaflops
+
+        work = smp_megaflops(family, configuration, shape)
     else:
         work = network_megaflops(family, configuration, shape)
         passes = 1.0 if has_fixed_transform(family, configuration) else passes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
-from ripieno.models import series_config, table_config
+from ripieno.models import series_config, smp_config, table_config, unet_config
 from ripieno.models.timm_config import FAMILY
 from ripieno.search.space import Categorical, Continuous, Integer, Range, Space, space_from_json
 from ripieno.tasks.registry import kind_of
@@ -188,6 +189,26 @@ _TIMM = Space(
 )
 """`timm-small` for GPUs, with larger backbones, and CutMix."""
 
+_ENCODERS = (
+    "resnet18",
+    "mobilenetv2_100",
+    "mobilenetv3_large_100",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite2",
+    "efficientnet_b0",
+    "resnet34",
+    "resnet50",
+)
+"""Encoders of timm that all architectures take, and whose pretrained weights are common."""
+_PIXEL_AUGMENTATION: dict[str, Range] = {
+    "max_zoom": Continuous(0.0, 0.3),
+    "max_translation": Continuous(0.0, 0.15),
+    "max_rotation": Integer(0, 15),
+    "max_channel_shift": Continuous(0.0, 0.1),
+    "colour": Continuous(0.0, 0.4),
+    "flip": Categorical((False, True)),
+}
+
 _SERIES = Space(
     "series",
     series_config.FAMILY,
@@ -235,6 +256,60 @@ _TABLE = Space(
 Labels are not smoothed: it costs more of the log-loss of unbalanced classes than it gains.
 """
 
+_SEGMENTATION = Space(
+    "segmentation",
+    unet_config.FAMILY,
+    {
+        "convolution": Categorical(("v1", "v2", "next")),
+        "activation": Categorical(("relu", "elu")),
+        "width": Integer(16, 48, log=True),
+        "levels": Integer(4, 6),
+        "blocks": Integer(1, 3),
+        "stem_stride": Categorical((1, 2)),
+        "dropout": Continuous(0.0, 0.3),
+        "training_loss": Categorical(("cross-entropy-dice", "cross-entropy")),
+        "learning_rate": Continuous(5e-4, 1e-2, log=True),
+        "batch_size": Integer(4, 16, log=True),
+        "weight_decay": Continuous(1e-4, 0.1, log=True),
+        **_PIXEL_AUGMENTATION,
+    },
+    {"optimizer": "adamw", "schedule": "rung"},
+)
+"""U-Nets from random weights, for GPUs."""
+
+_SEGMENTATION_SMALL = Space(
+    "segmentation-small",
+    unet_config.FAMILY,
+    {
+        **_SEGMENTATION.ranges,
+        "width": Integer(6, 16, log=True),
+        "levels": Integer(3, 5),
+        "blocks": Integer(1, 2),
+        "stem_stride": Categorical((2, 4)),
+        "batch_size": Integer(2, 8, log=True),
+    },
+    _SEGMENTATION.fixed,
+)
+"""`segmentation` for CPUs: the first level has a quarter or a sixteenth of the pixels."""
+
+_SEGMENTATION_PRETRAINED = Space(
+    "segmentation-pretrained",
+    smp_config.FAMILY,
+    {
+        "architecture": Categorical(get_args(smp_config.Architecture)),
+        "backbone": Categorical(_ENCODERS),
+        "decoder_width": Continuous(0.25, 1.0, log=True),
+        "encoder_rate": Continuous(0.03, 0.5, log=True),
+        "training_loss": Categorical(("cross-entropy-dice", "cross-entropy")),
+        "learning_rate": Continuous(3e-4, 3e-3, log=True),
+        "batch_size": Integer(4, 16, log=True),
+        "weight_decay": Continuous(1e-4, 0.1, log=True),
+        **_PIXEL_AUGMENTATION,
+    },
+    {"optimizer": "adamw", "schedule": "rung", "warm_up": 0.1},
+)
+"""Decoders on pretrained encoders; the decoder is larger and trains faster than the encoder."""
+
 _LIGHTGBM = Space(
     "lightgbm",
     "trees:lightgbm",
@@ -259,6 +334,7 @@ _EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
 
 _BUILT_IN = (
     *(_TINY, _SMALL, _RESNET, _PAPER, _TIMM_SMALL, _TIMM, _SERIES, _TABLE),
+    *(_SEGMENTATION_SMALL, _SEGMENTATION, _SEGMENTATION_PRETRAINED),
     *(_LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES),
 )
 SPACES: dict[str, Space] = {space.name: space for space in _BUILT_IN}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ripieno.errors import SearchError
+from ripieno.models import smp_config
 from ripieno.models.family_config import network_group
 from ripieno.models.timm_config import FAMILY, PREFIX, is_timm
 from ripieno.types import Configuration, Value
@@ -123,11 +124,33 @@ def fix_network(space: Space, family: str) -> Space:
     return replace(space, family=family, ranges=ranges, fixed={**space.fixed, "network": family})
 
 
+def fix_encoder(space: Space, family: str) -> Space:
+    """Return `space`, of networks of smp, with the architecture and encoder that `family` names.
+
+    The family `smp` leaves the choice to the space. Raises SearchError for a space of another family, ModelError for a
+    family that names no such architecture.
+    """
+    if not smp_config.is_smp(space.family):
+        raise SearchError(
+            f"space {space.name} is of family {space.family}, not of {family}: use segmentation-pretrained"
+        )
+    if family == smp_config.FAMILY:
+        return space
+    chosen = smp_config.smp_config(family, {})
+    named = {"architecture": chosen.architecture, "backbone": chosen.backbone}
+    ranges = {name: choice for name, choice in space.ranges.items() if name not in named}
+    return replace(space, family=smp_config.smp_family(chosen), ranges=ranges, fixed={**space.fixed, **named})
+
+
 def backbone_names(space: Space) -> tuple[str, ...]:
-    """Return the names of the networks of timm that `space` chooses from; empty where it has none."""
-    if not is_timm(space.family):
+    """Return the names of the networks of timm, or encoders, that `space` chooses from; empty where it has none."""
+    if smp_config.is_smp(space.family):
+        fixed = space.family != smp_config.FAMILY
+        own = smp_config.smp_config(space.family, {}).backbone if fixed else space.fixed.get("backbone", "")
+    elif is_timm(space.family):
+        own = space.family.removeprefix(PREFIX) if space.family != FAMILY else space.fixed.get("backbone", "")
+    else:
         return ()
-    own = space.family.removeprefix(PREFIX) if space.family != FAMILY else space.fixed.get("backbone", "")
     choice = space.ranges.get("backbone", Categorical((own,)))
     return tuple(str(name) for name in getattr(choice, "choices", ()) if name)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ripieno import files
 from ripieno.data.dataset import batches
 from ripieno.errors import ModelError
 from ripieno.models.build import Network
@@ -17,7 +21,7 @@ from ripieno.train.trainer import Trainer
 from ripieno.types import Dataset, Float32s
 
 BLOCK_BYTES = 64 << 20
-"""Most bytes of the inputs that a trainer gets to predict at a time."""
+"""Most bytes of the inputs that a trainer gets to predict at a time, and of its predictions of pixels."""
 POSITIONS = 1 << 21
 """Most pixels, or steps of a series, of a batch without a given batch size: 41 images of 224x224."""
 
@@ -41,7 +45,10 @@ def predict(
     rows = np.arange(len(inputs)) if rows is None else rows
     # networks of timm enlarge small images
     positions = max(1, prod(inputs.shape[1:-1]), getattr(network.body, "side", 0) ** 2)
-    size = batch_size or max(1, min(256, POSITIONS // positions))
+    size = min(256, POSITIONS // positions)
+    if network.is_pixelwise:
+        size = min(size, BLOCK_BYTES // (4 * prod(network.output)))
+    size = batch_size or max(1, size)
     was_training = network.training
     network.eval()
     with torch.inference_mode():
@@ -51,31 +58,60 @@ def predict(
     return predictions
 
 
-def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) -> Float32s:
+def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
     """Predict the samples at `rows`, block by block: mapped inputs are never in memory as a whole.
 
     A trainer that knows the samples by their rows may predict them without their inputs: see `ripieno.train.trainer`.
-    Raises ModelError when the predictions have the wrong form, DivergedError when they are not finite.
+    The predictions are as in `gather_predictions`. Raises ModelError when they have the wrong form, DivergedError when
+    they are not finite.
     """
-    size = max(1, BLOCK_BYTES // max(1, dataset.inputs[:1].nbytes))
     known = trainer.predict_rows(rows) if hasattr(trainer, "predict_rows") else None
-    blocks = batches(dataset.inputs, rows, size)
+    blocks = batches(dataset.inputs, rows, block_length(dataset))
     predicted = [(rows, known)] if known is not None else ((block, trainer.predict(block)) for block in blocks)
-    parts = []
-    for block, found in predicted:
-        part = np.asarray(found)
-        if part.shape != (expected := (len(block), *dataset.task.output)):
-            raise ModelError(f"the trainer predicted shape {part.shape} for {len(block)} samples; expected {expected}")
-        if part.dtype.kind != "f":
-            raise ModelError(f"the trainer predicted {part.dtype}; expected float32 of shape {expected}")
-        parts.append(part.astype(np.float32, copy=False))
-    predictions = np.concatenate(parts)
-    if not np.isfinite(predictions).all():
+    return gather_predictions(dataset, len(rows), (_checked(found, len(block), dataset) for block, found in predicted))
+
+
+def _checked(found: Any, samples: int, dataset: Dataset) -> Float32s:
+    """Return a trainer's predictions of some samples. Errors as `predict_rows`."""
+    part = np.asarray(found)
+    if part.shape != (expected := (samples, *dataset.task.output)):
+        raise ModelError(f"the trainer predicted shape {part.shape} for {samples} samples; expected {expected}")
+    if part.dtype.kind != "f":
+        raise ModelError(f"the trainer predicted {part.dtype}; expected float32 of shape {expected}")
+    part = part.astype(np.float32, copy=False)
+    if not np.isfinite(part).all():
         raise DivergedError("the predictions are not finite")
-    kind_of(dataset.task).read_predictions("the trainer", predictions, dataset.task, ModelError)
+    kind_of(dataset.task).read_predictions("the trainer", part, dataset.task, ModelError)
+    return part
+
+
+def block_length(dataset: Dataset) -> int:
+    """Return how many samples are predicted at a time."""
+    outputs = 4 * prod(dataset.task.output) if kind_of(dataset.task).is_pixelwise else 0
+    return max(1, BLOCK_BYTES // max(1, dataset.inputs[:1].nbytes, outputs))
+
+
+def gather_predictions(dataset: Dataset, samples: int, parts: Iterable[NDArray[Any]]) -> NDArray[np.floating[Any]]:
+    """Put the predictions of consecutive `parts` of some `samples` together, (samples, *output): see `room_for`."""
+    predictions, start = room_for(dataset, samples), 0
+    for part in parts:
+        predictions[start : start + len(part)] = part
+        start += len(part)
     return predictions
 
 
-def losses_of(predictions: Float32s, dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, float]:
+def room_for(dataset: Dataset, samples: int) -> NDArray[np.floating[Any]]:
+    """Return an array for predictions (samples, *output): float32, or float16 in a file where they are of pixels.
+
+    The file has no name, lies beside the data set, and is gone with the array.
+    """
+    shape = (samples, *dataset.task.output)
+    if not kind_of(dataset.task).is_pixelwise:
+        return np.empty(shape, np.float32)
+    folder = Path(tempfile.gettempdir()) if dataset.path is None else dataset.path.parent
+    return files.scratch_array(folder, shape, np.float16)
+
+
+def losses_of(predictions: NDArray[Any], dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, float]:
     """Return the metrics of validation predictions, of the samples at `rows`, by their names in a `Member`."""
     return kind_of(dataset.task).losses(predictions, np.asarray(dataset.targets[rows]), dataset.task)

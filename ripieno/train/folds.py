@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ripieno.data.folds import fold_dataset
 from ripieno.errors import ModelError
-from ripieno.train.evaluate import predict_rows
+from ripieno.train.evaluate import predict_rows, room_for
 from ripieno.train.trainer import Tensors, Trainer, close, tensors_of, unit_of
-from ripieno.types import Dataset, Float32s, Job, TrainingUnit
+from ripieno.types import Dataset, Job, TrainingUnit
 
 _REFIT = "refit."
 """Prefix of names of the refit's tensors in a checkpoint; those of a fold have `fold0.` and so on."""
@@ -70,11 +70,11 @@ class FoldTrainer:
         )
         return found
 
-    def predict_out_of_fold(self, data: Dataset) -> Float32s:
+    def predict_out_of_fold(self, data: Dataset) -> NDArray[np.floating[Any]]:
         """Predict the validation samples of `data`, each by the model that was trained without its fold."""
         assert data.folds is not None
         rows = data.rows("valid")
-        predictions = np.empty((len(rows), *data.task.output), np.float32)
+        predictions = room_for(data, len(rows))
         for fold, trainer in enumerate(self.held):
             own = data.folds[rows] == fold
             predictions[own] = predict_rows(trainer, data, rows[own])
@@ -114,7 +114,7 @@ class FoldTrainer:
         return [*((f"fold{i}.", trainer) for i, trainer in enumerate(self.held)), (_REFIT, self.refit)]
 
 
-def predict_valid(trainer: Trainer, data: Dataset) -> Float32s:
+def predict_valid(trainer: Trainer, data: Dataset) -> NDArray[np.floating[Any]]:
     """Predict the validation samples of `data`: out of fold where it has folds. Errors as `predict_rows`."""
     if isinstance(trainer, FoldTrainer):
         return trainer.predict_out_of_fold(data)

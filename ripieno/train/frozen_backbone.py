@@ -13,9 +13,10 @@ from torch import Tensor
 from ripieno.library import Library
 from ripieno.library.backbones import weights_file
 from ripieno.models.backbone_id import BackboneId, split_stem
-from ripieno.models.backbone_weights import load_backbone
+from ripieno.models.backbone_weights import load_backbone, load_encoder
 from ripieno.models.build import Network
 from ripieno.models.parts import count_features
+from ripieno.models.smp_network import SmpBody
 from ripieno.models.timm_config import BackboneConfig, backbone_config
 from ripieno.models.timm_network import TimmBody, native_resolution
 from ripieno.train.features import cached_features
@@ -66,12 +67,17 @@ def load_pretrained(
 ) -> FrozenBackbone | None:
     """Load the run's weights into the backbone of `network`, on the CPU; None where it has none, and starts random.
 
-    Raises LibraryError when the file is absent or of another network.
+    An encoder of a network of smp gets them too, but it is not frozen: None is returned. Raises LibraryError when the
+    file is absent or of another network.
     """
+    library, digests = Library(config.run), dict(map(split_stem, config.weights))
+    if isinstance(network.body, SmpBody):
+        if digest := digests.get(network.body.timm_name):
+            load_encoder(network.body, weights_file(library.path, f"{network.body.timm_name}-{digest}"))
+        return None
     if not isinstance(network.body, TimmBody) or not config.weights:
         return None
-    chosen, library = backbone_config(config.family, configuration), Library(config.run)
-    digests = dict(map(split_stem, config.weights))
+    chosen = backbone_config(config.family, configuration)
     if chosen.backbone not in digests:
         return None
     resolution = chosen.resolution or native_resolution(chosen.backbone)

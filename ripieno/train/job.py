@@ -20,9 +20,11 @@ import math
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ripieno import clock, files
 from ripieno.data import open_dataset
@@ -37,7 +39,7 @@ from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
 from ripieno.train.trainer import Trainer, close, tensors_of, unit_of
 from ripieno.train.training_config import TrainingConfig
-from ripieno.types import Dataset, Epoch, Failure, Float32s, Job, JobResult, Member, loss_key
+from ripieno.types import Dataset, Epoch, Failure, Job, JobResult, Member, loss_key
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -127,7 +129,7 @@ def _make(config: TrainingConfig, dataset: Dataset) -> Trainer:
     return FoldTrainer(make, dataset.fold_count) if dataset.folds is not None else make()
 
 
-def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, Float32s]:
+def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, NDArray[Any]]:
     """Train one epoch and validate; return the new progress and the validation predictions."""
     started = time.perf_counter()
     number, unit = progress.epoch + 1, unit_of(trainer).removesuffix("s")

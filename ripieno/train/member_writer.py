@@ -7,6 +7,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from ripieno.backends.onnx import open_file
 from ripieno.data.dataset import spread_rows
 from ripieno.errors import LibraryError, ModelError, RipienoError, error_summary, require
 from ripieno.library import Library
-from ripieno.train.evaluate import losses_of, predict_rows
+from ripieno.tasks.registry import kind_of
+from ripieno.train.evaluate import block_length, losses_of, predict_rows
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.train.trainer import Trainer
-from ripieno.types import COST_SAMPLES, Dataset, Float32s, Member
+from ripieno.types import COST_SAMPLES, Dataset, Member
 
 COMPARED = 64
 """Samples by which an exported model is compared with its trainer."""
@@ -28,7 +30,9 @@ TOLERANCE = 1e-4
 """Largest difference of a prediction of an exported model; of values, relative to the largest."""
 
 
-def add_member(library: Library, trainer: Trainer, member: Member, dataset: Dataset, predictions: Float32s) -> Member:
+def add_member(
+    library: Library, trainer: Trainer, member: Member, dataset: Dataset, predictions: NDArray[Any]
+) -> Member:
     """Add `member` to the library with its losses and the trainer's model; `predictions` are of the validation split.
 
     A trainer of networks gives the weights, one with `export` an ONNX file. The model of another trainer cannot be
@@ -58,7 +62,7 @@ def add_member(library: Library, trainer: Trainer, member: Member, dataset: Data
     return member
 
 
-def export_model(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64], predictions: Float32s) -> bytes:
+def export_model(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64], predictions: NDArray[Any]) -> bytes:
     """Return the ONNX file of a trainer's model, compared with its `predictions` of the samples at `rows`.
 
     Raises ModelError, in one line, when there is no such file, when it does not take the inputs of the data set, or
@@ -75,6 +79,9 @@ def export_model(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64], pr
         if not path.is_file():
             raise ModelError("export(path) of the trainer wrote no file; expected an ONNX file at path")
         content = path.read_bytes()
+    if kind_of(dataset.task).is_pixelwise:  # a few, in full precision: see `predict_rows`
+        rows = spread_rows(rows, block_length(dataset))
+        predictions = trainer.predict(np.asarray(dataset.inputs[rows]))
     inputs = np.asarray(dataset.inputs[rows])
     try:
         found = open_file(content)(inputs)[0]
@@ -113,7 +120,8 @@ def _count_numbers(content: bytes) -> int:
 
 def _seconds(trainer: Trainer, dataset: Dataset) -> float:
     """Measure the seconds to predict `COST_SAMPLES` samples."""
-    rows = np.resize(dataset.rows("valid"), TIMED)
+    timed = min(TIMED, block_length(dataset)) if kind_of(dataset.task).is_pixelwise else TIMED
+    rows = np.resize(dataset.rows("valid"), timed)
     started = time.perf_counter()
     predict_rows(trainer, dataset, rows)
-    return (time.perf_counter() - started) / TIMED * COST_SAMPLES
+    return (time.perf_counter() - started) / timed * COST_SAMPLES

@@ -28,8 +28,10 @@ from ripieno.models.family_config import (
     training_defaults,
 )
 from ripieno.models.fixed_transform import FixedTransform
+from ripieno.models.smp_network import SmpBody
 from ripieno.models.table import TableNetwork
 from ripieno.models.timm_network import TimmBody, timm_megaflops
+from ripieno.tasks.registry import kind_of
 from ripieno.train import losses, mixing, optim
 from ripieno.train.augmentation import AUGMENTATIONS, augmentation
 from ripieno.train.batching import EpochBatches
@@ -70,8 +72,13 @@ class NetworkTrainer:
         self.augment = augmentation(job.configuration, data)
         self.mixing_config = mixing.mixing_config(job.configuration, data.task, data.kind)
         self.loss_config = losses.loss_config(job.configuration, data.task)
-        trained = np.asarray(data.targets[data.rows("train")])
-        self.loss = losses.TrainingLoss(self.loss_config, data.task, trained, self.device)
+        rows = data.rows("train")
+        # masks stay in their file
+        is_pixelwise = kind_of(data.task).is_pixelwise
+        trained = data.targets if is_pixelwise else np.asarray(data.targets[rows])
+        self.loss = losses.TrainingLoss(
+            self.loss_config, data.task, trained, self.device, rows if is_pixelwise else None
+        )
         trusted = (config.family,)
         with self.seeded(0):
             self.network = build(
@@ -83,7 +90,7 @@ class NetworkTrainer:
                 self.transform = TransformFeatures(self.network, body, data, config.epochs)
             if isinstance(body, TableNetwork):
                 most = min(FITTED_ROWS, max(1, FITTED_VALUES // data.inputs.shape[1]))
-                fitted = spread_rows(data.rows("train"), most)
+                fitted = spread_rows(rows, most)
                 body.fit(np.asarray(data.inputs[fitted]))
         self.pretrained = load_pretrained(self.network, config, job.configuration, data)
         if self.loss.moments is not None:
@@ -111,6 +118,8 @@ class NetworkTrainer:
         """Make the optimiser, and the moving average of the weights where the configuration has one."""
         self.average: WeightAverage | None = None
         body = self.network.body
+        if isinstance(body, SmpBody):
+            return optim.make_optimizer(self.optimizer_config, body, {"encoder.": body.encoder_rate})
         if not isinstance(body, TimmBody):
             return optim.make_optimizer(self.optimizer_config, self.network)
         chosen = timm_config.backbone_config(self.config.family, self.job.configuration)
@@ -128,6 +137,8 @@ class NetworkTrainer:
         configuration = self.job.configuration
         if isinstance(self.network.body, TimmBody):
             family, work = "timm", int(timm_megaflops(self.config.family, configuration) * 1e6)
+        elif isinstance(self.network.body, SmpBody):
+            family, work = "smp", sum(p.numel() for p in self.network.parameters())
         elif built_in_family(self.config.family):
             family = network_group(self.config.family) or self.config.family
             work = int(network_megaflops(self.config.family, configuration, self.dataset.input) * 1e6)

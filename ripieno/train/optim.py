@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -55,14 +56,27 @@ def optimizer_config(configuration: Configuration) -> OptimizerConfig:
     return OptimizerConfig(**chosen)
 
 
-def make_optimizer(chosen: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimiser, with torch's fused kernels: on tiny networks they save a tenth of a step."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": chosen.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
+def make_optimizer(
+    chosen: OptimizerConfig, network: nn.Module, rates: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """Make the optimiser, with torch's fused kernels: on tiny networks they save a tenth of a step.
+
+    `rates` are factors of the learning rate of parameters by the beginning of their names; others have 1. A group has
+    its factor as `lr_scale`.
+    """
+    parts: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        rate = next((rate for start, rate in (rates or {}).items() if name.startswith(start)), 1.0)
+        if parameter.requires_grad:
+            parts.setdefault(rate, []).append(parameter)
+    groups = []
+    for rate, parameters in parts.items():
+        scale = {"lr_scale": rate} if rates else {}
+        for decay, own in (
+            (chosen.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        ):
+            groups += [{"params": own, "weight_decay": decay, **scale}] if own else []
     if chosen.optimizer == "sgd":
         return torch.optim.SGD(groups, chosen.learning_rate, momentum=0.9, nesterov=True, fused=True)
     if chosen.optimizer == "adamw":

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ripieno.data.blocks import blocks as blocks_of
 from ripieno.data.dataset import BATCH, batches, spread_rows
 from ripieno.errors import LibraryError
 from ripieno.models.backbone_weights import read_tensors
 from ripieno.models.build import Network
-from ripieno.train.evaluate import losses_of, predict
-from ripieno.types import Dataset, Float32s, loss_key
+from ripieno.train.evaluate import block_length, gather_predictions, losses_of, predict
+from ripieno.types import Dataset, loss_key
 
 SAMPLES = 2048
 """Most training samples by which statistics of batch norms are computed."""
@@ -60,11 +63,16 @@ def read_weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def validate(network: Network, dataset: Dataset, device: str = "cpu") -> tuple[Float32s, float | None]:
-    """Return the predictions of the validation split, and the loss by which members are ranked; None: not finite."""
-    rows = dataset.rows("valid")
-    predictions = predict(network, dataset.inputs, device=device, rows=rows)
-    if not np.isfinite(predictions).all():
+def validate(network: Network, dataset: Dataset, device: str = "cpu") -> tuple[NDArray[np.floating[Any]], float | None]:
+    """Return the predictions of the validation split, and the loss by which members are ranked; None: not finite.
+
+    The predictions are as in `gather_predictions`.
+    """
+    rows, size = dataset.rows("valid"), block_length(dataset)
+    blocks = (rows[start : start + size] for start in range(0, len(rows), size))
+    parts = (predict(network, dataset.inputs, device=device, rows=block) for block in blocks)
+    predictions = gather_predictions(dataset, len(rows), parts)
+    if not all(np.isfinite(predictions[block]).all() for block in blocks_of(predictions)):
         return predictions, None
     loss = losses_of(predictions, dataset, rows)[loss_key(dataset.task)]
     return predictions, loss if math.isfinite(loss) else None
@@ -97,7 +105,7 @@ def compute_statistics(network: Network, dataset: Dataset, device: str = "cpu") 
     return True
 
 
-def choose_statistics(network: Network, dataset: Dataset, device: str = "cpu") -> Float32s:
+def choose_statistics(network: Network, dataset: Dataset, device: str = "cpu") -> NDArray[np.floating[Any]]:
     """Compute the statistics of batch norms again, if that lowers the validation loss; return the predictions.
 
     These are (samples, *output), of the validation split, by the network as it is left.

@@ -61,6 +61,8 @@ class TreeTrainer(ABC):
         """Read the training split. Raises ModelError for a bad configuration, MissingExtraError without `trees`."""
         self.job, self.task, self.input, self.finished = job, data.task, data.input, 0
         self.activation = kind_of(data.task).activation
+        if kind_of(data.task).is_pixelwise:
+            raise ModelError(f"trees predict whole samples, not the pixels of task {data.task.kind}: use networks")
         rows = data.rows("train")
         self.targets = np.asarray(data.targets[rows])
         self.preparation = TreePreparation(data, job.seed) if needs_preparation(data) else None
