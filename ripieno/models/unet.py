@@ -52,11 +52,11 @@ class UNet(nn.Module):
         self.dropout = nn.Dropout2d(network.dropout)
         # pre-activation blocks end without norm and activation
         self.last_norm = nn.BatchNorm2d(before) if network.convolution == "v2" else None
-        self.classifier = nn.Conv2d(before, outputs, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.classifier.weight, std=0.01)
+        # with torch's own weights: with much smaller ones, rare classes may never be learned
+        self.classifier = nn.Conv2d(before, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (batch, classes, height, width) of normalised images (batch, channels, height, width)."""
