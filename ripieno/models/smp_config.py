@@ -17,7 +17,7 @@ from ripieno.types import Configuration, Value
 FAMILY = "smp"
 """The family of a search whose configurations name architecture and encoder."""
 PREFIX = f"{FAMILY}:"
-Architecture = Literal["Unet", "FPN", "DeepLabV3Plus", "Segformer"]
+SmpArchitecture = Literal["Unet", "FPN", "DeepLabV3Plus", "Segformer"]
 _ALIASES = {"DeepLabV3+": "DeepLabV3Plus", "SegFormer": "Segformer"}
 _TIMM_PREFIX = "tu-"
 """How smp marks the networks of timm."""
@@ -27,7 +27,7 @@ _TIMM_PREFIX = "tu-"
 class SmpConfig:
     """A network's hyperparameters and their defaults."""
 
-    architecture: Architecture
+    architecture: SmpArchitecture
     """decoder, by smp's name"""
     backbone: str
     """encoder: name in timm, such as mobilenetv2_100, or in smp, such as mit_b0"""
@@ -41,7 +41,7 @@ NAMES = frozenset(f.name for f in fields(SmpConfig))
 TRAINING_DEFAULTS: Mapping[str, Value] = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-3}
 """Defaults of the optimisation of these families; see `ripieno.train.optim` for the others."""
 _RULES: ValueRules = {
-    "architecture": get_args(Architecture),
+    "architecture": get_args(SmpArchitecture),
     "decoder_width": NumberRule(lambda value: 0 < value <= 4, "a number above 0 and at most 4"),
     "encoder_rate": NumberRule(lambda value: 0 <= value <= 1, "a number from 0 to 1"),
 }

@@ -296,7 +296,7 @@ _SEGMENTATION_PRETRAINED = Space(
     "segmentation-pretrained",
     smp_config.FAMILY,
     {
-        "architecture": Categorical(get_args(smp_config.Architecture)),
+        "architecture": Categorical(get_args(smp_config.SmpArchitecture)),
         "backbone": Categorical(_ENCODERS),
         "decoder_width": Continuous(0.25, 1.0, log=True),
         "encoder_rate": Continuous(0.03, 0.5, log=True),

@@ -82,7 +82,7 @@ def test_bad_values_are_named(configuration: Configuration, word: str) -> None:
 
 
 def test_families_that_predict_samples_and_families_that_predict_pixels_are_told_apart() -> None:
-    with pytest.raises(ModelError, match="'resnet' predicts whole images, not pixels.*use unet, smp"):
+    with pytest.raises(ModelError, match=r"'resnet' predicts whole images, not pixels.*use unet, smp"):
         build("resnet", {}, Input((16, 16, 3)), segmentation(16, 16))
-    with pytest.raises(ModelError, match="'unet' predicts pixels, not whole images.*use resnet, timm"):
+    with pytest.raises(ModelError, match=r"'unet' predicts pixels, not whole images.*use resnet, timm"):
         build("unet", {}, Input((16, 16, 3)), classification("ab"))
