@@ -103,7 +103,7 @@ def gather_predictions(dataset: Dataset, samples: int, parts: Iterable[NDArray[A
 def room_for(dataset: Dataset, samples: int) -> NDArray[np.floating[Any]]:
     """Return an array for predictions (samples, *output): float32, or float16 in a file where they are of pixels.
 
-    The file has no name, lies beside the data set, and is gone with the array.
+    The file has no name, is in the folder of the data set's folder, and is removed with the array.
     """
     shape = (samples, *dataset.task.output)
     if not kind_of(dataset.task).is_pixelwise:
