@@ -95,10 +95,15 @@ def _scores(found: BundleEvaluation) -> Table:
 def _rows(found: BundleEvaluation) -> Table:
     view = console.table("by " + next(iter(found.rows[0])), *found.rows[0])
     for row in found.rows:
-        view.add_row(
-            *(f"{v:.4f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v for v in row.values())
-        )
+        view.add_row(*map(_cell, row.values()))
     return view
+
+
+def _cell(value: str | int | float | None) -> str:
+    """Return a figure as text; a dash for one that is not defined."""
+    if value is None or isinstance(value, str):
+        return value or "-"
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
 
 
 def _all_counts(found: BundleEvaluation) -> tuple[tuple[int, ...], ...]:

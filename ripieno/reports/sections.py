@@ -241,7 +241,7 @@ def _task(folder: PlotWriter, reading: RunData, explored: Explorer) -> tuple[lis
     folder.table("by-name", tuple(rows[0]), [tuple(row.values()) for row in rows])
     if kind_of(reading.task).activation == "sigmoid":
         shown = rows[:NAMES_SHOWN]
-        bars = plots.figures_by_name([str(r["label"]) for r in shown], [float(r["F1"]) for r in shown], "F1")
+        bars = plots.figures_by_name([str(r["label"]) for r in shown], [float(r["F1"] or 0.0) for r in shown], "F1")
         return [folder.plot("labels", "F1 by label", bars, "F1 of each label.", "by-name")], rows
     made = []
     for number, name in enumerate(reading.task.names[:NAMES_SHOWN]):

@@ -23,10 +23,11 @@ from ripieno.tasks.metrics import (
     true_class,
     true_labels,
 )
+from ripieno.tasks.pixels import ClassCounts, PixelTotals
 from ripieno.types import Floats, Ints, Task
 
-Row = dict[str, str | int | float]
-"""One class, label or target: its name, and its figures by name."""
+Row = dict[str, str | int | float | None]
+"""One class, label or target: its name, and its figures by name; None for one that is not defined."""
 RowsFunction = Callable[[NDArray[Any], NDArray[Any], Task, Sequence[float]], list[Row]]
 DECILES = 10
 
@@ -73,6 +74,32 @@ def target_rows(
     ]
 
 
+def mask_rows(
+    predictions: NDArray[Any], masks: NDArray[Any], task: Task, _thresholds: Sequence[float] = ()
+) -> list[Row]:
+    """Return the rows of `pixel_rows` from predictions, which are read in blocks of samples."""
+    return pixel_rows(PixelTotals.of(predictions, masks).counts.total, task)
+
+
+def pixel_rows(counts: ClassCounts, task: Task) -> list[Row]:
+    """Return pixels, IoU, Dice, precision and recall of each class; `counts` are those of all samples, (classes,).
+
+    IoU and Dice are None for a class that is absent in masks and predictions.
+    """
+    figures = zip(task.names, counts.iou(), counts.dice(), counts.hits, counts.predicted, counts.truth, strict=True)
+    return [
+        {
+            "class": name,
+            "pixels": int(true),
+            "IoU": None if np.isnan(iou) else float(iou),
+            "Dice": None if np.isnan(dice) else float(dice),
+            "precision": float(hits / max(1, predicted)),
+            "recall": float(hits / max(1, true)),
+        }
+        for name, iou, dice, hits, predicted, true in figures
+    ]
+
+
 def _f1(hits: int, predicted: int, true: int) -> Row:
     """Return precision, recall and F1; 0 where there is no sample to divide by."""
     return {
@@ -86,6 +113,7 @@ ROWS: Mapping[str, RowsFunction] = {
     "classification": class_rows,
     "multilabel": label_rows,
     "regression": target_rows,
+    "segmentation": mask_rows,
 }
 """Function of the rows, by kind of task; its last argument are the thresholds of labels, see `Ensemble`."""
 
@@ -124,12 +152,18 @@ def _target_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
     return np.asarray(losses.mean(axis=1))
 
 
+def _mask_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
+    totals = PixelTotals.of(predictions, targets)
+    return totals.losses / np.maximum(1, totals.pixels)
+
+
 SAMPLE_LOSSES: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], Floats]] = {
     "classification": _class_losses,
     "multilabel": _label_losses,
     "regression": _target_losses,
+    "segmentation": _mask_losses,
 }
-"""Loss of each sample, (samples,), by kind of task: the ranking metric is its mean."""
+"""Loss of each sample, (samples,), by kind of task: the ranking metric is its mean, or that over pixels."""
 
 
 def describe_target(target: Any, task: Task) -> str:

@@ -10,14 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    jaccard_score,
+    mean_absolute_error,
+    precision_score,
+    r2_score,
+    recall_score,
+    root_mean_squared_error,
+)
 
 from ripieno.data import write_dataset
 from ripieno.library import Library
 from ripieno.reports import report
-from ripieno.reports.task_tables import error_by_decile, label_rows, target_rows
+from ripieno.reports.task_tables import error_by_decile, label_rows, mask_rows, target_rows
 from ripieno.tasks.registry import kind_of
-from ripieno.types import BatchProfile, Dataset, Input, Member, Profile, Task
+from ripieno.types import IGNORED, BatchProfile, Dataset, Input, Member, Profile, Task
+from tests.pixel_members import TASK as PIXELS
+from tests.pixel_members import make_masks, predict_masks
 from tests.reports.made_run import KIND
 
 LABELS = Task("multilabel", (3,), ("red", "<b>round</b>", "rare"), "macro-f1")
@@ -108,3 +119,23 @@ def test_deciles_hold_every_sample_once_by_its_true_value() -> None:
 def test_a_run_without_a_metric_shows_the_first_score_of_its_task(tmp_path: Path) -> None:
     page = report(make_run(tmp_path / "run", replace(VALUES, metric=""))).read_text()
     assert "its test RMSE" in page
+
+
+def test_the_figures_of_classes_of_pixels_are_scikit_learns() -> None:
+    masks = make_masks(20)
+    predictions = predict_masks(masks, 1)[0]
+    counted = masks != IGNORED
+    truth, found = masks[counted], predictions.argmax(axis=-1)[counted]
+    for i, row in enumerate(mask_rows(predictions, masks, PIXELS)):
+        assert row["IoU"] == pytest.approx(jaccard_score(truth == i, found == i))
+        assert row["Dice"] == pytest.approx(f1_score(truth == i, found == i))
+        assert row["precision"] == pytest.approx(precision_score(truth == i, found == i))
+        assert row["recall"] == pytest.approx(recall_score(truth == i, found == i))
+        assert row["pixels"] == (truth == i).sum()
+
+
+def test_a_class_absent_in_masks_and_predictions_has_no_iou() -> None:
+    predictions = np.zeros((1, 6, 8, 3), np.float32)
+    predictions[..., 0] = 1
+    rows = mask_rows(predictions, np.zeros((1, 6, 8), np.uint8), PIXELS)
+    assert [row["IoU"] for row in rows] == [1.0, None, None]
