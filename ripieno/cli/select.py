@@ -25,6 +25,10 @@ CalibrateOpt = Annotated[
 CvOpt = Annotated[
     int | None, typer.Option("--cv", help="Folds of the expected loss, 0 for none; by default 5, with --method 0")
 ]
+PixelsOpt = Annotated[
+    int | None,
+    typer.Option("--pixels", help="Pixels of each image to select a segmentation by", show_default="all"),
+]
 PruneOpt = Annotated[
     float, typer.Option("--prune", help="Share of the library to consider, best first; at least 20 members")
 ]
@@ -48,6 +52,7 @@ def select(
     starts: StartsOpt = 8,
     calibrate: CalibrateOpt = None,
     cv: CvOpt = None,
+    pixels: PixelsOpt = None,
     device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
 ) -> None:
@@ -70,6 +75,7 @@ def select(
             starts=starts,
             calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
             cv=cv,
+            pixels=pixels,
             device=device,
             trusted=family or (),
             progress=progress,
@@ -94,6 +100,7 @@ def front(
     starts: StartsOpt = 8,
     calibrate: CalibrateOpt = None,
     cv: CvOpt = None,
+    pixels: PixelsOpt = None,
     device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
     kind: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -117,6 +124,7 @@ def front(
             starts=starts,
             calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
             cv=cv,
+            pixels=pixels,
             device=device,
             trusted=family or (),
             progress=progress,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.deprecation import warn_renamed
@@ -31,6 +32,8 @@ from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, default_calibration
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import MemberCalibration, combine_calibrated
+from ripieno.tasks.metrics import METRICS, metric_key
+from ripieno.tasks.pixels import sample_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Combiner, Ensemble, Front, Member, Split, Task
@@ -54,6 +57,7 @@ def select(
     starts: int = 8,
     calibrate: Calibrate | None = None,
     cv: int | None = None,
+    pixels: int | None = None,
     device: str = "cpu",
     test: bool = True,
     trusted: Sequence[str] = (),
@@ -65,7 +69,9 @@ def select(
     Without a `method`, it is "smobf-r" with calibrated members and an expected loss; with one, neither is the default.
     `method`, `starts`, `calibrate` and `cv` are those of `select_members`. The temperatures of members are fitted once
     and kept in the run. `loss` is one of the run's task; None: that by which its members are ranked. Of several labels,
-    the threshold of each is fitted to the ensemble's validation predictions: see `Ensemble.thresholds`.
+    the threshold of each is fitted to the ensemble's validation predictions: see `Ensemble.thresholds`. Of a
+    segmentation, `pixels` bounds the pixels of each image that are selected by; its losses are those of all pixels, and
+    a note tells how far they are from those of the sample.
 
     A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
     imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
@@ -78,9 +84,10 @@ def select(
     test split are added; selection never uses them.
 
     An ensemble's name is `B` and its budget, then the method if one is named, and the loss, the combiner and the
-    calibration where these are not the defaults: `B20`, `B20-swap`, `B20-macro-f1`, `B20-uncalibrated`. `notes`
-    collects the number of networks skipped without a cost, the budgets that no member fits (they give no ensemble),
-    classes without samples, the reason for a missing expected loss, and identical ensembles of the run.
+    calibration where these are not the defaults: `B20`, `B20-swap`, `B20-macro-f1`, `B20-uncalibrated`. A sample of
+    pixels is named too: `B20-pixels500`. `notes` collects the number of networks skipped without a cost, the budgets
+    that no member fits (they give no ensemble), classes without samples, the reason for a missing expected loss, and
+    identical ensembles of the run.
 
     Raises SelectionError for arguments that cannot be used, before anything is measured, and when no member fits any
     budget.
@@ -92,7 +99,7 @@ def select(
     requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
     kinds = kinds_of(requested, plain)
-    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv, size)
+    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv, size, pixels)
     _check(library, kinds, options)
     notes = [] if notes is None else notes
     pool = _candidates(library, kinds, options, device, progress, notes)
@@ -101,13 +108,13 @@ def select(
         requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
     requested = affordable(requested, plain, {kind: list(pool.costs.alone(kind).values()) for kind in kinds}, notes)
     bounds = [bounds_of(budget, plain) for budget in requested]
-    kind = options.kind
     choices = sweep(pool.predictions, pool.targets, budgets=bounds, method=method, size=size, **pool.keywords(options))
     ensembles = [
-        _ensemble(pool, choice, options, bound, name_of(budget, method, options.used_loss, combiner, calibrate, kind))
+        _ensemble(pool, choice, options, bound, _name(budget, options))
         for choice, bound, budget in zip(choices, bounds, requested, strict=True)
     ]
     ensembles = _evaluated(library, ensembles, test, progress, notes)
+    notes += _note_sample(choices, ensembles, options)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -126,6 +133,7 @@ def front(
     starts: int = 8,
     calibrate: Calibrate | None = None,
     cv: int | None = None,
+    pixels: int | None = None,
     device: str = "cpu",
     test: bool = True,
     trusted: Sequence[str] = (),
@@ -147,15 +155,18 @@ def front(
     library = open_run(run, writing=True, trusted=trusted)
     cost = default_kind(library.members()) if cost is None else cost
     validation.check_points(points)
-    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv)
+    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv, None, pixels)
     _check(library, (cost,), options)
-    pool = _candidates(library, (cost,), options, device, progress, [] if notes is None else notes)
+    notes = [] if notes is None else notes
+    pool = _candidates(library, (cost,), options, device, progress, notes)
     choices = sweep(pool.predictions, pool.targets, method=method, points=points, **pool.keywords(options))
     ensembles = [
         _ensemble(pool, choice, options, {cost: choice.costs[cost]}, f"front-{number:02d}")
         for number, choice in enumerate(choices)
     ]
-    result = Front(cost, options.used_method, tuple(_evaluated(library, ensembles, test, progress, notes)))
+    ensembles = _evaluated(library, ensembles, test, progress, notes)
+    notes += _note_sample(choices, ensembles, options)
+    result = Front(cost, options.used_method, tuple(ensembles))
     library.write_front(result)
     return result
 
@@ -173,6 +184,7 @@ class _Options:
     calibrate: Calibrate | None
     cv: int | None
     size: int | None = None
+    pixels: int | None = None
 
     @property
     def kind(self) -> TaskKind:
@@ -214,6 +226,7 @@ class _Pool:
             "starts": options.starts,
             "calibrate": options.used_calibration,
             "cv": options.cv,
+            "pixels": options.pixels,
             "calibrations": self.calibrations,
             **self.costs.arguments(self.ids),
         }
@@ -256,7 +269,7 @@ def _note_samples(targets: NDArray[Any], options: _Options, notes: list[str]) ->
     absent = options.kind.absent(targets, options.task)
     if absent:
         more = f" and {len(absent) - ABSENT} more" if len(absent) > ABSENT else ""
-        name = "class" if targets.ndim == 1 else "label"
+        name = "label" if options.kind.has_thresholds else "class"
         notes.append(
             f"no validation sample is of {name} {', '.join(absent[:ABSENT])}{more}: the figures do not cover it"
         )
@@ -295,6 +308,7 @@ def _check(
     validation.check_words(options.used_method, options.used_loss, options.combiner, options.kind)
     validation.check_calibration(options.used_calibration, options.used_loss, options.combiner, options.kind)
     validation.check_numbers(None, options.prune, options.size, options.starts, options.cv)
+    validation.check_pixels(options.pixels, options.kind)
     check_kinds(library, kinds)
     if options.size is not None and options.size > len(library) and options.method != "replacement":
         raise SelectionError(f"size {options.size} is larger than the library: it must be at most {len(library)}")
@@ -307,6 +321,28 @@ def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
 
 def _ensemble(pool: _Pool, choice: Choice, options: _Options, budget: dict[str, float], name: str) -> Ensemble:
     return choice.ensemble(name, pool.ids, budget, options.used_method, options.used_loss, options.used_calibration)
+
+
+def _name(budget: Budget, options: _Options) -> str:
+    words = options.method, options.used_loss, options.combiner, options.calibrate, options.kind
+    return name_of(budget, *words) + ("" if options.pixels is None else f"-pixels{options.pixels}")
+
+
+def _note_sample(choices: Sequence[Choice], ensembles: Sequence[Ensemble], options: _Options) -> list[str]:
+    """Return the note how far the loss on all pixels is from that of the sample; none without a sample."""
+    if options.pixels is None or not ensembles:
+        return []
+    key = metric_key(options.used_loss)
+    metric = METRICS[key]
+
+    def difference(choice: Choice, ensemble: Ensemble) -> float:
+        return abs(metric.as_loss(ensemble.losses[f"valid_{key}"]) - choice.loss)
+
+    choice, ensemble = max(zip(choices, ensembles, strict=True), key=lambda pair: difference(*pair))
+    sampled = 1 - choice.loss if metric.higher_is_better else choice.loss
+    figures = f"{metric.format(ensemble.losses[f'valid_{key}'])} on all pixels and {metric.format(sampled)} on these"
+    most = f", the largest difference of {len(ensembles)} ensembles" if len(ensembles) > 1 else ""
+    return [f"selected by {options.pixels} pixels of each image: {metric.title} of {ensemble.name} is {figures}{most}"]
 
 
 def _evaluated(
@@ -362,8 +398,19 @@ def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
         if all(library.has_predictions(m, split) for m in ensemble.members):
-            combined = combine_calibrated(
-                [library.predictions(m, split) for m in ensemble.members], ensemble, kind.activation
-            )
-            figures |= kind.losses(combined, library.targets(split), task, split, ensemble.thresholds)
+            blocks = _combined_blocks(library, ensemble, kind, split)
+            scores = kind.score_blocks(blocks, task, ensemble.thresholds)
+            figures |= {f"{split}_{name}": value for name, value in scores.items()}
     return figures
+
+
+def _combined_blocks(
+    library: Library, ensemble: Ensemble, kind: TaskKind, split: Split
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield what an ensemble predicts on a split, and the targets: all at once, or of pixels by blocks of samples."""
+    predictions = [library.predictions(m, split) for m in ensemble.members]
+    targets = library.targets(split)
+    numbers = int(np.prod(predictions[0].shape[1:])) * len(predictions)
+    for block in sample_blocks(len(targets), numbers) if kind.is_pixelwise else (slice(None),):
+        combined = combine_calibrated([p[block] for p in predictions], ensemble, kind.activation)
+        yield combined, np.asarray(targets[block])
