@@ -52,7 +52,7 @@ def combiner_nodes(
             return probabilities
         logits = node("Log", [node("Clip", [probabilities, constant(f"{name}-floor", FLOOR)], f"{name}-clip")], name)
         scaled = node("Mul", [logits, constant(f"{name}-inverse", 1 / temperature)], f"{name}-scaled")
-        return node("Softmax", [scaled], f"{name}-calibrated", axis=1)
+        return node("Softmax", [scaled], f"{name}-calibrated", axis=-1)
 
     if combiner != "vote":  # a temperature leaves a member's most likely class as it is
         own = temperatures or (1.0,) * len(answers)
@@ -64,7 +64,7 @@ def combiner_nodes(
         if combiner == "vote":
             shares = given_weights / given_weights.sum()
             depth, values = constant("classes", len(task.names), np.int64), constant("values", [0, 1])
-            likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
+            likeliest = [node("ArgMax", [a], f"class{i}", axis=-1, keepdims=0) for i, a in enumerate(answers)]
             answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
             # as `tasks.combiners.combine`: summed in double, then rounded to single, so that equal votes are equal
             exact = onnx.TensorProto.DOUBLE
@@ -80,17 +80,18 @@ def combiner_nodes(
             last = node("Div", [node("Sum", parts, "sum"), constant("weights", counts.sum())], "shares")
     last = calibrate(last, temperature, "logits")
     if combiner in ("vote", "median") or temperature != 1.0 or any(t != 1.0 for t in temperatures):
-        last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
+        last = node("Sum", [last, *_not_finite(node, constant, given, len(task.output))], "checked")
     nodes.append(onnx.helper.make_node("Identity", [last], [kind.outputs[0]], f"combine/{kind.outputs[0]}"))
     return GraphPart(nodes, constants)
 
 
-def _not_finite(node: Any, constant: Any, answers: Sequence[str]) -> list[str]:
-    """Return a tensor (batch, 1) for each member: NaN for samples with a number that is not finite, else 0.
+def _not_finite(node: Any, constant: Any, answers: Sequence[str], axes: int) -> list[str]:
+    """Return a tensor (batch, 1, ...) for each member: NaN for samples with a number that is not finite, else 0.
 
-    A mean passes on numbers that are not finite; a vote would count them for the first class, a clip would hide them.
+    `axes` is the number of axes of a sample. A mean passes on numbers that are not finite; a vote would count them for
+    the first class, a clip would hide them.
     """
-    axis = constant("finite-axis", [1], np.int64)
+    axis = constant("finite-axis", list(range(1, 1 + axes)), np.int64)
     zeros = [node("Sub", [a, a], f"nought{i}") for i, a in enumerate(answers)]
     return [node("ReduceSum", [n, axis], f"finite{i}", keepdims=1) for i, n in enumerate(zeros)]
 

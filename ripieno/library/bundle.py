@@ -258,6 +258,8 @@ def _check_parts(bundle: Bundle) -> None:
             raise LibraryError(f"{bundle.path / 'bundle.json'} is inconsistent: {message}")
     where = f"{bundle.path / 'bundle.json'} is inconsistent"
     check_task(bundle.task, where, LibraryError)
+    if kind_of(bundle.task).is_pixelwise and bundle.task.output[:2] != shape[:2]:
+        raise LibraryError(f"{where}: its masks have {bundle.task.output[:2]} pixels, its input has {shape[:2]}")
     _check_ensemble(bundle.ensemble, bundle.task, where)
 
 

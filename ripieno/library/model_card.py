@@ -31,7 +31,7 @@ CLASSES = 50
 """Names listed at most."""
 CATEGORIES = 8
 """Categories of a column listed at most."""
-PIPELINE_TAGS = "image-classification", "tabular-classification", "tabular-regression"
+PIPELINE_TAGS = "image-classification", "image-segmentation", "tabular-classification", "tabular-regression"
 """The hubs' names of tasks; others have none."""
 UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
 
@@ -63,6 +63,7 @@ def render_card(
         *_columns(bundle.input),
         f"{kind.names_title.capitalize()}, in order: {names}{f' and {rest} more' if rest > 0 else ''}.",
         *_thresholds(ensemble, task),
+        *_masks(task),
         "## Scores",
         _figures(ensemble, task, data),
         "## Members",
@@ -164,10 +165,24 @@ def _thresholds(ensemble: Ensemble, task: Task) -> list[str]:
     return [f"A sample has a label from this probability on, fitted on the validation samples: {listed}{rest}."]
 
 
+def _masks(task: Task) -> list[str]:
+    """Describe the masks of a segmentation: their values, and what larger pictures are; nothing for other tasks."""
+    if not kind_of(task).is_pixelwise:
+        return []
+    height, width, _ = task.output
+    return [
+        f"The class of a pixel is the one with the largest probability; a mask holds its index in the list. Scores are "
+        f"of all pixels together. Pictures larger than {height} × {width} pixels are predicted in tiles that overlap, "
+        "and the tiles' probabilities are blended."
+    ]
+
+
 def _head(input: Input, task: Task, data: Dataset | None, licence: str) -> str:
     name = [f"model_name: {json.dumps(f'ensemble on {data.name}')}"] if data else []
     form = (traits_of(input) or DATA_KINDS["image"]).card_form
-    tag = f"{form}-{'regression' if kind_of(task).activation == 'identity' else 'classification'}"
+    kind = kind_of(task)
+    usual = "regression" if kind.activation == "identity" else "classification"
+    tag = f"{form}-{task.kind if kind.is_pixelwise else usual}"
     tags = [f"pipeline_tag: {tag}"] if tag in PIPELINE_TAGS else []
     lines = ["library_name: ripieno", *tags, "tags: [ensemble, ripieno]", *name]
     return "\n".join(["---", f"license: {licence}", *lines, "---"])

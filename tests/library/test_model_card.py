@@ -14,6 +14,7 @@ from ripieno.library import read_bundle
 from ripieno.library.backbones import BackboneRecord
 from ripieno.library.model_card import CARD, read_or_render_card, render_card
 from ripieno.types import Column, Input, classification
+from tests.server.stand_in import write_mask_bundle
 
 
 def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(finished_bundle: Path) -> None:
@@ -95,3 +96,13 @@ def test_pretrained_weights_are_named_with_their_licence(finished_bundle: Path) 
     text = render_card(bundle, origins=origins)
     assert f"| a | https://huggingface.co/timm/a | apache-2.0 | {'1' * 64} |" in text
     assert f"| b\\_c | own\\|file.safetensors | not stated | {'2' * 64} |" in text
+
+
+def test_a_card_of_masks_says_what_their_values_are_and_has_its_own_tag(tmp_path: Path) -> None:
+    text = render_card(write_mask_bundle(tmp_path, (8, 12, 3)))
+    assert yaml.safe_load(text.split("---\n")[1])["pipeline_tag"] == "image-segmentation"
+    assert "It gives `probabilities` (batch, 8, 12, 4) of float32" in text
+    assert "Classes, in order: cat, dog, owl, fübär." in text
+    assert "a mask holds its index in the list" in text
+    assert "larger than 8 × 12 pixels are predicted in tiles" in text
+    assert "temperature" not in text

@@ -21,7 +21,14 @@ from ripieno.library import read_bundle
 from ripieno.library.bundle import model_path
 from ripieno.types import Bundle, Column
 from tests.onnx_networks import write_trees
-from tests.server.stand_in import COLUMNS, ROWS, direct_answers, write_small_bundle, write_table_bundle
+from tests.server.stand_in import (
+    COLUMNS,
+    ROWS,
+    direct_answers,
+    write_mask_bundle,
+    write_small_bundle,
+    write_table_bundle,
+)
 
 
 @pytest.fixture(scope="module", params=["plain", "calibrated"])
@@ -117,6 +124,31 @@ def test_exports_have_the_tensors_of_the_task(tmp_path: Path, kind: str, output:
         assert json.loads(config.parameters["thresholds"].string_value or "[]") == list(thresholds)
     combine = tmp_path / "triton" / "ensemble-combine" / "1" / "model.onnx"
     assert [o.name for o in onnxruntime.InferenceSession(combine).get_outputs()] == [output]
+
+
+@pytest.mark.parametrize("combiner", ["mean", "weighted", "vote"])
+def test_masks_are_exported_as_the_probabilities_of_pixels(tmp_path: Path, combiner: str) -> None:
+    bundle = write_mask_bundle(tmp_path / "bundle", (8, 12, 3), combiner=combiner, weights=(0.25, 0.75))
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), dtype=np.uint8)
+    served = ripieno.predict(bundle, images)
+    path = ripieno.export(bundle, tmp_path / "one.onnx")
+    np.testing.assert_allclose(run(path, {"images": images}), served, atol=1e-6)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (output,) = session.get_outputs()
+    assert (output.name, output.shape[1:]) == ("probabilities", [8, 12, 4])
+    repository = ripieno.export(bundle, tmp_path / "triton", form="triton")
+    configs = read_configs(repository)
+    assert [list(o.dims) for name in configs for o in configs[name].output] == [[8, 12, 4]] * len(configs)
+    own = direct_answers(bundle, images)
+    given = {f"member{i}": member for i, member in enumerate(own)}
+    combined = run(repository / "ensemble-combine" / "1" / "model.onnx", given)
+    np.testing.assert_allclose(combined, served, atol=1e-6)
+    if combiner == "vote":
+        given["member1"] = own[1].copy()
+        given["member1"][1, 2, 3, 0] = np.nan
+        broken = run(repository / "ensemble-combine" / "1" / "model.onnx", given)
+        assert np.isnan(broken[1]).all()
+        assert np.isfinite(broken[[0, 2]]).all()
 
 
 def test_trees_are_exported_with_networks(tmp_path: Path) -> None:
