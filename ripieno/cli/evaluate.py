@@ -40,6 +40,10 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Column of targets of a table of rows; repeatable", show_default="all but the inputs"),
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Value or class of masks whose pixels are not scored; repeatable", show_default="none"),
+    ] = None,
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
@@ -65,11 +69,12 @@ def evaluate(
             notes=Notes(console.warn),
             columns=columns,
             target=target or (),
+            ignore=ignore or (),
             progress=progress,
         )
     console.out.print(_scores(found))
     console.out.print(_rows(found))
-    matrix = confusion_table(found, console.out.width)
+    matrix, counts = confusion_table(found, console.out.width), found.confusion()
     if matrix is not None:
         console.out.print(matrix)
     console.print_result(
@@ -80,7 +85,7 @@ def evaluate(
         resamples=found.resamples,
         scores=found.scores,
         rows=list(found.rows),
-        confusion=None if matrix is None else _all_counts(found),
+        confusion=None if counts is None else counts.tolist(),
     )
 
 
@@ -106,33 +111,28 @@ def _cell(value: str | int | float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
 
 
-def _all_counts(found: BundleEvaluation) -> tuple[tuple[int, ...], ...]:
-    """Return the counts of all classes, true class by predicted class."""
-    from ripieno.reports.confusion import confusion
-
-    classes = len(found.task.names)
-    return confusion(found.targets, found.predictions.argmax(axis=1), tuple(range(classes)), classes)
-
-
 def confusion_table(found: BundleEvaluation, width: int) -> Table | None:
     """Return the confusion matrix with as many classes as fit `width` columns; None unless classes exclude each other.
 
-    The classes shown are those most often confused, at least two; the rest are merged.
+    The classes shown are those most often confused, at least two; the rest are merged. Of pixels it has shares of the
+    true class.
     """
-    from ripieno.reports.confusion import confusion, most_confused
+    from ripieno.reports.confusion import merge_classes, most_wrong
 
-    if kind_of(found.task).activation != "softmax":
+    counts, names = found.confusion(), found.task.names
+    if counts is None:
         return None
-    names, answers = found.task.names, found.predictions.argmax(axis=1)
-    digits = len(f"{found.samples:,}")
+    pixelwise = kind_of(found.task).is_pixelwise
+    digits = len("100.0") if pixelwise else len(f"{found.samples:,}")
     for count in range(min(MOST_CLASSES, len(names)), 1, -1):
-        shown = most_confused(found.targets, [answers], len(names), count)
+        shown = most_wrong(counts, count)
         columns = [names[c] for c in shown] + [OTHERS] * (count < len(names))
         if max(map(len, columns)) + sum(GAP + max(len(name), digits) for name in columns) <= width:
             break
-    counts = confusion(found.targets, answers, shown, len(names))
+    rows = "true, in % of its pixels" if pixelwise else "true"
     most = f", the {len(shown)} of {len(names)} most often confused" if len(shown) < len(names) else ""
-    view = console.table(f"confusion of classes (rows: true{most})", "", *columns)
-    for name, row in zip(columns, counts, strict=True):
-        view.add_row(name, *(f"{count:,}" for count in row))
+    view = console.table(f"confusion of classes (rows: {rows}{most})", "", *columns)
+    for name, row in zip(columns, merge_classes(counts, shown), strict=True):
+        shares = 100 * row / max(1, row.sum())
+        view.add_row(name, *(f"{n:.1f}" if pixelwise else f"{n:,}" for n in (shares if pixelwise else row)))
     return view

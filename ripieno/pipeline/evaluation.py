@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.evaluation_data import EvaluationSplit, read_evaluation_data
+from ripieno.data.evaluation_data import EvaluationData, EvaluationSplit, read_evaluation_data
 from ripieno.data.load import names_of
 from ripieno.data.long_table import SeriesColumns
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import predict_batches
-from ripieno.reports.task_tables import ROWS, Row
+from ripieno.reports.task_tables import ROWS, Row, pixel_rows
+from ripieno.tasks.pixels import PixelTotals, confusion, most_likely, sample_blocks
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Bundle, ProgressFunction, Task
+from ripieno.types import Bundle, Ints, ProgressFunction, Task
 
 RESAMPLES = 1000
 """Resamples of the bootstrap."""
@@ -52,10 +53,21 @@ class BundleEvaluation:
     """of the bootstrap: an interval holds the middle 95 % of the scores of that many resamples of the samples"""
     rows: Sequence[Row]
     """one per class, label or target"""
-    predictions: NDArray[np.float32]
-    """(samples, *task.output)"""
+    predictions: NDArray[Any]
+    """(samples, *task.output), float32; of a segmentation the masks, (samples, height, width) uint8"""
     targets: NDArray[Any]
     """as in `Dataset.targets`"""
+
+    def confusion(self) -> Ints | None:
+        """Return samples or counted pixels by true and predicted class; None unless classes exclude each other."""
+        kind, classes = kind_of(self.task), len(self.task.names)
+        if kind.activation != "softmax":
+            return None
+        if kind.is_pixelwise:
+            pairs = zip(self.predictions, self.targets, strict=True)
+            return np.asarray(sum(confusion(*pair, classes) for pair in pairs), np.int64)
+        places = self.targets * classes + self.predictions.argmax(axis=1)
+        return np.bincount(places, minlength=classes * classes).reshape(classes, classes)
 
 
 def evaluate(
@@ -67,6 +79,7 @@ def evaluate(
     notes: list[str] | None = None,
     columns: SeriesColumns | None = None,
     target: str | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
     progress: ProgressFunction = lambda *_: None,
 ) -> BundleEvaluation:
     """Predict the samples of `data` with a bundle, and compare the predictions with its targets.
@@ -75,11 +88,17 @@ def evaluate(
     `valid`, `test`, `all`, or `auto`: the test split where the data has one, else all samples. Intervals are those of a
     percentile bootstrap over the samples (95 %, 1,000 resamples, seed 0). `trusted` names the user's families that may
     be imported; `columns` are those of a table of series. `target` names the targets of a table with a row for each
-    sample, where they are not all that it has besides the inputs. Raises DataError for data of other classes or of
-    another shape, LibraryError when `bundle` is none.
+    sample, where they are not all that it has besides the inputs. `ignore` names values or classes of masks that are
+    not scored. A segmentation is scored at the size of the networks' inputs, a block of samples at a time.
+
+    Raises DataError for data of other classes or of another shape, LibraryError when `bundle` is none.
     """
     bundle = read_bundle(bundle, trusted)
-    found = read_evaluation_data(data, bundle.input, bundle.task, split, notes, columns, names_of(target))
+    found = read_evaluation_data(
+        data, bundle.input, bundle.task, split, notes, columns, names_of(target), names_of(ignore)
+    )
+    if kind_of(bundle.task).is_pixelwise:
+        return _evaluate_masks(bundle, found, progress)
     stream = predict_batches(bundle, found.batches(bundle.input), len(found.rows), progress)
     predictions = np.concatenate([batch.predictions for batch in stream])
     kind, thresholds = kind_of(bundle.task), bundle.ensemble.thresholds
@@ -93,6 +112,32 @@ def evaluate(
     return BundleEvaluation(
         bundle.task, found.split, len(predictions), measured, resamples, rows, predictions, found.targets
     )
+
+
+def _evaluate_masks(bundle: Bundle, found: EvaluationData, progress: ProgressFunction) -> BundleEvaluation:
+    """Predict masks, and keep of their probabilities what the scores need."""
+    task, samples = bundle.task, len(found.rows)
+    parts: list[PixelTotals] = []
+    masks = np.empty((samples, *task.output[:2]), np.uint8)
+    done = 0
+    for batch in predict_batches(bundle, _in_blocks(found.batches(bundle.input), task), samples, progress):
+        rows = slice(done, done + len(batch.predictions))
+        masks[rows] = most_likely(batch.predictions)
+        parts.append(PixelTotals.of(batch.predictions, found.targets[rows]))
+        done = rows.stop
+    totals = PixelTotals.joined(parts, len(task.names))
+    measured = bootstrap(lambda rows: totals.scores(np.bincount(rows, minlength=samples)), samples, progress=progress)
+    rows_by_class = pixel_rows(totals.counts.total, task)
+    return BundleEvaluation(task, found.split, samples, measured, RESAMPLES, rows_by_class, masks, found.targets)
+
+
+def _in_blocks(
+    stream: Iterable[tuple[list[str], NDArray[Any]]], task: Task
+) -> Iterator[tuple[list[str], NDArray[Any]]]:
+    """Yield the batches of `stream` in parts whose predictions fit in memory together."""
+    for names, inputs in stream:
+        for block in sample_blocks(len(inputs), int(np.prod(task.output))):
+            yield names[block], inputs[block]
 
 
 def bootstrap(

@@ -42,6 +42,22 @@ def most_confused(labels: Ints, answers: Sequence[Ints], classes: int, most: int
     return tuple(sorted(int(c) for c in np.argsort(-wrong, kind="stable")[: min(most, classes)]))
 
 
+def most_wrong(counts: Ints, most: int) -> tuple[int, ...]:
+    """Return the classes most often confused by `counts`, true class by predicted class, in their order."""
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    return tuple(sorted(int(c) for c in np.argsort(-wrong, kind="stable")[: min(most, len(counts))]))
+
+
+def merge_classes(counts: Ints, shown: tuple[int, ...]) -> Ints:
+    """Return `counts`, true class by predicted class, of `shown` in its order; a last row and column have the rest."""
+    size = len(shown) + (len(shown) < len(counts))
+    merge = np.zeros((len(counts), size), np.int64)
+    merge[:, size - 1] = 1
+    for place, number in enumerate(shown):
+        merge[number] = np.arange(size) == place
+    return np.asarray(merge.T @ counts @ merge)
+
+
 def top_votes(votes: Ints) -> tuple[tuple[int, int], ...]:
     """Return the three classes with the most votes, and their votes."""
     classes, counts = np.unique(votes, return_counts=True)

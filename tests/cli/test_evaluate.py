@@ -8,7 +8,7 @@ import pytest
 from ripieno.cli.console import PlainConsole
 from ripieno.cli.evaluate import confusion_table
 from ripieno.pipeline.evaluation import BundleEvaluation
-from ripieno.types import classification
+from ripieno.types import IGNORED, Task, classification
 
 
 def evaluation(classes: int) -> BundleEvaluation:
@@ -38,3 +38,20 @@ def test_all_classes_need_no_others() -> None:
     table = confusion_table(evaluation(3), 80)
     assert table is not None
     assert [str(column.header) for column in table.columns] == ["", "class 0", "class 1", "class 2"]
+
+
+def test_the_confusion_of_pixels_has_shares_of_the_counted_ones() -> None:
+    task = Task("segmentation", (1, 4, 3), ("sky", "road", "tree"))
+    masks = np.array([[[0, 0, 1, IGNORED]], [[0, 2, 2, 2]]], np.uint8)
+    answers = np.array([[[0, 1, 1, 1]], [[0, 2, 2, 0]]], np.uint8)
+    found = BundleEvaluation(task, "test", 2, {}, 0, [], answers, masks)
+    assert np.array_equal(found.confusion(), [[2, 1, 0], [0, 1, 0], [1, 0, 2]])
+    table = confusion_table(found, 80)
+    assert table is not None
+    assert "true, in % of its pixels" in str(table.title)
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert rows == [
+        ("sky", "66.7", "33.3", "0.0"),
+        ("road", "0.0", "100.0", "0.0"),
+        ("tree", "33.3", "0.0", "66.7"),
+    ]

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
+from ripieno.reports.confusion import (
+    confusion,
+    merge_classes,
+    most_confused,
+    most_disputed,
+    most_wrong,
+    top_confusions,
+    top_votes,
+)
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 3])
 ANSWERS = np.array([0, 1, 1, 1, 0, 2, 2])
@@ -36,3 +44,11 @@ def test_a_class_is_doubted_by_the_mean_over_its_samples() -> None:
 
 def test_votes_are_counted_with_the_most_first() -> None:
     assert top_votes(np.array([2, 1, 2, 0])) == ((2, 2), (0, 1), (1, 1))
+
+
+def test_counts_of_all_classes_give_the_same_classes_and_merged_counts() -> None:
+    whole = np.array(confusion(LABELS, ANSWERS, (0, 1, 2, 3), 4))
+    for most in (2, 3, 4):
+        shown = most_wrong(whole, most)
+        assert shown == most_confused(LABELS, [ANSWERS], 4, most)
+        assert np.array_equal(merge_classes(whole, shown), confusion(LABELS, ANSWERS, shown, 4))
