@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from ripieno.server.auth import validate_token
 from ripieno.server.column_tensors import to_tensors
 from ripieno.server.oip_encode import WIRE_TYPES, strings_to_bytes
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
+from ripieno.tasks.uncertainty_outputs import UNCERTAINTY_OUTPUTS
 from ripieno.types import Input
 
 BYTES = 32 << 20
@@ -32,6 +33,9 @@ BYTES = 32 << 20
 
 RequestTensor = tuple[dict[str, Any], bytes]
 """An input's name, shape and datatype, and its values."""
+Outputs = dict[str, NDArray[Any]]
+"""Outputs of a request by name, each (samples, ...)."""
+SendFunction = Callable[[Sequence[RequestTensor]], Outputs]
 
 
 class Client:
@@ -47,7 +51,12 @@ class Client:
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
     def infer(
-        self, images: NDArray[np.generic] | Sequence[Any] | Any, batch: int = 256, output: str = ""
+        self,
+        images: NDArray[np.generic] | Sequence[Any] | Any,
+        batch: int = 256,
+        output: str = "",
+        *,
+        coverage: float | None = None,
     ) -> NDArray[Any]:
         """Return the predictions (samples, *output) of `images` (samples, *shape), sent as raw tensors.
 
@@ -55,29 +64,52 @@ class Client:
         `mask` of a segmentation, uint8. A request has at most `batch` samples, and fewer where images or predictions
         would exceed `BYTES`. Series shorter than the model's are padded with NaN; they may be a list
         of arrays of unequal lengths. Rows of a table may have named columns: a mapping of their values, a data frame,
-        or a list of mappings, one a row.
+        or a list of mappings, one a row. `coverage` is the level of the outputs `prediction_set`, bool, and `lower` and
+        `upper`; by default the first that the model has.
 
         Raises RipienoError with the server's message when it returns an error, or when it cannot be reached.
         """
+        output = output or next(iter(self._outputs))
+        return self.infer_outputs(images, (output,), batch, coverage=coverage)[output]
+
+    def infer_outputs(
+        self,
+        images: NDArray[np.generic] | Sequence[Any] | Any,
+        outputs: Sequence[str],
+        batch: int = 256,
+        *,
+        coverage: float | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Return several `outputs` of `images` by name, each (samples, ...); arguments and errors are of `infer`."""
         batch = max(1, batch)
-        wanted = self._outputs.get(output) if output else next(iter(self._outputs.values()))
-        if wanted is None or wanted["datatype"] not in WIRE_TYPES:
-            numbers = [name for name, one in self._outputs.items() if one["datatype"] in WIRE_TYPES]
-            raise RipienoError(
-                f"output {output!r} of {self.model} holds no numbers; choose one of {', '.join(numbers)}"
-            )
-        output = str(wanted["name"])
+        if not outputs:
+            raise RipienoError("outputs is empty. Name at least one.")
+        for output in outputs:
+            self._check_output(output)
+        send = partial(self._send, outputs=tuple(outputs), coverage=coverage)
         if is_data_frame(images):
-            return self._infer_columns(data_frame_columns(images, "the data"), batch, output)
+            return self._infer_columns(data_frame_columns(images, "the data"), batch, send)
         if is_series(self._input):
             images = fit_series(images, self._input)
         images = np.asarray(images)
         if images.ndim == 0 or images.size == 0:
             raise RipienoError("images is empty. Pass at least one image.")
         # a server also holds the probabilities of masks
-        sizes = [4 * math.prod(map(abs, one["shape"])) for one in (wanted, self._outputs.get("probabilities", wanted))]
+        held = [self._outputs[name] for name in {*outputs, "probabilities"} if name in self._outputs]
+        sizes = [4 * math.prod(map(abs, one["shape"])) for one in held]
         batch = min(batch, max(1, BYTES // max(1, images[0].nbytes, *sizes)))
-        return np.concatenate([self._infer(images[i : i + batch], output) for i in range(0, len(images), batch)])
+        return _join([send(_image_tensors(images[i : i + batch])) for i in range(0, len(images), batch)])
+
+    def _check_output(self, output: str) -> None:
+        """Raise RipienoError unless `output` is one of numbers or truth values, or the server is to say why not."""
+        known = self._outputs.get(output)
+        if known is None and output in UNCERTAINTY_OUTPUTS:
+            return
+        if known is None or known["datatype"] not in WIRE_TYPES:
+            numbers = [name for name, one in self._outputs.items() if one["datatype"] in WIRE_TYPES]
+            raise RipienoError(
+                f"output {output!r} of {self.model} holds no numbers; choose one of {', '.join(numbers)}"
+            )
 
     def masks(self, pictures: Sequence[str | Path | bytes], *, resize: bool = False) -> list[NDArray[np.uint8]]:
         """Return the mask (height, width) of each of `pictures`, paths or contents of files, at its own size.
@@ -123,37 +155,36 @@ class Client:
         names = {datatype: name for name, datatype in DATATYPES.items()}
         return Input(tuple(tensor["shape"][1:]), names.get(tensor["datatype"], ""))
 
-    def _infer_columns(self, columns: Mapping[str, ColumnValues], batch: int, output: str) -> NDArray[Any]:
+    def _infer_columns(self, columns: Mapping[str, ColumnValues], batch: int, send: SendFunction) -> Outputs:
         declared = {str(t["name"]): str(t["datatype"]) for t in self._kept_metadata["inputs"]}
         tensors = to_tensors(columns, declared, self.model)
         rows = len(next(iter(tensors.values())))
-        predictions = []
+        parts = []
         for start in range(0, rows, batch):
             part = {name: values[start : start + batch] for name, values in tensors.items()}
-            inputs = [_request_tensor(name, values, declared[name]) for name, values in part.items()]
-            predictions.append(self._send(inputs, output))
-        return np.concatenate(predictions)
+            parts.append(send([_request_tensor(name, values, declared[name]) for name, values in part.items()]))
+        return _join(parts)
 
-    def _infer(self, images: NDArray[np.generic], output: str) -> NDArray[Any]:
-        kind = str(images.dtype.newbyteorder("="))
-        if kind not in DATATYPES:
-            raise RipienoError(f"images have dtype {images.dtype}, must be uint8 or float32")
-        raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes()
-        return self._send([({"name": INPUT, "shape": images.shape, "datatype": DATATYPES[kind]}, raw)], output)
-
-    def _send(self, inputs: Sequence[RequestTensor], output: str) -> NDArray[Any]:
-        """Return the `output` of that name for a request with `inputs`."""
+    def _send(self, inputs: Sequence[RequestTensor], outputs: Sequence[str], coverage: float | None) -> Outputs:
+        """Return the `outputs` by name for a request with `inputs`."""
         import orjson
 
         tensors = [{**tensor, "parameters": {"binary_data_size": len(raw)}} for tensor, raw in inputs]
         body = b"".join(raw for _, raw in inputs)
-        requested = {"name": output, "parameters": {"binary_data": True}}
-        head = orjson.dumps({"inputs": tensors, "outputs": [requested]})
+        requested = [{"name": output, "parameters": {"binary_data": True}} for output in outputs]
+        request: dict[str, Any] = {"inputs": tensors, "outputs": requested}
+        if coverage is not None:
+            request["parameters"] = {"coverage": coverage}
+        head = orjson.dumps(request)
         headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
         response = self._checked("POST", f"{self._path}/infer", content=head + body, headers=headers)
-        length = int(response.headers["inference-header-content-length"])
-        (tensor,) = orjson.loads(response.content[:length])["outputs"]
-        return np.frombuffer(response.content, WIRE_TYPES[tensor["datatype"]], offset=length).reshape(tensor["shape"])
+        at = int(response.headers["inference-header-content-length"])
+        found: Outputs = {}
+        for tensor in orjson.loads(response.content[:at])["outputs"]:
+            dtype, size = np.dtype(WIRE_TYPES[tensor["datatype"]]), math.prod(tensor["shape"])
+            found[tensor["name"]] = np.frombuffer(response.content, dtype, size, at).reshape(tensor["shape"])
+            at += size * dtype.itemsize
+        return found
 
     def _checked(self, method: str, path: str, **request: Any) -> Any:
         import httpx
@@ -181,6 +212,20 @@ def infer(url: str, images: NDArray[np.generic] | Sequence[Any] | Any, batch: in
     """Return the predictions (samples, *output) of `images` by the ensemble at `url`; see `Client.infer`."""
     with Client(url) as client:
         return client.infer(images, batch)
+
+
+def _image_tensors(images: NDArray[np.generic]) -> list[RequestTensor]:
+    """Return images as the input of a request."""
+    kind = str(images.dtype.newbyteorder("="))
+    if kind not in DATATYPES:
+        raise RipienoError(f"images have dtype {images.dtype}, must be uint8 or float32")
+    raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes()
+    return [({"name": INPUT, "shape": images.shape, "datatype": DATATYPES[kind]}, raw)]
+
+
+def _join(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of all samples."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _request_tensor(name: str, values: NDArray[Any] | list[str], datatype: str) -> RequestTensor:

@@ -34,8 +34,8 @@ log = logging.getLogger("ripieno.server")
 
 ORDINARY = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 """Headers that only the ASGI path handles."""
-PLAIN = frozenset({"binary_data_output"})
-"""Parameters that change neither the timing of a request nor the members that predict."""
+PLAIN = frozenset({"binary_data_output", "coverage"})
+"""Parameters that do not change the timing of a request; `submit` reads none of them."""
 _UNUSED_EVENT = asyncio.Event()
 """Set by uvicorn when data arrives: nothing awaits a cycle without a task."""
 _STATUS = {200: b"HTTP/1.1 200 OK\r\n", 500: b"HTTP/1.1 500 Internal Server Error\r\n",
@@ -116,6 +116,7 @@ class FastPathCycle:
         else:
             self._model.stats.answered(len(self._request.images), seconds, answer.partial)
             self._model.stats.unseen.update(self._model.unseen(self._request))
+            self._model.stats.abstained.update(self._model.abstained(self._request, answer))
             kind = b"application/json" if length is None else b"application/octet-stream"
             extra = b"" if length is None else b"inference-header-content-length: %d\r\n" % length
             self._send(200, content, kind, extra)

@@ -174,11 +174,11 @@ def write_response(request: InferenceRequest, answer: Answer, signature: ModelSi
     """Write a `ModelInferResponse`; raw contents are appended to the serialized message, not copied into it."""
     contents: list[bytes] = []
     response = InferResponse(model_name=signature.name, model_version=VERSION, id=request.id)
-    for name, value in response_parameters(answer).items():
+    for name, value in response_parameters(request, answer, signature).items():
         kind = "bool" if isinstance(value, bool) else "double" if isinstance(value, float) else "string"
         setattr(response.parameters[name], f"{kind}_param", value)
     for output in request.outputs:
-        tensor = output_tensor(output, answer, signature)
+        tensor = output_tensor(output, answer, signature, request.coverage)
         response.outputs.add(**tensor_header(output, tensor))
         raw = tensor_to_bytes(tensor)
         contents += [RAW_OUTPUT, _varint(len(raw)), raw]

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from ripieno.data.mask_image import MaskBuilder, colour_code, mask_png
 from ripieno.data.prediction_inputs import split_picture
 from ripieno.server.event_loop import run_in_worker
-from ripieno.server.http_errors import HttpError
+from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.limits import Limits
 from ripieno.server.models import Model
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
 from ripieno.server.prediction_document import DocumentOptions
 from ripieno.server.signature import VERSION, ModelSignature
+from ripieno.tasks.uncertainty_outputs import TiledUncertainty
 from ripieno.types import Float32s
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ async def mask_document(
     """Predict the masks of named `pictures` (height, width, channels) of any size, and return the document.
 
     Raises HttpError: 413 for pictures whose masks or tiles exceed the limit of a response, 504 when the time for all
-    has passed, and errors of the engine.
+    has passed, and errors of the engine. Sets of pixels are too large for a document: a coverage is 400.
     """
+    if options.coverage is not None:
+        raise bad_request("Sets of pixels are too large for a document. Request prediction_set as a tensor.")
     signature, entries, partial, room = model.signature, [], False, limits.reply
     try:
         async with asyncio.timeout(limits.timeout):
@@ -52,6 +55,8 @@ async def mask_document(
                 masks = await _predict(model, samples, options, limits)
                 partial |= masks.partial
                 entries.append(await run_in_worker(pixels.nbytes, masks.describe, name, options.top))
+                if "abstain" in entries[-1]:
+                    model.stats.abstained[entries[-1]["abstain"]] += 1
     except TimeoutError:
         raise HttpError(504, f"Timeout: no masks within {limits.timeout:g} s. Send smaller pictures.") from None
     document = {"model_name": signature.name, "model_version": VERSION, "predictions": entries}
@@ -61,10 +66,11 @@ async def mask_document(
 async def _predict(model: Model, samples: PictureSamples, options: DocumentOptions, limits: Limits) -> _Masks:
     """Predict the samples of one picture, in as few requests as the limits allow."""
     signature = model.signature
-    masks = _Masks(samples, signature)
+    masks = _Masks(samples, signature, bool(options.uncertainty))
     sample_bytes = 4 * int(np.prod(signature.task.output)) * (1 + options.members * len(signature.members))
     most = min(limits.reply // sample_bytes, signature.max_samples)
-    outputs = (signature.predictions, *(("spread", "members") if options.members else ()))
+    uncertainty = ("mutual_information",) if masks.uncertainty else ()
+    outputs = (signature.predictions, *(("spread", "members") if options.members else ()), *uncertainty)
     for group in samples.groups(max(1, most)):
         size = len(group) * sample_bytes
         if len(group) > most:
@@ -83,13 +89,14 @@ async def _predict(model: Model, samples: PictureSamples, options: DocumentOptio
 class _Masks:
     """Masks of one picture: of the model, and of each member where these are wanted."""
 
-    def __init__(self, samples: PictureSamples, signature: ModelSignature) -> None:
+    def __init__(self, samples: PictureSamples, signature: ModelSignature, uncertain: bool) -> None:
         self._samples, self._names = samples, signature.task.names
         self._own = _MaskParts(samples, len(self._names))
         self._members: dict[str, _MaskParts] | None = None
         """those that predicted all samples so far"""
         self._spread: float | None = None
         """sum over the samples"""
+        self.uncertainty = TiledUncertainty(signature.uncertainty) if uncertain and signature.uncertainty else None
         self.partial = False
 
     def add(self, answer: Answer) -> None:
@@ -98,6 +105,8 @@ class _Masks:
         self._own.add(answer.predictions)
         if answer.std is not None:
             self._spread = (self._spread or 0.0) + float(answer.std.sum())
+        if self.uncertainty and answer.disagreement is not None:
+            self.uncertainty.add(answer.predictions, answer.disagreement)
         if answer.member_predictions is None:
             return
         each = dict(zip(answer.members, answer.member_predictions, strict=True))
@@ -113,6 +122,8 @@ class _Masks:
         entry = {"picture": name, "width": width, "height": height, **self._describe(self._own.builder, top)}
         if self._spread is not None:
             entry["spread"] = self._spread / len(self._samples)
+        if self.uncertainty:
+            entry |= self.uncertainty.compute(self._own.builder.confidence)
         if self._members is not None:
             entry["members"] = [
                 {"member": member, **self._describe(parts.builder, top)} for member, parts in self._members.items()

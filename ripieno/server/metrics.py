@@ -87,6 +87,10 @@ def _add_requests(add: Callable[..., None], labels: Mapping[str, str], stats: Se
     for column, count in stats.unseen.items():
         text = "Categories in answered requests that training did not have."
         add(CounterMetricFamily, "ripieno_unseen_categories", text, {**labels, "column": column}, count)
+    for abstained, count in stats.abstained.items():
+        text = "Samples of answered requests for the output abstain, by its value."
+        value = str(abstained).lower()
+        add(CounterMetricFamily, "ripieno_abstain_samples", text, {**labels, "abstain": value}, count)
     for name, text, values in (
         ("ripieno_inference_request_duration_seconds", "Time from the read body to the answer.", stats.seconds),
         ("ripieno_inference_request_samples", "Samples per request.", stats.samples),

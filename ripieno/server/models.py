@@ -73,14 +73,16 @@ class Model:
 
         With `partial`, the members that have finished within `timeout` seconds suffice.
         """
-        names = {output.name for output in request.outputs}
-        # `cascade: false` names all members, which disables early exit
-        whole = self.member is None and request.parameters.get("cascade") is False
+        names, uncertainty = request.names, self.signature.uncertainty
+        needs = uncertainty.needs(names, request.coverage) if uncertainty else None
+        # naming all members disables early exit, on demand and for what was fitted to answers of all members
+        whole = self.member is None and (request.parameters.get("cascade") is False or needs is not None)
         return self.engine.engine.submit(
             request.images,
             self.signature.members if whole else self.member,
-            spread="spread" in names,
+            spread="spread" in names or (needs is not None and needs.spread),
             each="members" in names,
+            disagreement=needs is not None and needs.disagreement,
             deadline=timeout if request.partial else None,
             partial=request.partial,
             steps=steps.get(),
@@ -103,12 +105,21 @@ class Model:
         self.stats.answered(len(request.images), time.perf_counter() - start, answer.partial)
         if self.signature.input.columns:  # in a worker: a large request has millions of values
             self.stats.unseen.update(await run_in_worker(request.images.nbytes, self.unseen, request))
+        if "abstain" in request.names:
+            self.stats.abstained.update(await run_in_worker(answer.predictions.nbytes, self.abstained, request, answer))
         return answer
 
     def unseen(self, request: InferenceRequest) -> dict[str, int]:
         """Return the numbers of unseen categories in a request for rows of a table, by column."""
         columns = self.signature.input.columns
         return count_unseen(columns, request.images) if columns else {}
+
+    def abstained(self, request: InferenceRequest, answer: Answer) -> dict[bool, int]:
+        """Return the numbers of samples in a request for `abstain`, by its value."""
+        if "abstain" not in request.names or self.signature.uncertainty is None:
+            return {}
+        abstained = int(self.signature.uncertainty.abstains(answer.predictions).sum())
+        return {True: abstained, False: len(answer.predictions) - abstained}
 
     def failed(self, error: BaseException, timeout: float, start: float) -> HttpError:
         """Count a failed request, begun at `start`, and return its error.

@@ -27,7 +27,7 @@ from ripieno.data.column_values import ColumnValues
 from ripieno.data.pixels import fit_array
 from ripieno.data_kinds import is_series, is_table
 from ripieno.durations import check_duration
-from ripieno.errors import DataError, RipienoError
+from ripieno.errors import DataError, RipienoError, SelectionError
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.oip_columns import (
     COLUMNS_JSON,
@@ -37,6 +37,7 @@ from ripieno.server.oip_columns import (
     values_from_json,
 )
 from ripieno.server.signature import INPUT, ModelSignature
+from ripieno.tasks.uncertainty_outputs import UNCERTAINTY_OUTPUTS
 
 Parameter: TypeAlias = bool | int | float | str
 Whole = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
@@ -124,6 +125,13 @@ class InferenceRequest:
     timeout: float | None = None
     """seconds for which the client waits"""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    coverage: float | None = None
+    """level of prediction sets and intervals; None: the first"""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the outputs."""
+        return frozenset([output.name for output in self.outputs])
 
     @property
     def partial(self) -> bool:
@@ -403,7 +411,9 @@ def to_model_dtype(
 
 
 def complete_request(images: NDArray[np.generic], header: RequestHeader, signature: ModelSignature) -> InferenceRequest:
-    """Return the request for `images`, of JSON or gRPC; without names of outputs, for those of its task.
+    """Return the request for `images`, of JSON or gRPC.
+
+    Without names of outputs, it is for those of its task; with a coverage, for the set or the interval too.
 
     Raises HttpError (400) for outputs that the model does not have, and for invalid parameters.
     """
@@ -413,18 +423,44 @@ def complete_request(images: NDArray[np.generic], header: RequestHeader, signatu
         raise bad_request(f"binary_data_output is {binary!r}, must be true or false")
     if len(received) > len(signature.outputs):
         raise bad_request(f"The request has {len(received)} outputs, the model has {len(signature.outputs)}")
+    coverage = read_coverage(parameters.get("coverage"), signature)
+    covered = signature.uncertainty.covered if signature.uncertainty and coverage is not None else ()
     outputs = [_requested_output(output, binary, signature) for output in received] or [
-        RequestedOutput(name, binary) for name in signature.default_outputs
+        RequestedOutput(name, binary) for name in (*signature.default_outputs, *covered)
     ]
     try:  # Triton's `timeout` is in microseconds
         micros = check_duration(parameters.get("timeout", 0), "timeout", zero=True, unit=1e-6)
     except RipienoError as error:
         raise bad_request(str(error)) from None
-    return InferenceRequest(images, tuple(outputs), header.id or "", micros / 1e6 if micros else None, parameters)
+    seconds = micros / 1e6 if micros else None
+    return InferenceRequest(images, tuple(outputs), header.id or "", seconds, parameters, coverage)
+
+
+def read_coverage(value: Parameter | None, signature: ModelSignature) -> float | None:
+    """Return the level of coverage that is asked for, a number or its text; None where `value` is None.
+
+    Raises HttpError (400) for a level that the model does not have.
+    """
+    if value is None:
+        return None
+    if signature.uncertainty is None:
+        raise bad_request(f"{signature.name} is a single member, without coverage. Send coverage to the ensemble.")
+    try:
+        level = math.nan if isinstance(value, bool) else float(value)
+    except ValueError:
+        level = math.nan
+    try:
+        return signature.uncertainty.coverage(level).level
+    except SelectionError as error:
+        if math.isnan(level) and signature.uncertainty.levels:
+            raise bad_request(f"coverage is {str(value)[:20]!r}, must be a number such as 0.9") from None
+        raise bad_request(str(error)) from None
 
 
 def _requested_output(output: Output, binary: bool, signature: ModelSignature) -> RequestedOutput:
     if output.name not in signature.outputs:
+        if signature.uncertainty and output.name in UNCERTAINTY_OUTPUTS:
+            raise bad_request(signature.uncertainty.missing(output.name))
         known = ", ".join(signature.outputs)
         raise bad_request(f"Unknown output {output.name[:40]!r}. {signature.name} has: {known}.")
     parameters = output.parameters

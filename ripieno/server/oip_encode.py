@@ -18,18 +18,25 @@ if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
 
 
-OutputTensor: TypeAlias = NDArray[np.float32] | NDArray[np.uint8] | list[str]
+OutputTensor: TypeAlias = NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.bool_] | list[str]
 """The numbers of an output, or its strings."""
-WIRE_TYPES = {"FP32": "<f4", "UINT8": "u1"}
-"""NumPy's names of the datatypes of numbers, as they are sent."""
-STRING, NUMBER, INDEX = 32, 12, 3
-"""Approximate bytes of a class name, of a number and of the index of a class in JSON."""
+WIRE_TYPES = {"FP32": "<f4", "UINT8": "u1", "BOOL": "?"}
+"""NumPy's names of the datatypes of numbers and truth values, as they are sent."""
+STRING, NUMBERS = 32, {"FP32": 12, "UINT8": 3, "BOOL": 6}
+"""Approximate bytes of a class name, and of a number of each datatype, in JSON."""
+_DATATYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.bool_): "BOOL"}
+"""Datatypes of outputs by their types; of others, FP32."""
 LONG = 1 << 14
 """Elements that are encoded as JSON at once."""
 
 
-def output_tensor(output: RequestedOutput, answer: Answer, signature: ModelSignature) -> OutputTensor:
-    """Return the numbers of an output, or the strings of a BYTES output, samples first."""
+def output_tensor(
+    output: RequestedOutput, answer: Answer, signature: ModelSignature, coverage: float | None = None
+) -> OutputTensor:
+    """Return the numbers of an output, or the strings of a BYTES output, samples first.
+
+    `coverage` is the level of sets and intervals, by default the first.
+    """
     if output.name == signature.predictions:
         return classification_strings(answer.predictions, output.top, signature) if output.top else answer.predictions
     if signature.datatype_of(output.name) == "UINT8":
@@ -38,6 +45,10 @@ def output_tensor(output: RequestedOutput, answer: Answer, signature: ModelSigna
         labels = signature.kind.labels(answer.predictions, signature.task, signature.thresholds)
         assert labels is not None
         return labels
+    if signature.uncertainty and output.name in signature.uncertainty.names:
+        return signature.uncertainty.compute(
+            output.name, answer.predictions, spread=answer.std, disagreement=answer.disagreement, level=coverage
+        )
     if output.name == "spread":
         assert answer.std is not None
         return answer.std
@@ -54,8 +65,11 @@ def tensor_header(output: RequestedOutput, tensor: OutputTensor) -> dict[str, An
         return {"name": output.name, "datatype": "BYTES", "shape": [len(tensor) // output.top, output.top]}
     if isinstance(tensor, list):
         return {"name": output.name, "datatype": "BYTES", "shape": [len(tensor)]}
-    datatype = "UINT8" if tensor.dtype == np.uint8 else "FP32"
-    return {"name": output.name, "datatype": datatype, "shape": list(tensor.shape)}
+    return {"name": output.name, "datatype": _datatype(tensor), "shape": list(tensor.shape)}
+
+
+def _datatype(tensor: NDArray[Any]) -> str:
+    return _DATATYPES.get(tensor.dtype, "FP32")
 
 
 def classification_strings(probabilities: NDArray[np.float32], top: int, signature: ModelSignature) -> list[str]:
@@ -85,8 +99,8 @@ def check_size(request: InferenceRequest, signature: ModelSignature, most: int) 
             total += samples * (output.top or signature.labels_per_sample) * STRING
         else:
             numbers = math.prod(max(1, n) for n in signature.output_shape(output.name))
-            in_json = INDEX if datatype == "UINT8" else NUMBER
-            total += samples * numbers * (np.dtype(WIRE_TYPES[datatype]).itemsize if output.binary else in_json)
+            each = np.dtype(WIRE_TYPES[datatype]).itemsize if output.binary else NUMBERS[datatype]
+            total += samples * numbers * each
     if signature.kind.is_pixelwise:
         total = max(total, samples * 4 * math.prod(signature.task.output))
     if total > most:
@@ -109,13 +123,20 @@ def tensor_to_bytes(tensor: OutputTensor) -> bytes:
     """Encode a tensor's elements, row by row, little-endian."""
     if isinstance(tensor, list):
         return strings_to_bytes(tensor)
-    return np.ascontiguousarray(tensor, WIRE_TYPES["UINT8" if tensor.dtype == np.uint8 else "FP32"]).tobytes()
+    return np.ascontiguousarray(tensor, WIRE_TYPES[_datatype(tensor)]).tobytes()
 
 
-def response_parameters(answer: Answer) -> dict[str, bool | float | str]:
-    """Return the parameters of a response: `partial` and its `members` if some are missing, and for a cascade
-    `members_asked`, the mean number of evaluated members per sample."""
+def response_parameters(
+    request: InferenceRequest, answer: Answer, signature: ModelSignature
+) -> dict[str, bool | float | str]:
+    """Return the parameters of a response.
+
+    They are the `coverage` of a set or an interval, `partial` and its `members` if some are missing, and for a cascade
+    `members_asked`, the mean number of evaluated members per sample.
+    """
     parameters: dict[str, bool | float | str] = {}
+    if signature.uncertainty and not request.names.isdisjoint(signature.uncertainty.covered):
+        parameters["coverage"] = signature.uncertainty.coverage(request.coverage).level
     if answer.partial:
         parameters |= {"partial": True, "members": ",".join(answer.members)}
     if answer.members_evaluated is not None and len(answer.members_evaluated):
@@ -163,7 +184,7 @@ def write_response(
     for output in request.outputs:
         key = (output.name, output.top)
         if key not in tensors:
-            tensors[key] = output_tensor(output, answer, signature)
+            tensors[key] = output_tensor(output, answer, signature, request.coverage)
         tensor = tensors[key]
         document = tensor_header(output, tensor)
         if not output.binary:
@@ -179,7 +200,7 @@ def write_response(
     response: dict[str, Any] = {"model_name": signature.name, "model_version": version, "outputs": outputs}
     if request.id:
         response["id"] = request.id
-    if parameters := response_parameters(answer):
+    if parameters := response_parameters(request, answer, signature):
         response["parameters"] = parameters
     written = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
     head = _insert_elements(written, long) if long else written

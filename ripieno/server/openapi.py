@@ -49,8 +49,8 @@ _SCHEMAS = {
         ("name", "shape", "datatype"),
         name={"type": "string"},
         shape={"type": "array", "items": {"type": "integer"}},
-        datatype={"enum": ["FP32", "UINT8", "BYTES"]},
-        data={"type": "array", "items": {"type": ["number", "string"]}},
+        datatype={"enum": ["FP32", "UINT8", "BOOL", "BYTES"]},
+        data={"type": "array", "items": {"type": ["number", "boolean", "string"]}},
         parameters=_PARAMETERS,
     ),
     "Answer": _object(
@@ -164,6 +164,8 @@ def _documents(row: Document | None = None) -> Document:
     query: list[Document] = [
         {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999999}},
         {"name": "members", "in": "query", "schema": {"enum": ["true", "false"]}},
+        {"name": "uncertainty", "in": "query", "schema": {"enum": ["true", "false"]}},
+        {"name": "coverage", "in": "query", "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}},
     ]
     if row is None:
         query += [

@@ -15,9 +15,10 @@ from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import bad_request
 from ripieno.server.limits import Limits
 from ripieno.server.models import Model
-from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
-from ripieno.server.oip_encode import check_size
+from ripieno.server.oip_decode import InferenceRequest, RequestedOutput, read_coverage
+from ripieno.server.oip_encode import OutputTensor, check_size, output_tensor
 from ripieno.server.signature import VERSION, ModelSignature
+from ripieno.tasks.uncertainty_outputs import COVERAGE_OUTPUTS
 
 if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
@@ -34,6 +35,10 @@ class DocumentOptions(NamedTuple):
     """number of classes, the best ones"""
     members: bool
     """whether the predictions of the members and their spread are in it"""
+    uncertainty: tuple[str, ...] = ()
+    """outputs of `UncertaintyOutputs` that are in it"""
+    coverage: float | None = None
+    """level of the set or the interval; None: the first"""
     resize: bool = False
     """whether large pictures are shrunk for their masks instead of cut into tiles"""
     overlap: float = OVERLAP
@@ -47,9 +52,13 @@ def read_options(query: bytes, signature: ModelSignature) -> DocumentOptions:
     top = parameters.get("top", [str(usual)])[-1]
     if not top.isdecimal() or len(top) > 6 or int(top) < 1:
         raise bad_request(f"top is {top[:20]!r}, must be a number of classes")
-    members, resize = (_read_switch(parameters, name) for name in ("members", "resize"))
-    if members and "members" not in signature.outputs:
-        raise bad_request(f"{signature.name} is a single member. Send members=true to the ensemble.")
+    members, resize, uncertain = (_read_switch(parameters, name) for name in ("members", "resize", "uncertainty"))
+    for name, asked in (("members", members), ("uncertainty", uncertain)):
+        if asked and signature.uncertainty is None:
+            raise bad_request(f"{signature.name} is a single member. Send {name}=true to the ensemble.")
+    coverage = read_coverage(parameters.get("coverage", [None])[-1], signature)
+    known = signature.uncertainty.names if signature.uncertainty else ()
+    wanted = [name for name in known if uncertain or (coverage is not None and name in COVERAGE_OUTPUTS)]
     overlap = OVERLAP
     if "overlap" in parameters:
         try:
@@ -59,7 +68,8 @@ def read_options(query: bytes, signature: ModelSignature) -> DocumentOptions:
             raise bad_request(
                 f"overlap is {parameters['overlap'][-1][:20]!r}, must be a share of a tile, 0 to {MOST_OVERLAP:g}"
             ) from None
-    return DocumentOptions(min(int(top), len(signature.task.names)), members, resize, overlap)
+    top_classes = min(int(top), len(signature.task.names))
+    return DocumentOptions(top_classes, members, tuple(wanted), coverage, resize, overlap)
 
 
 def _read_switch(parameters: Mapping[str, Sequence[str]], name: str) -> bool:
@@ -82,28 +92,34 @@ async def predict_document(
     Raises HttpError for too large a response, and for errors of the engine.
     """
     signature = model.signature
-    outputs = (signature.predictions, *(("spread", "members") if options.members else ()))
-    request = InferenceRequest(samples, tuple(RequestedOutput(o) for o in outputs))
+    outputs = (signature.predictions, *(("spread", "members") if options.members else ()), *options.uncertainty)
+    request = InferenceRequest(samples, tuple(RequestedOutput(o) for o in outputs), coverage=options.coverage)
     size = check_size(request, signature, limits.reply)
     answer = await model.answer(request, limits.timeout)
 
     def described() -> list[dict[str, Any]]:
-        return [{**name, **_describe(i, answer, signature, options.top)} for i, name in enumerate(names)]
+        found = {o: output_tensor(RequestedOutput(o), answer, signature, options.coverage) for o in options.uncertainty}
+        return [
+            {**name, **_describe(i, answer, signature, options), **_describe_uncertainty(i, found, signature)}
+            for i, name in enumerate(names)
+        ]
 
     document: dict[str, Any] = {
         "model_name": signature.name,
         "model_version": VERSION,
         "predictions": await run_in_worker(size, described),
     }
+    if signature.uncertainty and not set(signature.uncertainty.covered).isdisjoint(options.uncertainty):
+        document["coverage"] = signature.uncertainty.coverage(options.coverage).level
     if answer.partial:
         document["partial"] = True
     return document
 
 
-def _describe(row: int, answer: Answer, signature: ModelSignature, top: int) -> dict[str, Any]:
-    """Return the prediction for a sample, with spread and predictions of the members if known."""
-    document = _prediction(answer.predictions[row], signature, top)
-    if answer.std is not None:
+def _describe(row: int, answer: Answer, signature: ModelSignature, options: DocumentOptions) -> dict[str, Any]:
+    """Return the prediction for a sample, with spread and predictions of the members if they are wanted."""
+    document = _prediction(answer.predictions[row], signature, options.top)
+    if options.members and answer.std is not None:
         spread = answer.std[row]
         document["spread"] = _by_name(spread, signature) if spread.ndim else float(spread)
     if answer.member_predictions is not None:
@@ -111,6 +127,18 @@ def _describe(row: int, answer: Answer, signature: ModelSignature, top: int) -> 
             {"member": member, **_prediction(own[row], signature, 0)}
             for member, own in zip(answer.members, answer.member_predictions, strict=True)
         ]
+    return document
+
+
+def _describe_uncertainty(row: int, found: Mapping[str, OutputTensor], signature: ModelSignature) -> dict[str, Any]:
+    """Return the numbers of a sample by the names of their outputs, and the names in its prediction set."""
+    document: dict[str, Any] = {}
+    for output, tensor in found.items():
+        value = np.asarray(tensor[row])
+        if output == "prediction_set":
+            document[output] = [signature.task.names[i] for i in np.flatnonzero(value)]
+        else:
+            document[output] = _by_name(value, signature) if value.ndim else value.item()
     return document
 
 

@@ -53,6 +53,8 @@ class ServedModelStats:
     """failed requests, by status"""
     unseen: Counter[str] = field(default_factory=Counter)
     """categories in rows of answered requests that training did not have, by column"""
+    abstained: Counter[bool] = field(default_factory=Counter)
+    """samples of answered requests for `abstain`, by its value"""
     failed_seconds: float = 0.0
     last: float = 0.0
     """Unix seconds of the last request"""

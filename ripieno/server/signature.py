@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from ripieno.data.input_tensors import IMAGES, InputTensor, input_tensors
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
+from ripieno.tasks.uncertainty_outputs import BOOLEAN_OUTPUTS, COVERAGE_OUTPUTS, UNCERTAINTY_OUTPUTS, UncertaintyOutputs
 from ripieno.types import Bundle, Column, Input, Task, column_places
 
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
@@ -46,6 +47,8 @@ class ModelSignature:
     """maximum samples in one request"""
     thresholds: tuple[float, ...] = ()
     """see `Ensemble.thresholds`"""
+    uncertainty: UncertaintyOutputs | None = field(default=None, compare=False)
+    """outputs that say how sure the answers are, of which the names are in `extras`; None: of a member alone"""
 
     @cached_property
     def kind(self) -> TaskKind:
@@ -112,10 +115,14 @@ class ModelSignature:
             "spread": [-1, *spread.shape[1:]],
             "depth": [-1],
             "members": [-1, len(self.members), *self.task.output],
+            **{output: [-1] for output in UNCERTAINTY_OUTPUTS},
+            **{output: [-1, *self.task.output] for output in COVERAGE_OUTPUTS},
         }
 
     def datatype_of(self, output: str) -> str:
         """Return the datatype of an output."""
+        if output in BOOLEAN_OUTPUTS:
+            return "BOOL"
         if output not in self.kind.outputs[1:]:
             return "FP32"
         return "UINT8" if self.kind.is_pixelwise else "BYTES"
@@ -124,19 +131,25 @@ class ModelSignature:
 def signatures(bundle: Bundle, *, prefix: str = "", max_samples: int = 65536) -> list[ModelSignature]:
     """Return the signatures of the ensemble and of each of its members.
 
-    The ensemble also has the outputs `spread` and `members`, and with a cascade `depth`, the number of members
-    evaluated for each sample.
+    The ensemble also has the outputs `spread` and `members`, those of `UncertaintyOutputs`, and with a cascade `depth`,
+    the number of members evaluated for each sample.
     """
     members = bundle.ensemble.members
-    extras = ("spread", "members", *(("depth",) if bundle.cascade else ()))
+    uncertainty = UncertaintyOutputs(bundle.ensemble, bundle.task)
+    extras = ("spread", "members", *uncertainty.names, *(("depth",) if bundle.cascade else ()))
     ensemble = ModelSignature(
-        prefix or ENSEMBLE, bundle.input, bundle.task, members, extras, max_samples, bundle.ensemble.thresholds
+        prefix or ENSEMBLE,
+        bundle.input,
+        bundle.task,
+        members,
+        extras,
+        max_samples,
+        bundle.ensemble.thresholds,
+        uncertainty,
     )
+    alone = dataclasses.replace(ensemble, extras=(), uncertainty=None)
     start = f"{prefix}." if prefix else ""
-    return [
-        ensemble,
-        *(dataclasses.replace(ensemble, name=start + member, members=(member,), extras=()) for member in members),
-    ]
+    return [ensemble, *(dataclasses.replace(alone, name=start + member, members=(member,)) for member in members)]
 
 
 def server_metadata(version: str) -> dict[str, Any]:
@@ -166,7 +179,8 @@ def model_metadata(signature: ModelSignature) -> dict[str, Any]:
 def model_config(signature: ModelSignature) -> dict[str, Any]:
     """Return the document of `GET /v2/models/M/config`: the part of Triton's configuration that its clients read.
 
-    Its parameters are the kind of the task, the names of its outputs and, of labels, their thresholds, as JSON.
+    Its parameters are the kind of the task, the names of its outputs and, as JSON, thresholds of labels and the levels
+    of coverage.
     """
     inputs = [
         {"name": tensor.name, "data_type": _config_type(TENSOR_DATATYPES[tensor.dtype]), "dims": list(tensor.shape)}
@@ -183,6 +197,8 @@ def model_config(signature: ModelSignature) -> dict[str, Any]:
     parameters = {"task": signature.task.kind, "names": json.dumps(signature.task.names)}
     if signature.thresholds:
         parameters["thresholds"] = json.dumps(signature.thresholds)
+    if signature.uncertainty and signature.uncertainty.levels:
+        parameters["coverage"] = json.dumps(signature.uncertainty.levels)
     return {
         "name": signature.name,
         "platform": model_metadata(signature)["platform"],

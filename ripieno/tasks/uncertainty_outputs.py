@@ -56,14 +56,23 @@ class UncertaintyOutputs:
         )
         """names of the outputs that it has"""
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Levels of coverage, the default first."""
+        return tuple(coverage.level for coverage in self.ensemble.coverage)
+
+    @property
+    def covered(self) -> tuple[str, ...]:
+        """Names of the outputs that depend on a level of coverage."""
+        return tuple(name for name in self.names if name in COVERAGE_OUTPUTS)
+
     def missing(self, name: str) -> str:
         """Return why the ensemble has no output `name`, in sentences with the mend."""
         ensemble, task = self.ensemble.name, self.task.kind
         if name in ("entropy", "mutual_information"):
             return f"A {task} has no {name.replace('_', ' ')}. Request spread."
         if name in COVERAGE_OUTPUTS and self.ensemble.coverage:
-            own = [output for output in self.names if output in COVERAGE_OUTPUTS]
-            return f"A {task} has no {name}. Request {' or '.join(own)}."
+            return f"A {task} has no {name}. Request {' or '.join(self.covered)}."
         lacks, fitted = {
             "abstain": ("no rule to abstain", {"abstain": 0.02}),
             "unusual": ("no figures of what is usual", {"coverage": 0.9}),
@@ -77,7 +86,7 @@ class UncertaintyOutputs:
             raise SelectionError(self.missing("coverage"))
         found = [c for c in self.ensemble.coverage if level is None or abs(c.level - level) < SAME]
         if not found:
-            known = " or ".join(f"{c.level:g}" for c in self.ensemble.coverage)
+            known = " or ".join(f"{known:g}" for known in self.levels)
             raise SelectionError(f"coverage is {level:g}, must be {known}: the levels that {self.ensemble.name} has")
         return found[0]
 
@@ -128,3 +137,34 @@ class UncertaintyOutputs:
         assert rule is not None
         assert confidence is not None
         return np.asarray(np.asarray(confidence, np.float64) < rule.threshold)
+
+
+class TiledUncertainty:
+    """Those of `outputs` about a picture that is predicted in tiles, without sets of pixels: means over its tiles."""
+
+    def __init__(self, outputs: UncertaintyOutputs) -> None:
+        self._outputs = outputs
+        self._tiles = 0
+        self._entropy = self._disagreement = 0.0
+        """sums over the tiles"""
+
+    def add(self, predictions: NDArray[Any], disagreement: Float32s) -> None:
+        """Add the next tiles, with what `compute` takes."""
+        entropy = self._outputs.kind.entropy(predictions)
+        assert entropy is not None
+        self._tiles += len(predictions)
+        self._entropy += float(entropy.sum(dtype=np.float64))
+        self._disagreement += float(disagreement.sum(dtype=np.float64))
+
+    def compute(self, confidence: float) -> dict[str, float | bool]:
+        """Return the outputs by name; `confidence` is that of the whole picture."""
+        ensemble = self._outputs.ensemble
+        found: dict[str, float | bool] = {
+            "entropy": self._entropy / self._tiles,
+            "mutual_information": self._disagreement / self._tiles,
+        }
+        if ensemble.unusual:
+            found["unusual"] = float(quantile_among(np.array([found["mutual_information"]]), ensemble.unusual)[0])
+        if ensemble.abstain:
+            found["abstain"] = confidence < ensemble.abstain.threshold
+        return found

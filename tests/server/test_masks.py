@@ -70,6 +70,8 @@ def test_the_metadata_put_the_mask_first(served: ServerHandle) -> None:
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, 8, 12, 4]},
         {"name": "spread", "datatype": "FP32", "shape": [-1]},
         {"name": "members", "datatype": "FP32", "shape": [-1, 2, 8, 12, 4]},
+        {"name": "entropy", "datatype": "FP32", "shape": [-1]},
+        {"name": "mutual_information", "datatype": "FP32", "shape": [-1]},
     ]
     assert client.get_model_metadata("ensemble")["outputs"] == expected
     assert client.get_model_metadata(MEMBERS[0])["outputs"] == expected[:2]
@@ -217,10 +219,17 @@ def test_openapi_describes_masks(served: ServerHandle) -> None:
     document = httpx.get(served.url + "/openapi.json", trust_env=False).json()
     asked = document["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]["application/json"]
     names = asked["schema"]["properties"]["outputs"]["items"]["properties"]["name"]["enum"]
-    assert names == ["mask", "probabilities", "spread", "members"]
+    assert names == ["mask", "probabilities", "spread", "members", "entropy", "mutual_information"]
     assert "UINT8" in document["components"]["schemas"]["Output"]["properties"]["datatype"]["enum"]
     query = document["paths"]["/predict"]["post"]["parameters"]
-    assert [parameter["name"] for parameter in query] == ["top", "members", "resize", "overlap"]
+    assert [parameter["name"] for parameter in query] == [
+        "top",
+        "members",
+        "uncertainty",
+        "coverage",
+        "resize",
+        "overlap",
+    ]
 
 
 def test_the_page_lays_the_mask_over_the_picture_with_a_legend(

@@ -21,6 +21,10 @@ from tests.server.test_image_endpoint import png
 
 THRESHOLDS = (0.1, 0.9, 0.5, 0.5)
 PREDICTIONS = {"classification": "probabilities", "multilabel": "probabilities", "regression": "values"}
+UNCERTAINTY = {
+    **dict.fromkeys(("classification", "multilabel"), ("entropy", "mutual_information")),
+    "regression": (),
+}
 LABELS = {"classification": "label", "multilabel": "labels"}
 
 
@@ -78,7 +82,8 @@ def test_the_metadata_list_the_tensors_of_the_task(served: Served, client: trito
     labels = [{"name": LABELS[served.kind], "datatype": "BYTES", "shape": [-1]}] if served.kind in LABELS else []
     spread = {"name": "spread", "datatype": "FP32", "shape": [-1] if served.kind == "classification" else [-1, 4]}
     members = {"name": "members", "datatype": "FP32", "shape": [-1, 2, 4]}
-    assert client.get_model_metadata("ensemble")["outputs"] == [numbers, *labels, spread, members]
+    more = [{"name": name, "datatype": "FP32", "shape": [-1]} for name in UNCERTAINTY[served.kind]]
+    assert client.get_model_metadata("ensemble")["outputs"] == [numbers, *labels, spread, members, *more]
     assert client.get_model_metadata(MEMBERS[0])["outputs"] == [numbers, *labels]
     document = client.get_model_config("ensemble")
     parameters = {key: value["string_value"] for key, value in document["parameters"].items()}
@@ -169,5 +174,5 @@ def test_openapi_lists_the_outputs_of_the_task(served: Served) -> None:
     infer = document["paths"]["/v2/models/{model}/infer"]["post"]
     request = infer["requestBody"]["content"]["application/json"]["schema"]
     labels = [LABELS[served.kind]] if served.kind in LABELS else []
-    expected = [PREDICTIONS[served.kind], *labels, "spread", "members"]
+    expected = [PREDICTIONS[served.kind], *labels, "spread", "members", *UNCERTAINTY[served.kind]]
     assert request["properties"]["outputs"]["items"]["properties"]["name"]["enum"] == expected

@@ -100,7 +100,7 @@ def test_only_the_disagreement_is_asked_of_the_engine_and_only_where_it_is_used(
             PLAIN,
             CLASSES,
             "abstain",
-            r"B5 has no rule to abstain. Fit it with `ripieno coverage RUN B5 --abstain 0\.02`",
+            r"B5 has no rule to abstain\. Fit it with `ripieno coverage RUN B5 --abstain",
         ),
         (PLAIN, CLASSES, "unusual", r"B5 has no figures of what is usual\. Fit it with `ripieno coverage"),
         (SURE, CLASSES, "lower", r"A classification has no lower\. Request prediction_set\."),
