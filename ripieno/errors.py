@@ -23,6 +23,7 @@ _MODULES = {
     "trees": "lightgbm skl2onnx onnxmltools",
     "tables": "sklearn",
     "timm": "timm torchvision",
+    "segmentation": "segmentation_models_pytorch",
     "dashboard": "optuna_dashboard",
     "tensorboard": "tensorboardX",
     "mlflow": "mlflow",

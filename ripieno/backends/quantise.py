@@ -21,10 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
+from ripieno.backends.batch_limit import limit_batch
 from ripieno.errors import EngineError, error_summary, require
 
 BATCH = 32
-"""Images per calibration batch."""
+"""Images per calibration batch, at most."""
+MAPS = 16
+"""Maps of the size of the images that a network is taken to have, for which memory is needed."""
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
 """Operators with int8 kernels; between them values need not be converted to fp32."""
 PRODUCTS = ("Gemm", "MatMul")
@@ -137,11 +140,12 @@ class _Reader:
 
     def __init__(self, name: str, images: NDArray[np.generic]) -> None:
         self._name, self._images, self._next = name, images, 0
+        self._size = limit_batch(BATCH, (*images.shape[1:-1], MAPS))
 
     def get_next(self) -> dict[str, NDArray[np.generic]] | None:
         """Return the next batch; None after the last."""
-        batch = np.ascontiguousarray(self._images[self._next : self._next + BATCH])
-        self._next += BATCH
+        batch = np.ascontiguousarray(self._images[self._next : self._next + self._size])
+        self._next += self._size
         return {self._name: batch} if len(batch) else None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

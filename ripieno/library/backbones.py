@@ -15,6 +15,7 @@ from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library.broken import read_sound
 from ripieno.models.backbone_id import BACKBONES, DIGEST, parse_backbone_id
+from ripieno.models.smp_config import encoder_of, is_smp
 from ripieno.models.timm_config import PREFIX
 from ripieno.types import Member
 
@@ -72,7 +73,8 @@ def find_origins(folder: Path, members: Iterable[Member]) -> dict[str, BackboneR
     trees = [m.configuration.get("features") for m in members if m.family.startswith("trees:")]
     ids = [*(m.backbone for m in members), *(str(feature or "") for feature in trees)]
     stems = {parse_backbone_id(backbone).stem for backbone in ids if backbone}
-    stems |= {stem for stem in used if f"{PREFIX}{known[stem].name}" in {m.family for m in members}}
+    named = {encoder_of(m.family) if is_smp(m.family) else m.family.removeprefix(PREFIX) for m in members}
+    stems |= {stem for stem in used if known[stem].name in named}
     return {stem: record for stem, record in known.items() if stem in stems}
 
 

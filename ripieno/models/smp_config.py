@@ -76,6 +76,11 @@ def smp_family(config: SmpConfig) -> str:
     return f"{PREFIX}{config.architecture}/{config.backbone}"
 
 
+def encoder_of(family: str) -> str:
+    """Return the name of the encoder in the family of a member."""
+    return str(_plain(family.partition("/")[2]))
+
+
 def _plain(name: Any) -> Any:
     """Return the one spelling of a name of an architecture or an encoder."""
     return _ALIASES.get(name, name.removeprefix(_TIMM_PREFIX)) if isinstance(name, str) else name

@@ -7,6 +7,7 @@ padded, and the logits cropped.
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ripieno.errors import ModelError, error_summary
 from ripieno.models.image_padding import ImagePadding
 from ripieno.models.resnet_config import image_shape
-from ripieno.models.smp_config import SmpConfig, smp_config
+from ripieno.models.smp_config import SmpConfig, smp_config, smp_family
 from ripieno.models.timm_network import NEAREST, pretrained_moments
 from ripieno.models.torchvision_import import import_timm
 from ripieno.types import Configuration, Input
@@ -28,6 +29,8 @@ STRIDE = 32
 UNET_CHANNELS = (256, 128, 64, 32, 16)
 DECODER_CHANNELS = 256
 """Channels of the other decoders."""
+WIDTH_STEP = 0.25
+"""Difference of the decoder widths of which costs are counted."""
 GROUPS = 32
 """Groups of channels in the group norms of FPN's decoder."""
 
@@ -125,18 +128,29 @@ def encoder_name(backbone: str) -> str:
 
 
 def smp_megaflops(family: str, configuration: Configuration, input: Input) -> float:
-    """Count the multiply-adds of one sample in millions, without making the network's weights.
+    """Count the multiply-adds of one sample in millions, of a decoder of about the width.
 
     Raises ModelError when there is no such network, or it cannot take the images.
     """
-    height, width, channels = image_shape(input)
-    with torch.device("meta"):
-        body = smp_network(configuration, input, 2, family).eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            body(torch.zeros(1, channels, height, width, device="meta"))
-    except Exception as error:  # networks report a wrong size by any exception
-        raise ModelError(f"{family} cannot take images of {height} x {width}: {error_summary(error)[:200]}") from error
+    config = smp_config(family, configuration)
+    # a count takes a network's construction: configurations of about the same width share one
+    width = max(WIDTH_STEP, round(config.decoder_width / WIDTH_STEP) * WIDTH_STEP)
+    return _megaflops(smp_family(config), width, input.shape)
+
+
+@functools.cache
+def _megaflops(family: str, decoder_width: float, shape: tuple[int, ...]) -> float:
+    config = smp_config(family, {"decoder_width": decoder_width})
+    # networks of smp's own cannot be made without weights
+    device = "meta" if encoder_name(config.backbone) != config.backbone else "cpu"
+    with torch.device(device):
+        body = SmpBody(config, Input(shape), 2).eval()
+        try:
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                body(torch.zeros(1, shape[2], *shape[:2]))
+        except Exception as error:  # networks report a wrong size by any exception
+            reason = error_summary(error)[:200]
+            raise ModelError(f"{family} cannot take images of {shape[0]} x {shape[1]}: {reason}") from error
     return float(counter.get_total_flops()) / 2e6
 
 

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from ripieno import backends
 from ripieno.backends.backend_id import HALF, MODEL, QUANTISED, file_of, split
+from ripieno.backends.batch_limit import limit_batch
 from ripieno.backends.candidates import candidates
 from ripieno.backends.compare import time_alternately
 from ripieno.backends.difference import largest_difference
-from ripieno.data.dataset import batches, find_dataset, spread_rows
+from ripieno.data.dataset import BATCH, batches, find_dataset, spread_rows
 from ripieno.errors import EngineError, LibraryError, RipienoError
 from ripieno.library import BackendChoice, BackendReport, Library
 from ripieno.pipeline.costs import export_members
-from ripieno.tasks.metrics import METRICS
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Device, Ensemble, OutputActivation
 
@@ -90,6 +90,7 @@ class BackendSelector:
         self._terms = terms or Tolerances()
         self._images, self._targets, self._calibration = _validation(library, self._terms)
         self._task = library.member(ensemble.members[0]).task
+        self._batch = limit_batch(BATCH, self._task.output)
         self._kind = kind_of(self._task)
         self._evaluated: dict[tuple[str, str, int, int], _Evaluated] = {}
         self._answers: dict[tuple[str, str, str], Answers] = {}
@@ -172,12 +173,12 @@ class BackendSelector:
         """Predict the evaluation images with a loaded backend, once: predictions do not depend on threads."""
         key = (name, device.name, backend)
         if key not in self._answers:
-            images = batches(self._images, np.arange(len(self._images)))
+            images = batches(self._images, np.arange(len(self._images)), self._batch)
             self._answers[key] = np.concatenate([loaded[backend].infer(batch) for batch in images])
         return self._answers[key]
 
     def _loss(self, answers: Answers) -> float:
-        return METRICS[self._kind.metrics[0]].function(answers, self._targets)
+        return self._kind.scores(answers, self._targets, self._task)[self._kind.metrics[0]]
 
     def _order(self, tried: Sequence[str], seconds: Mapping[str, float], reference: str) -> list[str]:
         """Sort `tried` by preference: the requested precision first, then the fastest."""

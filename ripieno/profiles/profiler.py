@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import MODEL, WEIGHTS, file_of
+from ripieno.backends.batch_limit import limit_batch
 from ripieno.backends.network_part import NetworkPart, is_exported, parts_of
 from ripieno.durations import check_duration
 from ripieno.errors import EngineError, RipienoError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ripieno.library import Library
 
 BATCH_SIZES = (1, 8, 32, 128)
-"""Default batch sizes."""
+"""Default batch sizes; those of large predictions are smaller, see `limit_batch`."""
 
 
 def profile(
@@ -37,7 +38,7 @@ def profile(
     device: Device,
     backend: str = "onnx",
     *,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int] | None = None,
     samples: NDArray[np.generic] | None = None,
     window: float = 0.15,
     spread: float = 0.05,
@@ -59,9 +60,9 @@ def profile(
     """
     for name, value in (("window", window), ("max_seconds", max_seconds)):
         check_duration(value, name, error=EngineError)
-    sizes = tuple(sorted(set(batch_sizes)))
+    sizes = default_batch_sizes(member) if batch_sizes is None else tuple(sorted(set(batch_sizes)))
     if not sizes or sizes[0] < 1:
-        raise EngineError(f"batch sizes {tuple(batch_sizes)} are invalid: expected one or more numbers of at least 1")
+        raise EngineError(f"batch sizes {sizes} are invalid: expected one or more numbers of at least 1")
     points: list[BatchProfile] = []
     base, held, idle, error = 0, 0, True, ""
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder:
@@ -151,7 +152,7 @@ def measure_library(
     members: Iterable[str] | None = None,
     backend: str = "onnx",
     *,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int] | None = None,
     again: bool = False,
     window: float = 0.15,
     spread: float = 0.05,
@@ -178,14 +179,15 @@ def measure_library(
                 if own in profiles:
                     continue
                 result = known.get(own)
+                sizes = default_batch_sizes(member) if batch_sizes is None else batch_sizes
                 # a batch size that did not fit would not fit again
-                if result is None or not set(batch_sizes) <= {p.batch_size for p in result.points} | set(result.tried):
+                if result is None or not set(sizes) <= {p.batch_size for p in result.points} | set(result.tried):
                     result = profile(
                         model_file(library, member, backend),
                         member,
                         device,
                         backend,
-                        batch_sizes=batch_sizes,
+                        batch_sizes=sizes,
                         window=window,
                         spread=spread,
                         max_seconds=max_seconds,
@@ -201,6 +203,11 @@ def measure_library(
                 raise
             failed(name, error)
     return profiles
+
+
+def default_batch_sizes(member: Member) -> tuple[int, ...]:
+    """Return the batch sizes at which a member is measured, ascending."""
+    return tuple(sorted({limit_batch(size, member.task.output) for size in BATCH_SIZES}))
 
 
 def model_file(library: Library, member: Member, backend: str) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ripieno.backends.backend_id import file_of
+from ripieno.backends.batch_limit import limit_batch
 from ripieno.backends.network_part import parts_of
 from ripieno.cluster.nodes import offered
 from ripieno.library.bundle import backend_of
@@ -92,7 +93,8 @@ def _measured(bundle: Bundle, device: Device) -> dict[str, Profile]:
     """Return profiles of the members and their shared backbones on `device`, by name."""
     from ripieno.profiles import profile
 
-    options: dict[str, Any] = {"batch_sizes": BATCH_SIZES, "window": 0.05, "max_seconds": SECONDS}
+    sizes = sorted({limit_batch(size, bundle.task.output) for size in BATCH_SIZES})
+    options: dict[str, Any] = {"batch_sizes": sizes, "window": 0.05, "max_seconds": SECONDS}
     profiles: dict[str, Profile] = {}
     for member in bundle.members:
         backend = _backend(bundle, member.id, device)
