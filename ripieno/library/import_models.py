@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import backends
+from ripieno.backends.batch_limit import limit_batch
 from ripieno.data.dataset import BATCH, batches, find_dataset, spread_rows, write_dataset
 from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import LibraryError, error_summary, require
@@ -22,6 +23,7 @@ from ripieno.library import check, probe
 from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
 from ripieno.library.library import Library
 from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
+from ripieno.library.prediction_room import gather_predictions
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Dataset, Device, Member
 
@@ -57,9 +59,9 @@ def import_onnx(
             network = OnnxNetwork(path, data.input, form)
             if network.fills_padding and np.isnan(data.inputs[:, -1]).any():
                 notes.append(f"{path} does not test for NaN: shorter series are padded with 0 for it")
-            few = data.inputs[spread_rows(np.arange(len(data.inputs)), BATCH)]
+            few = data.inputs[spread_rows(np.arange(len(data.inputs)), limit_batch(BATCH, data.task.output))]
             output = probe.choose_output(network, few, data.task, form.tensor, form.outputs, notes)
-            content = network.adapted(output, kind_of(data.task))
+            content = network.adapted(output, data.task)
             (Path(folder) / "model.onnx").write_bytes(content)
             member = _member(name, "onnx", {}, data, network.parameters, "onnx")
             values = _predict("onnx", Path(folder) / "model.onnx", member, data, notes)
@@ -201,8 +203,9 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: lis
             raise LibraryError(f"{member.id} cannot predict batches of {noun_of(data.input)}: {line[:200]}") from error
 
     try:
-        parts = [infer(batch) for batch in batches(data.inputs, rows)]
-        found = np.concatenate(parts)
+        size = limit_batch(BATCH, data.task.output)
+        parts = (infer(batch) for batch in batches(data.inputs, rows, size))
+        found = gather_predictions(data, len(rows), parts)
         if is_series(data.input) and np.isnan(found[np.isnan(data.inputs[rows, -1]).all(axis=1)]).any():
             remedy = "mask the padding in the network, or replace it by 0"
             raise LibraryError(f"{member.id} predicts NaN for series that are padded with NaN at the end; {remedy}")
@@ -210,11 +213,12 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: lis
         several = rows if len(rows) > 1 else np.arange(len(data.inputs))  # a single row makes no batch
         # values have the target's unit, probabilities none
         unit = float(targets.std()) or 1.0 if activation == "identity" else 1.0
-        probe.check_steady(member.id, infer, np.asarray(data.inputs[spread_rows(several, FEW)]), notes, unit)
+        few = spread_rows(several, max(2, limit_batch(FEW, data.task.output)))
+        probe.check_steady(member.id, infer, np.asarray(data.inputs[few]), notes, unit)
     finally:
         runner.close()
     if activation == "softmax":
-        probe.note_flat(member.id, values, notes)
+        probe.note_flat(member.id, values[: limit_batch(len(values), data.task.output)], notes)
     if worse := check.note_if_poor(targets, values, member.id, data.task):
         notes.append(worse)
     return values
@@ -284,7 +288,7 @@ def _add(
     evaluated = [
         (
             dataclasses.replace(member, losses=kind.losses(values, targets, data.task)),
-            as_stored(values, half),
+            as_stored(values, half or kind.is_pixelwise),
             content,
         )
         for member, content, values in found

@@ -68,9 +68,10 @@ def import_predictions(
     each kind (`seconds`, `bytes`, ...). `half` stores float16. With `split` "test" the predictions are added to
     existing members. `notes` gets models that are worse than guessing, and files of a folder that were not read.
 
-    `task` is "classification", "multilabel" or "regression"; None: that of the library, in an empty one classification.
-    Several labels and regressions have one column for each label or target, named by `classes`, and targets (samples,
-    labels) of 0 and 1 or (samples[, targets]): arrays, or tables of such columns.
+    `task` is a kind of task; None: that of the library, in an empty one classification. Several labels and regressions
+    have one column for each label or target, named by `classes`, and targets (samples, labels) of 0 and 1 or (samples[,
+    targets]): arrays, or tables of such columns. Those of a segmentation are arrays (samples, height, width, classes),
+    which are stored as float16, with masks (samples, height, width) as targets.
 
     Raises LibraryError naming the model and its fault; the library is then unchanged.
     """
@@ -81,10 +82,11 @@ def import_predictions(
     names = list(content.predictions)
     if not names:
         raise LibraryError("there are no models; pass at least one")
-    counts = {v.shape[-1] if v.ndim == 2 else 1 for v in content.predictions.values()}
+    counts = {v.shape[-1] if v.ndim == 2 or (v.ndim and kind.is_pixelwise) else 1 for v in content.predictions.values()}
+    size = next(iter(content.predictions.values())).shape[1:-1] if kind.is_pixelwise else ()
     if classes is not None and content.classes is not None:
         _check_order(content.classes, tuple(map(str, classes)))
-    known = check.match_task(kind, content.classes if classes is None else classes, min(counts), library)
+    known = check.match_task(kind, content.classes if classes is None else classes, min(counts), library, size)
     given = check.one_of(targets, labels)
     label_values = content.labels if given is None else _read_labels(given, kind)
     matched = check.match_targets(label_values, known, library, split)
@@ -116,7 +118,11 @@ def import_predictions(
         )
         for name, values in checked.items()
     ]
-    add_all(library, [(member, as_stored(checked[member.id], half), None) for member in members], matched)
+    add_all(
+        library,
+        [(member, as_stored(checked[member.id], half or kind.is_pixelwise), None) for member in members],
+        matched,
+    )
     return tuple(members)
 
 
@@ -151,7 +157,7 @@ def _add_split(
     members = []
     for name, values in checked.items():
         member = library.member(name)
-        library.write_predictions(name, split, as_stored(values, half), targets)
+        library.write_predictions(name, split, as_stored(values, half or kind_of(member.task).is_pixelwise), targets)
         losses = {**member.losses, **kind_of(member.task).losses(values, targets, member.task, split)}
         members.append(dataclasses.replace(member, losses=losses))
         library.update(members[-1])
@@ -193,21 +199,21 @@ def _from_path(path: Path, kind: TaskKind) -> PredictionSource:
         return _from_table(path, kind)
     arrays = read_arrays(path)
     if path.suffix.lower() == ".npy":
-        return PredictionSource(_split_cube(path.stem, arrays[path.stem], None))
+        return PredictionSource(_split_cube(path.stem, arrays[path.stem], None, kind))
     if {"targets", "labels"} <= arrays.keys():
         raise LibraryError(f"{path} holds targets and labels; leave one out")
     labels, classes = arrays.pop("targets", arrays.pop("labels", None)), arrays.pop("classes", None)
     names, costs = arrays.pop("names", None), arrays.pop("costs", None)
     if "predictions" in arrays:
-        arrays = _split_cube(path.stem, arrays["predictions"], names)
+        arrays = _split_cube(path.stem, arrays["predictions"], names, kind)
     if costs is not None and (costs.shape != (len(arrays),) or costs.dtype.kind not in "fiu"):
         raise LibraryError(f"{path}: costs have shape {costs.shape}, must be numbers ({len(arrays)},), one per model")
     priced = {} if costs is None else {n: {"cost": float(c)} for n, c in zip(arrays, costs, strict=True)}
     return PredictionSource(arrays, labels, None if classes is None else tuple(map(str, classes)), priced)
 
 
-def _split_cube(stem: str, values: NDArray[Any], names: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
-    if values.ndim != 3:
+def _split_cube(stem: str, values: NDArray[Any], names: NDArray[Any] | None, kind: TaskKind) -> dict[str, NDArray[Any]]:
+    if values.ndim != (5 if kind.is_pixelwise else 3):
         return {stem: values}
     if names is not None and len(names) != len(values):
         raise LibraryError(f"{stem}: {len(names)} names for {len(values)} models; pass one per model")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ from ripieno.data.input_tensors import IMAGES
 from ripieno.data_kinds import is_series, noun_of
 from ripieno.errors import LibraryError, error_summary, require
 from ripieno.library.onnx_columns import column_inputs, takes_columns
-from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Input
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Input, Task
 from ripieno.types import InputLayout as InputLayout
 from ripieno.types import ModelOutputs as ModelOutputs
 
@@ -48,6 +48,16 @@ class OnnxFormat:
     std: Sequence[float] = ()
     tensor: str = ""
     """name of the output with the predictions; empty: the only suitable one"""
+
+
+class PredictionTensor(NamedTuple):
+    """Output of a file with its predictions; those of pixels may be channels first, or smaller than the image."""
+
+    name: str
+    channels_first: bool = False
+    """of pixels: (batch, classes, height, width)"""
+    factor: int = 1
+    """of pixels: by which the sides of the predictions are smaller than the image's"""
 
 
 class OnnxNetwork:
@@ -95,36 +105,42 @@ class OnnxNetwork:
         for output in inner.graph.output:
             if output.type.HasField("tensor_type"):
                 output.type.tensor_type.ClearField("shape")  # the batch size in it may be wrong
-        return self._wrap(inner, [], inner.graph.output)
+        return self._wrap(inner, None, inner.graph.output)
 
-    def adapted(self, output: str, kind: TaskKind) -> bytes:
-        """Return the file in ripieno's form, with predictions of a `kind` of task made from its tensor `output`."""
-        onnx = self._onnx
-        after = _NodeChain(onnx, INNER + output, "after")
+    def adapted(self, output: PredictionTensor, task: Task) -> bytes:
+        """Return the file in ripieno's form, with predictions of `task` made from its tensor `output`."""
+        onnx, kind = self._onnx, kind_of(task)
+        after = _NodeChain(onnx, INNER + output.name, "after")
         after.then("Cast", to=onnx.TensorProto.FLOAT)
+        if output.channels_first:
+            if output.factor > 1:
+                after.enlarge(output.factor)
+            after.then("Transpose", perm=[0, 2, 3, 1])
         name = kind.outputs[0]
         if self._form.outputs == "logits" and kind.activation == "softmax":
-            after.then("Softmax", axis=1, out=name)
+            after.then("Softmax", axis=len(task.output), out=name)
         else:
             after.then("Sigmoid" if self._form.outputs == "logits" else "Identity", out=name)
-        predictions = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", None])
-        return self._wrap(onnx.compose.add_prefix(self._model, INNER), after.nodes, [predictions])
+        shape = task.output if kind.is_pixelwise else (None,)
+        predictions = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape])
+        return self._wrap(onnx.compose.add_prefix(self._model, INNER), after, [predictions])
 
-    def _wrap(self, inner: Any, after: Sequence[Any], outputs: Sequence[Any]) -> bytes:
+    def _wrap(self, inner: Any, after: _NodeChain | None, outputs: Sequence[Any]) -> bytes:
         """Wrap the graph `inner` in the missing nodes, and return the bytes of the file."""
         helper, graph = self._onnx.helper, inner.graph
+        added = GraphPart([], []) if after is None else GraphPart(after.nodes, after.constants)
         before = self._before()
         images = helper.np_dtype_to_tensor_dtype(np.dtype(self._input.dtype))
         weights = {w.name for w in graph.initializer}
         whole = helper.make_graph(
-            [*before.nodes, *graph.node, *after],
+            [*before.nodes, *graph.node, *added.nodes],
             "adapted",
             [
                 helper.make_tensor_value_info(IMAGES, images, ["batch", *self._input.shape]),
                 *(i for i in graph.input if i.name in weights),
             ],
             outputs,
-            [*before.constants, *graph.initializer],
+            [*before.constants, *added.constants, *graph.initializer],
             sparse_initializer=list(graph.sparse_initializer),
         )
         opsets = {opset.domain: opset.version for opset in inner.opset_import}
@@ -227,6 +243,16 @@ class _NodeChain:
             self.constants.append(self._onnx.numpy_helper.from_array(constant.astype(np.float32), inputs[1]))
         self.now = out or f"{self._name}/{len(self.nodes)}"
         self.nodes.append(self._onnx.helper.make_node(operator, inputs, [self.now], **attributes))
+
+    def enlarge(self, factor: int) -> None:
+        """Make maps (batch, channels, height, width) `factor` times longer at both sides, bilinear."""
+        scales = self._onnx.numpy_helper.from_array(
+            np.array([1, 1, factor, factor], np.float32), f"{self._name}/scales"
+        )
+        self.constants.append(scales)
+        maps, self.now = self.now, f"{self._name}/{len(self.nodes)}"
+        made = self._onnx.helper.make_node("Resize", [maps, "", scales.name], [self.now], mode="linear")
+        self.nodes.append(made)
 
     def fill_nan(self) -> None:
         """Replace NaN by 0."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ripieno.backends.onnx import open_file
 from ripieno.errors import LibraryError, error_summary
-from ripieno.library.onnx_adapter import ModelOutputs, OnnxNetwork
+from ripieno.library.onnx_adapter import ModelOutputs, OnnxNetwork, PredictionTensor
 from ripieno.tasks.probabilities import HIGHEST, SUM_TOLERANCE
 from ripieno.tasks.registry import kind_of
 from ripieno.types import OutputActivation, Task
@@ -35,14 +35,15 @@ def choose_output(
     tensor: str,
     outputs: ModelOutputs,
     notes: list[str],
-) -> str:
-    """Return the name of the output with the predictions, (batch, classes), of the kind `outputs`; `tensor` names one.
+) -> PredictionTensor:
+    """Return the output with the predictions, (batch, classes), of the kind `outputs`; `tensor` names one.
 
-    Runs one of `images`, and all of them. Raises LibraryError when none or several outputs are suitable, when the
-    network does not accept batches of any size, and when its numbers are of another kind.
+    Those of pixels are (batch, height, width, classes) or (batch, classes, height, width); logits may have smaller
+    sides, by a whole factor. Runs one of `images`, and all of them. Raises LibraryError when none or several outputs
+    are suitable, when the network does not accept batches of any size, and when its numbers are of another kind.
     """
     path, names = network.path, network.outputs
-    kind, classes = kind_of(task), len(task.names)
+    kind = kind_of(task)
     if tensor and tensor not in names:
         raise LibraryError(f"{path} has no output {tensor!r}; its outputs are {', '.join(names)}")
     try:
@@ -51,24 +52,32 @@ def choose_output(
         raise LibraryError(f"{path} {error}") from error
     alone = dict(zip(names, _run(network, run, images[:1]), strict=True))
     considered = [tensor] if tensor else names
-    fitting = [name for name in considered if not _misfit(alone[name], classes)]
+    found = {name: _fit(name, alone[name], task, outputs) for name in considered}
+    fitting = [tensor for tensor in found.values() if isinstance(tensor, PredictionTensor)]
     if not fitting:
-        actual = ", ".join(f"{name} is {_misfit(alone[name], classes)}" for name in considered)
+        actual = ", ".join(f"{name} is {misfit}" for name, misfit in found.items())
+        expected = f"(batch, {', '.join(map(str, task.output))})"
+        if kind.is_pixelwise:
+            height, width, classes = task.output
+            expected += f" or (batch, {classes}, {height}, {width})"
         raise LibraryError(
-            f"{path}: {actual}; an output must be numbers (batch, {classes}), one per {NOUNS[kind.activation]} of the "
-            "data"
+            f"{path}: {actual}; an output must be numbers {expected}, one per {NOUNS[kind.activation]} of the data"
         )
     if len(fitting) > 1:
-        several = f"{len(fitting)} possible outputs for its predictions ({', '.join(fitting)})"
+        several = (
+            f"{len(fitting)} possible outputs for its predictions ({', '.join(tensor.name for tensor in fitting)})"
+        )
         raise LibraryError(f"{path} has {several}; name the right one with --tensor (tensor=)")
     output = fitting[0]
     if len(considered) > 1:
-        unused = ", ".join(name for name in names if name != output)
-        notes.append(f"{path}: uses the output {output}, not {unused}; --tensor (tensor=) selects another")
-    together = _run(network, run, images)[names.index(output)]
-    if together.shape != (len(images), classes):
-        raise _bad_batch(network, len(images), f"{output} has the shape {together.shape}")
-    check_kind(f"{path}: {output}", together, outputs, kind.activation)
+        unused = ", ".join(name for name in names if name != output.name)
+        notes.append(f"{path}: uses the output {output.name}, not {unused}; --tensor (tensor=) selects another")
+    together = _run(network, run, images)[names.index(output.name)]
+    if together.shape != (len(images), *alone[output.name].shape[1:]):
+        raise _bad_batch(network, len(images), f"{output.name} has the shape {together.shape}")
+    if output.channels_first:
+        together = np.moveaxis(together, 1, -1)
+    check_kind(f"{path}: {output.name}", together.reshape(-1, together.shape[-1]), outputs, kind.activation)
     return output
 
 
@@ -134,21 +143,33 @@ def check_steady(
 
 
 def note_flat(name: str, values: NDArray[Any], notes: list[str]) -> None:
-    """Note probabilities (samples, classes) that look like a softmax of numbers in 0..1, e.g. of probabilities."""
+    """Note probabilities (samples, ..., classes) that look like a softmax of numbers in 0..1, e.g. of probabilities."""
     logs = np.log(np.maximum(values.astype(np.float64), 1e-300))
-    if FLAT[0] <= float((logs.max(axis=1) - logs.min(axis=1)).max()) <= FLAT[1]:
+    if FLAT[0] <= float((logs.max(axis=-1) - logs.min(axis=-1)).max()) <= FLAT[1]:
         notes.append(
             f"{name} has no probability above {values.max():.2f}, as if a softmax were applied to numbers in 0..1; "
             "a network that ends in a softmax or a sigmoid needs no second one"
         )
 
 
-def _misfit(value: Any, classes: int) -> str:
-    """Describe why an output for one sample cannot hold predictions; empty when it can."""
+def _fit(name: str, value: Any, task: Task, outputs: ModelOutputs) -> PredictionTensor | str:
+    """Return the output `name` for one sample as one with predictions, or a description of why it cannot be one."""
     if not isinstance(value, np.ndarray):
         return "a sequence of maps (export it with zipmap=False)" if isinstance(value, list) else "no tensor"
-    fits = value.dtype.kind == "f" and value.ndim == 2 and value.shape[1] == classes
-    return "" if fits else f"{value.dtype} of shape {value.shape}"
+    misfit = f"{value.dtype} of shape {value.shape}"
+    if value.dtype.kind != "f":
+        return misfit
+    if not kind_of(task).is_pixelwise:
+        return PredictionTensor(name) if value.shape == (1, len(task.names)) else misfit
+    height, width, classes = task.output
+    if value.shape == (1, *task.output):
+        return PredictionTensor(name)
+    if value.ndim != 4 or value.shape[1] != classes:
+        return misfit
+    factor = max(1, height // max(1, value.shape[2]))
+    whole = (value.shape[2] * factor, value.shape[3] * factor) == (height, width)
+    # probabilities between places are no means of theirs
+    return PredictionTensor(name, True, factor) if whole and (factor == 1 or outputs == "logits") else misfit
 
 
 def _run(network: OnnxNetwork, run: Callable[[NDArray[np.generic]], list[Any]], images: NDArray[np.generic]) -> Any:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ripieno import files
 from ripieno.data.dataset import batches
 from ripieno.errors import ModelError
+from ripieno.library.prediction_room import gather_predictions
 from ripieno.models.build import Network
 from ripieno.tasks.registry import kind_of
 from ripieno.train.trainer import Trainer
@@ -89,27 +86,6 @@ def block_length(dataset: Dataset) -> int:
     """Return how many samples are predicted at a time."""
     outputs = 4 * prod(dataset.task.output) if kind_of(dataset.task).is_pixelwise else 0
     return max(1, BLOCK_BYTES // max(1, dataset.inputs[:1].nbytes, outputs))
-
-
-def gather_predictions(dataset: Dataset, samples: int, parts: Iterable[NDArray[Any]]) -> NDArray[np.floating[Any]]:
-    """Put the predictions of consecutive `parts` of some `samples` together, (samples, *output): see `room_for`."""
-    predictions, start = room_for(dataset, samples), 0
-    for part in parts:
-        predictions[start : start + len(part)] = part
-        start += len(part)
-    return predictions
-
-
-def room_for(dataset: Dataset, samples: int) -> NDArray[np.floating[Any]]:
-    """Return an array for predictions (samples, *output): float32, or float16 in a file where they are of pixels.
-
-    The file has no name, is in the folder of the data set's folder, and is removed with the array.
-    """
-    shape = (samples, *dataset.task.output)
-    if not kind_of(dataset.task).is_pixelwise:
-        return np.empty(shape, np.float32)
-    folder = Path(tempfile.gettempdir()) if dataset.path is None else dataset.path.parent
-    return files.scratch_array(folder, shape, np.float16)
 
 
 def losses_of(predictions: NDArray[Any], dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, float]:

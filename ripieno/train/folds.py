@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ripieno.data.folds import fold_dataset
 from ripieno.errors import ModelError
-from ripieno.train.evaluate import predict_rows, room_for
+from ripieno.library.prediction_room import room_for
+from ripieno.train.evaluate import predict_rows
 from ripieno.train.trainer import Tensors, Trainer, close, tensors_of, unit_of
 from ripieno.types import Dataset, Job, TrainingUnit
 

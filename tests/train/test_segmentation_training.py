@@ -14,9 +14,10 @@ from ripieno.backends.export import export_onnx
 from ripieno.backends.onnx import open_file
 from ripieno.data.dataset import open_dataset, write_dataset
 from ripieno.library import Library
+from ripieno.library.prediction_room import room_for
 from ripieno.tasks.registry import kind_of
 from ripieno.train import TrainingConfig, train_job
-from ripieno.train.evaluate import predict, predict_rows, room_for
+from ripieno.train.evaluate import predict, predict_rows
 from ripieno.train.losses import TrainingLoss, balanced_weights, dice_loss, loss_config
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.types import IGNORED, Configuration, Job
