@@ -38,8 +38,6 @@ from ripieno.types import Device, Ensemble, OutputActivation
 T = TypeVar("T")
 Answers = NDArray[np.float32]
 """Predictions (samples, *task.output) of the evaluation inputs."""
-NUMBERS = 1 << 24
-"""Most numbers in the predictions of the evaluation inputs: of masks these are fewer images, whose pixels suffice."""
 CLOSE = 1.2
 """Backends within this factor of the fastest are timed again."""
 
@@ -272,7 +270,8 @@ def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDAr
         raise LibraryError(f"{library.path} has no validation samples to compare backends on: {advice}")
     count = max(1, min(terms.calibration, len(rows) // 4))
     calibration = spread_rows(rows, count)
-    most = min(terms.samples, max(1, NUMBERS // math.prod(dataset.task.output)))
+    # the predictions by each backend are kept
+    most = limit_batch(terms.samples, dataset.task.output)
     evaluated = spread_rows(np.setdiff1d(rows, calibration), most)
     images = np.asarray(dataset.inputs[evaluated])
     return images, np.asarray(dataset.targets[evaluated]), np.asarray(dataset.inputs[calibration])
