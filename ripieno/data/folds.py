@@ -56,7 +56,7 @@ def make_folds(
 
     Folds differ by at most one sample, also in each stratum. Each stratum is shuffled by `seed`. With `groups`
     (samples,), all samples of a group are in one fold. Raises DataError when there are too few samples or groups, or
-    when no model can be trained without the samples of a fold.
+    when no model can be trained without the samples of a fold; a class of pixels may be in one fold alone.
     """
     kind, train = kind_of(task), np.flatnonzero(split == SPLITS.index("train"))
     held = len(train) if groups is None else len(np.unique(groups[train]))
@@ -70,7 +70,7 @@ def make_folds(
         folds[_shuffled(train, strata, seed)] = np.arange(len(train)) % count
     else:
         folds[train] = assign_groups(groups[train], strata[train], [len(train)] * count, seed)
-    for fold in range(count):
+    for fold in range(count) if not kind.is_pixelwise else ():
         where = f"the data without fold {fold + 1} of {count}"
         kind.check_training(np.asarray(targets[train[folds[train] != fold]]), task, where, DataError)
     return folds

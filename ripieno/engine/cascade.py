@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +21,26 @@ from ripieno.engine.ring import RequestSlice
 from ripieno.errors import EngineError
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import cross_entropy
+from ripieno.tasks.pixels import PixelTotals, prediction_blocks, sample_rows
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s, Task, classification
+from ripieno.types import (
+    DISABLED,
+    IGNORED,
+    TOLERANCE,
+    Cascade,
+    CascadeEffect,
+    Float32s,
+    Ints,
+    Task,
+    classification,
+)
 
 MemberPredictions = Sequence[NDArray[np.floating]] | NDArray[np.floating]
 THRESHOLDS = 200
 """Number of thresholds that `plan_cascade` tries."""
+PIXELS = 1 << 19
+"""Pixels of all samples by which members are ordered, where there are more."""
 LEAST = 1e-12
 """Weight of a member with weight 0: if it runs first, its prediction is the only one."""
 
@@ -47,24 +61,28 @@ class _RunningMeans:
         `order` holds the members of each unit.
         """
         self._order, self._samples, self._shares, self._temperature = order, samples, shares, temperature
-        confidences, likelihoods = [], []
-        for mean in self._means():
-            confidences.append(samples.confidence(mean))
-            likelihoods.append(samples.likelihood(mean))
-        self.confidence: Float32s = np.stack(confidences).astype(np.float32)
+        self.confidence = self._observe()
         """(units, samples)"""
-        self._likelihoods = np.stack(likelihoods).astype(np.float32)
-        """(units, samples[, labels])"""
         spent = np.cumsum(np.asarray([sum(costs[i] for i in unit) for unit in order], np.float64))
         self._cost_shares = spent / spent[-1]
         """(units,), share of the compute up to each unit"""
         self._members_run = np.cumsum([len(unit) for unit in order])
         """(units,), number of members up to each unit"""
 
+    def _observe(self) -> Float32s:
+        """Return the confidences, and keep what the loss needs."""
+        confidences, likelihoods = [], []
+        for mean in self._means(slice(None)):
+            confidences.append(self._samples.confidence(mean))
+            likelihoods.append(self._samples.likelihood(mean))
+        self._likelihoods = np.stack(likelihoods).astype(np.float32)
+        """(units, samples[, labels])"""
+        return np.stack(confidences).astype(np.float32)
+
     @property
     def whole_loss(self) -> float:
         """Loss of the mean of all members."""
-        return cross_entropy(self._likelihoods[-1])
+        return self.loss(np.full(len(self._samples), len(self._order) - 1))
 
     def stops(self, threshold: float) -> NDArray[np.intp]:
         """Return the position (samples,) of the unit at which each sample stops: the first sure one, or the last."""
@@ -79,34 +97,65 @@ class _RunningMeans:
         """Return the loss of the samples that stop at `stops`."""
         return cross_entropy(self._likelihoods[stops, np.arange(len(stops))])
 
+    def _scores(self, stops: NDArray[np.intp]) -> tuple[float, float]:
+        """Return the score of the samples that stop at `stops`, and that of the mean of all members."""
+        stopped = mean = np.empty(0, np.float32)
+        for position, mean in enumerate(self._means(slice(None))):
+            stopped = mean.copy() if not position else stopped
+            stopped[stops >= position] = mean[stops >= position]
+        return self._samples.score(stopped), self._samples.score(mean)
+
     def effect(self, threshold: float) -> CascadeEffect:
         """Return the effect of a threshold."""
         stops = self.stops(threshold)
-        stopped = mean = np.empty(0, np.float32)
-        for position, mean in enumerate(self._means()):
-            stopped = mean.copy() if not position else stopped
-            stopped[stops >= position] = mean[stops >= position]
+        score, whole_score = self._scores(stops)
         return CascadeEffect(
             samples=len(stops),
             saved=self.saved(stops),
             asked=float(self._members_run[stops].mean()),
             loss=self.loss(stops),
             whole_loss=self.whole_loss,
-            score=self._samples.score(stopped),
-            whole_score=self._samples.score(mean),
+            score=score,
+            whole_score=whole_score,
         )
 
-    def _means(self) -> Iterator[Float32s]:
-        """Yield the running means (samples, outputs), as a running engine forms them."""
+    def _means(self, rows: slice) -> Iterator[Float32s]:
+        """Yield the running means (samples, *output) of the samples at `rows`, as a running engine forms them."""
         predictions = self._samples.predictions
-        total = np.zeros(predictions[0].shape, np.float32)
+        total = np.zeros(predictions[0][rows].shape, np.float32)
         weight = 0.0
         for unit in self._order:
             for member in unit:
                 share = self._shares[member] or LEAST
                 weight += share
-                total += np.float32(share) * np.asarray(predictions[member], np.float32)
+                total += np.float32(share) * np.asarray(predictions[member][rows], np.float32)
             yield apply_temperature(total / weight, self._temperature)
+
+
+class _RunningMasks(_RunningMeans):
+    """Running means of predictions of pixels, of which a block of samples is in memory at a time."""
+
+    def _observe(self) -> Float32s:
+        blocks = []
+        for rows in prediction_blocks(self._samples.predictions[0]):
+            truth = self._samples.targets[rows]
+            means = ((self._samples.confidence(m), PixelTotals.of(m, truth)) for m in self._means(rows))
+            blocks.append(list(means))
+        units, classes = range(len(self._order)), self._samples.task.output[-1]
+        self._totals = [PixelTotals.joined([block[unit][1] for block in blocks], classes) for unit in units]
+        """of each unit"""
+        return np.array([np.concatenate([block[unit][0] for block in blocks]) for unit in units], np.float32)
+
+    def loss(self, stops: NDArray[np.intp]) -> float:
+        return self._chosen(stops).scores()["cross_entropy"]
+
+    def _scores(self, stops: NDArray[np.intp]) -> tuple[float, float]:
+        name = self._samples.kind.default_metric
+        return self._chosen(stops).scores()[name], self._totals[-1].scores()[name]
+
+    def _chosen(self, stops: NDArray[np.intp]) -> PixelTotals:
+        """Return the totals of each sample at the unit where it stops."""
+        return PixelTotals.chosen(self._totals, stops)
 
 
 def check_confidence(task: Task) -> None:
@@ -138,10 +187,18 @@ class _Samples:
         return confidence
 
     def likelihood(self, predictions: NDArray[Any]) -> NDArray[Any]:
-        """Return the likelihoods of the targets, (samples[, labels])."""
+        """Return the likelihoods of the targets, (samples[, labels]); of pixels those of a sample, (pixels,)."""
         likelihood = self.kind.likelihood(predictions, self.targets)
         assert likelihood is not None
-        return likelihood.reshape(self.targets.shape)
+        if not self.kind.is_pixelwise:
+            return likelihood.reshape(self.targets.shape)
+        return likelihood if self._pixels is None else likelihood[self._pixels]
+
+    @functools.cached_property
+    def _pixels(self) -> Ints | None:
+        """Return the counted pixels by which members are ordered; None: all."""
+        images = np.array([np.count_nonzero(mask != IGNORED) for mask in self.targets])
+        return sample_rows(images, max(1, PIXELS // len(images)))[0]
 
     def score(self, predictions: NDArray[Any]) -> float:
         """Return the default metric of the kind."""
@@ -163,18 +220,19 @@ def plan_cascade(
 ) -> Cascade:
     """Return the cascade that saves most compute while the loss grows by at most `tolerance`.
 
-    `predictions` (members, samples, outputs) are probabilities on validation samples with `targets`, `costs` (members,)
-    are in any unit, `weights` (members,) are those of the mean. Members are ordered by benefit per cost: each next one
-    reduces the loss of the running mean most per cost. `predictions` are at the temperatures of the members; the
-    `temperature` of the ensemble is applied to each running mean, but not for the order. `task` is a classification by
-    default; `thresholds` are those of `Ensemble`. If nothing can be saved, the threshold is one that no mean reaches.
-    `units` (members,) names the unit of each member, by default its own: members of one unit run together, before a
-    sample may stop, and their costs add up to that of the unit.
+    `predictions` (members, samples, *output) are probabilities on validation samples with `targets`; those of pixels
+    may be memory-mapped, and a sample of them orders the members. `costs` (members,) are in any unit, `weights`
+    (members,) are those of the mean. Members are ordered by benefit per cost: each next one reduces the loss of the
+    running mean most per cost. `predictions` are at the temperatures of the members; the `temperature` of the ensemble
+    is applied to each running mean, but not for the order. `task` is a classification by default; `thresholds` are
+    those of `Ensemble`. If nothing can be saved, the threshold is one that no mean reaches. `units` (members,) names
+    the unit of each member, by default its own: members of one unit run together, before a sample may stop, and their
+    costs add up to that of the unit.
     Raises EngineError when shapes disagree, and for a task whose predictions have no confidence.
     """
     shares, samples = _check(members, predictions, targets, costs, weights, task, thresholds)
     order = _order(samples, costs, shares, _by_unit(range(len(members)), units))
-    means = _RunningMeans(order, samples, costs, shares, temperature)
+    means = _means_of(order, samples, costs, shares, temperature)
     best, most = DISABLED, means.saved(means.stops(DISABLED))
     tried = np.unique(np.quantile(means.confidence[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
     for threshold in tried:
@@ -201,7 +259,18 @@ def judge_cascade(
     """Return the effect of `cascade` on other samples; arguments and errors are those of `plan_cascade`."""
     shares, samples = _check(members, predictions, targets, costs, weights, task, thresholds)
     order = _by_unit([list(members).index(m) for m in cascade.order], units)
-    return _RunningMeans(order, samples, costs, shares, temperature).effect(cascade.threshold)
+    return _means_of(order, samples, costs, shares, temperature).effect(cascade.threshold)
+
+
+def _means_of(
+    order: Sequence[Sequence[int]],
+    samples: _Samples,
+    costs: Sequence[float],
+    shares: NDArray[np.float64],
+    temperature: float,
+) -> _RunningMeans:
+    means = _RunningMasks if samples.kind.is_pixelwise else _RunningMeans
+    return means(order, samples, costs, shares, temperature)
 
 
 def _check(
@@ -215,7 +284,8 @@ def _check(
 ) -> tuple[NDArray[np.float64], _Samples]:
     """Return the weights, by default equal ones, and the samples. Raises EngineError when shapes disagree."""
     shapes = {np.shape(p) for p in predictions}
-    right = len(shapes) == 1 and len(next(iter(shapes))) == 2 and next(iter(shapes))[0] == len(targets)
+    axes = 2 if task is None else 1 + len(task.output)
+    right = len(shapes) == 1 and len(next(iter(shapes))) == axes and next(iter(shapes))[0] == len(targets)
     if not right or len(predictions) != len(members) or len(costs) != len(members):
         must = f"({len(members)}, {len(targets)}, outputs) with {len(members)} costs"
         got = f"{len(predictions)} x {', '.join(map(str, sorted(shapes)))} with {len(costs)} costs"

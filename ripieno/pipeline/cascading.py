@@ -7,11 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno import files
 from ripieno.backends.backend_id import split as split_id
 from ripieno.data.dataset import batches, find_dataset
 from ripieno.errors import EngineError, LibraryError
@@ -21,6 +23,7 @@ from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import METRICS
+from ripieno.tasks.pixels import BLOCK
 from ripieno.tasks.registry import kind_of
 from ripieno.types import DISABLED, TOLERANCE, Bundle, Cascade, Split, Task
 
@@ -171,13 +174,18 @@ def _answers(
     # a lower precision differs from the stored predictions, so the bundle itself predicts
     from ripieno.engine import Engine
 
-    rows = dataset.rows(split)
-    parts = []
-    with Engine(bundle, cascade=False) as engine:
-        for number, batch in enumerate(batches(dataset.inputs, rows, BATCH)):
-            progress(f"running all members on the {split} samples", number * BATCH, len(rows))
-            each = engine.submit(batch, each=True).result().member_predictions
-            assert each is not None
-            parts.append(each)
+    rows, output = dataset.rows(split), bundle.task.output
+    pixelwise = kind_of(bundle.task).is_pixelwise
+    size = max(1, BLOCK // (len(names) * math.prod(output))) if pixelwise else BATCH
+    # a file that is mapped outlives its folder; by samples, then members, as they are predicted
+    with TemporaryDirectory() as folder, Engine(bundle, cascade=False) as engine:
+        path = Path(folder) / "answers.npy"
+        with files.array_writer(path, (len(names), *output), np.float16 if pixelwise else np.float32) as append:
+            for number, batch in enumerate(batches(dataset.inputs, rows, min(BATCH, size))):
+                progress(f"running all members on the {split} samples", number * min(BATCH, size), len(rows))
+                each = engine.submit(batch, each=True).result().member_predictions
+                assert each is not None
+                append(np.moveaxis(each, 0, 1))
         progress(f"running all members on the {split} samples", len(rows), len(rows))
-    return list(np.concatenate(parts, axis=1)) if parts else [], np.asarray(dataset.targets[rows])
+        answers = files.read_array(path, mapped=pixelwise)
+    return [answers[:, member] for member in range(len(names))] if len(rows) else [], np.asarray(dataset.targets[rows])

@@ -16,7 +16,7 @@ from ripieno.errors import SelectionError
 from ripieno.selection import validation
 from ripieno.selection.member_data import MemberData
 from ripieno.selection.validation import Predictions
-from ripieno.tasks.pixels import FLOOR, most_likely, prediction_blocks
+from ripieno.tasks.pixels import FLOOR, most_likely, prediction_blocks, sample_rows
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import IGNORED, Combiner, Ints, Task
 
@@ -61,23 +61,6 @@ def pixel_data(
     places = places if rows is None else places[rows]
     flat = [p.reshape(-1, p.shape[-1])[places] for p in arrays]
     return MemberData(flat, truth.reshape(-1)[places].astype(np.int64), kind=kind, images=images)
-
-
-def sample_rows(images: Ints, most: int | None) -> tuple[Ints | None, Ints]:
-    """Return the rows of at most `most` pixels of each image, and their number by image; None: all rows.
-
-    `images` (images,) are the rows of each, which follow each other. The sample is always the same, without
-    repetition, and in the order of the rows.
-    """
-    if most is None or images.max(initial=0) <= most:
-        return None, images
-    generator = np.random.default_rng(0)
-    starts = np.cumsum(images) - images
-    drawn = [
-        start + (np.sort(generator.choice(count, most, replace=False)) if count > most else np.arange(count))
-        for start, count in zip(starts, images, strict=True)
-    ]
-    return np.concatenate(drawn), np.minimum(images, most)
 
 
 def thin(data: MemberData, most: int) -> MemberData:

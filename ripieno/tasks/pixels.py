@@ -48,6 +48,23 @@ def _block_likelihood(predictions: NDArray[Any], targets: NDArray[Any]) -> NDArr
     return np.asarray(np.maximum(flat[counted, classes[counted]], flat.dtype.type(FLOOR)))
 
 
+def sample_rows(images: Ints, most: int | None) -> tuple[Ints | None, Ints]:
+    """Return the rows of at most `most` pixels of each image, and their number by image; None: all rows.
+
+    `images` (images,) are the rows of each, which follow each other. The sample is always the same, without
+    repetition, and in the order of the rows.
+    """
+    if most is None or images.max(initial=0) <= most:
+        return None, images
+    generator = np.random.default_rng(0)
+    starts = np.cumsum(images) - images
+    drawn = [
+        start + (np.sort(generator.choice(count, most, replace=False)) if count > most else np.arange(count))
+        for start, count in zip(starts, images, strict=True)
+    ]
+    return np.concatenate(drawn), np.minimum(images, most)
+
+
 @dataclass(frozen=True, eq=False)
 class ClassCounts:
     """Pixels by class, (..., classes): for each sample, or of all."""
@@ -117,6 +134,10 @@ def mask_counts(predicted: NDArray[Any], targets: NDArray[Any], classes: int) ->
     return ClassCounts(table[:, 0], table[:, 1], table[:, 2])
 
 
+COUNTED = ("hits", "truth", "predicted")
+"""Fields of `ClassCounts`."""
+
+
 @dataclass(frozen=True, eq=False)
 class PixelTotals:
     """What the metrics of samples need, so that they can be computed for any choice of samples."""
@@ -143,9 +164,16 @@ class PixelTotals:
     def joined(cls, parts: Sequence[PixelTotals], classes: int) -> PixelTotals:
         """Return the totals of the samples of all `parts`."""
         empty = np.zeros((0, classes), np.int64)
-        fields = ([getattr(part.counts, name) for part in parts] for name in ("hits", "truth", "predicted"))
+        fields = ([getattr(part.counts, name) for part in parts] for name in COUNTED)
         losses: list[Floats] = [np.zeros(0), *(part.losses for part in parts)]
         return cls(np.concatenate(losses), ClassCounts(*(np.concatenate([empty, *field]) for field in fields)))
+
+    @classmethod
+    def chosen(cls, among: Sequence[PixelTotals], numbers: NDArray[np.integer]) -> PixelTotals:
+        """Return for each sample its totals in the one of `among` that `numbers` (samples,) names."""
+        rows = np.arange(len(numbers))
+        counts = [np.stack([getattr(t.counts, name) for t in among])[numbers, rows] for name in COUNTED]
+        return cls(np.stack([totals.losses for totals in among])[numbers, rows], ClassCounts(*counts))
 
     @property
     def pixels(self) -> Ints:

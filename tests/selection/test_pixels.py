@@ -9,8 +9,8 @@ import pytest
 
 from ripieno.errors import SelectionError
 from ripieno.selection import pixel_data, select_members
-from ripieno.selection.pixel_data import sample_rows
 from ripieno.selection.select import front
+from ripieno.tasks.pixels import sample_rows
 from ripieno.tasks.registry import kind_of
 from ripieno.types import IGNORED, Task
 from tests.pixel_members import TASK, make_masks, predict_masks
