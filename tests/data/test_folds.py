@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ripieno.data import load_dataset, open_dataset
-from ripieno.data.folds import ENOUGH, FOLDS, NO_FOLD, choose_folds, fold_dataset
+from ripieno.data.folds import ENOUGH, FOLDS, NO_FOLD, choose_folds, fold_dataset, make_folds
 from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
+from ripieno.types import Task
 
 
 def series(samples, classes=3, seed=0):
@@ -161,3 +162,13 @@ def test_duplicates_in_two_folds_are_noted():
     notes = []
     load_dataset((inputs, np.tile(targets[:30], 2)), folds=5, notes=notes)
     assert any("training samples are also in another fold" in note for note in notes)
+
+
+def test_masks_have_folds_though_one_fold_alone_has_a_class():
+    masks = np.zeros((20, 4, 4), np.uint8)
+    masks[:, 2:], masks[7, 0, 0] = 1, 2
+    task = Task("segmentation", (4, 4, 3), ("sky", "road", "bird"))
+    split = np.repeat([0, 2], [15, 5]).astype(np.uint8)
+    folds = make_folds(masks, split, task, 5, seed=0)
+    assert np.bincount(folds[:15]).tolist() == [3] * 5
+    assert (folds[15:] == NO_FOLD).all()
