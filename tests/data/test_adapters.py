@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 import ripieno
 from ripieno.data import load_dataset
+from ripieno.data.fingerprint import fingerprint
 from ripieno.data.prediction_inputs import read_inputs
 from ripieno.errors import DataError, SearchError
 from ripieno.pipeline.tuning import prepare
@@ -299,3 +300,71 @@ def test_a_tensor_whose_shape_leaves_a_doubt_has_its_channels_first() -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 8), np.uint8))
     dataset = load_dataset(TensorDataset(images, torch.tensor(CODES)))
     assert np.array_equal(dataset.inputs, images.numpy().transpose(0, 2, 3, 1))
+
+
+MASKS = np.random.default_rng(1).integers(0, 3, (24, 6, 5), np.uint8)
+
+
+class Scenes(Dataset[Any]):
+    """A user's data set of pictures and masks, in any form."""
+
+    def __init__(self, masks: Any, pixels: Any = PIXELS) -> None:
+        self.masks, self.pixels = masks, pixels
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return Image.fromarray(self.pixels[index]), self.masks[index]
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [MASKS, torch.from_numpy(MASKS), torch.from_numpy(MASKS).long()[:, None], [Image.fromarray(m) for m in MASKS]],
+    ids=["arrays", "tensors", "with channel", "pictures"],
+)
+def test_items_of_pictures_and_masks_are_a_segmentation(masks: Any) -> None:
+    dataset = load_dataset(Scenes(masks))
+    assert dataset.task.kind == "segmentation"
+    assert dataset.task.output == (6, 5, 3)
+    assert np.array_equal(dataset.inputs, PIXELS)
+    assert np.array_equal(dataset.targets, MASKS)
+
+
+def test_masks_of_items_have_the_size_of_their_pictures() -> None:
+    small = load_dataset(Scenes(MASKS), size=4)
+    assert small.inputs.shape[1:3] == small.targets.shape[1:] == small.task.output[:2] == (4, 4)
+    with pytest.raises(DataError, match=r"item 0 of the data cannot be used \(its mask has shape \(5, 6\)"):
+        load_dataset(Scenes(MASKS.transpose(0, 2, 1)))
+
+
+def test_items_of_several_sizes_are_resized_with_their_masks() -> None:
+    pixels, masks = [*PIXELS[:-1], np.zeros((12, 10, 3), np.uint8)], [*MASKS[:-1], np.full((12, 10), 2, np.uint8)]
+    dataset = load_dataset(Scenes(masks, pixels))
+    assert dataset.task.output == (6, 6, 3)
+    assert np.array_equal(dataset.targets[0][:, :5], MASKS[0])
+    assert (dataset.targets[0][:, 5] == 255).all()
+    assert (dataset.targets[-1][:, :5] == 2).all()
+
+
+def test_padding_of_masks_of_0_and_255_is_ignored() -> None:
+    binary = [Image.fromarray((mask > 0) * np.uint8(255)) for mask in MASKS]
+    dataset = load_dataset(Scenes(binary), size=6)
+    assert dataset.classes == ("0", "255")
+    assert np.array_equal(dataset.targets[:, :, :5], MASKS > 0)
+    assert (dataset.targets[:, :, 5] == 255).all()
+
+
+def test_a_value_of_items_may_be_ignored_and_the_checksum_sees_every_pixel() -> None:
+    assert load_dataset(Scenes(MASKS), ignore=1).classes == ("0", "2")
+    big = np.zeros((4, 60, 60), np.uint8)
+    changed = big.copy()
+    changed[2, 30, 30] = 1
+    pixels = np.zeros((4, 60, 60, 3), np.uint8)
+    assert fingerprint(Scenes(big, pixels)) != fingerprint(Scenes(changed, pixels))
+
+
+def test_pairs_of_arrays_with_masks_may_be_splits() -> None:
+    dataset = load_dataset({"train": (PIXELS, MASKS), "test": (PIXELS[:6], MASKS[:6])})
+    assert dataset.task.kind == "segmentation"
+    assert len(dataset.rows("test")) == 6

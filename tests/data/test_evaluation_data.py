@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ripieno.data.evaluation_data import read_evaluation_data
 from ripieno.data.targets import match_targets
@@ -84,3 +85,58 @@ def test_series_of_a_split_that_is_not_evaluated_may_be_longer() -> None:
     assert inputs.shape == (6, 4, 1)
     with pytest.raises(DataError, match=r"^inputs of the train split have 5 points \(series 0\)"):
         read_evaluation_data(parts, wanted, PETS, "train")
+
+
+ROAD = Task("segmentation", (6, 8, 3), ("sky", "road", "tree"))
+
+
+def masked(folder: Path, make: Any, count: int = 5, size: tuple[int, int] = (8, 6)) -> Path:
+    """Pictures of (width, height) with masks whose pixels hold their number modulo three."""
+    for i in range(count):
+        make.picture(folder / "images" / f"{i}.png", size)
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full(size[::-1], i % 3, np.uint8)).save(folder / "masks" / f"{i}.png")
+    return folder
+
+
+def test_masks_of_a_folder_are_read_at_the_size_of_the_inputs(tmp_path: Path, make: Any) -> None:
+    wanted = Input((6, 8, 3), "uint8", (0, 255))
+    found = read_evaluation_data(masked(tmp_path, make), wanted, ROAD)
+    assert found.targets.shape == (5, 6, 8)
+    assert found.targets[:, 0, 0].tolist() == [0, 1, 2, 0, 1]
+    ((names, inputs),) = found.batches(wanted)
+    assert (Path(names[1]).name, inputs.shape) == ("1.png", (5, 6, 8, 3))
+    square = read_evaluation_data(tmp_path, Input((4, 4, 3), "uint8", (0, 255)), ROAD)
+    assert square.targets.shape == (5, 4, 4)
+    assert square.targets[1].tolist() == [[1] * 4] * 3 + [[255] * 4]
+
+
+def test_masks_are_matched_by_the_names_of_their_class_file(tmp_path: Path, make: Any) -> None:
+    wanted = Input((6, 8, 3), "uint8", (0, 255))
+    (masked(tmp_path, make) / "classes.txt").write_text("tree\nvoid\nsky\n")
+    with pytest.raises(DataError, match="'void'"):
+        read_evaluation_data(tmp_path, wanted, ROAD)
+    found = read_evaluation_data(tmp_path, wanted, ROAD, ignore=["void"])
+    assert found.targets[:, 0, 0].tolist() == [2, 255, 0, 2, 255]
+
+
+def test_without_a_class_file_values_are_those_of_the_bundle(tmp_path: Path, make: Any) -> None:
+    wanted = Input((6, 8, 3), "uint8", (0, 255))
+    masked(tmp_path, make)
+    (tmp_path / "masks" / "1.png").unlink()
+    (tmp_path / "images" / "1.png").unlink()
+    (tmp_path / "masks" / "4.png").unlink()
+    (tmp_path / "images" / "4.png").unlink()  # no mask holds 1
+    assert read_evaluation_data(tmp_path, wanted, ROAD).targets[:, 0, 0].tolist() == [0, 2, 0]
+    numbers = Task("segmentation", (6, 8, 3), ("0", "2", "7"))
+    assert read_evaluation_data(tmp_path, wanted, numbers).targets[:, 0, 0].tolist() == [0, 1, 0]
+    Image.fromarray(np.full((6, 8), 3, np.uint8)).save(tmp_path / "masks" / "2.png")
+    with pytest.raises(DataError, match=r"2.png holds the value 3, but the bundle names 3 classes"):
+        read_evaluation_data(tmp_path, wanted, ROAD)
+
+
+def test_arrays_of_masks_are_matched_by_their_values() -> None:
+    images, masks = np.zeros((4, 6, 8, 3), np.uint8), np.full((4, 6, 8), 2, np.uint8)
+    masks[1:] = 0
+    found = read_evaluation_data((images, masks), Input((6, 8, 3), "uint8", (0, 255)), ROAD)
+    assert found.targets[:, 0, 0].tolist() == [2, 0, 0, 0]

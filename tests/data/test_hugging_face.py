@@ -181,3 +181,14 @@ def test_rows_are_predicted_with_and_without_targets() -> None:
         assert np.array_equal(read_inputs(source, wanted)[1], PIXELS)
     table = rows(features=(datasets.List(datasets.Value("float32"), length=5), PIXELS[:, 0, :, 0].tolist()))
     assert np.array_equal(read_inputs(table, Input((5,), "float32"))[1], PIXELS[:, 0, :, 0])
+
+
+@pytest.mark.parametrize("name", ["mask", "annotation", "label"])
+def test_a_column_of_masks_is_found_among_pictures(name: str) -> None:
+    masks = np.random.default_rng(1).integers(0, 3, (60, 6, 5), np.uint8)
+    source = pictures(**{name: (datasets.Image(), [Image.fromarray(mask) for mask in masks])})
+    dataset = load_dataset(source)
+    assert dataset.task.kind == "segmentation"
+    assert np.array_equal(dataset.targets, masks)
+    _, images = read_inputs(source, Input((6, 5, 3), range=(0, 255)))
+    assert np.array_equal(images, PIXELS)

@@ -142,3 +142,19 @@ def test_arrays_that_are_not_read_are_told(arrays, tmp_path):
     notes = []
     load_dataset(tmp_path / "some.NPZ", notes=notes)
     assert "skipped x_extra, weights, by name neither images nor labels" in notes[0]
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("x_train", "mask_train"), ("x", "y")])
+def test_masks_are_a_segmentation(load, names):
+    images, masks = np.zeros((20, 6, 5, 3), np.uint8), np.arange(600).reshape(20, 6, 5) % 3
+    dataset = load(**dict(zip(names, (images, masks), strict=True)), classes=["sky", "road", "tree"])
+    assert dataset.task.kind == "segmentation"
+    assert dataset.classes == ("sky", "road", "tree")
+    assert np.array_equal(dataset.targets, masks)
+
+
+def test_masks_of_another_size_than_the_images_are_refused(refused):
+    message = refused(images=np.zeros((20, 6, 5, 3), np.uint8), masks=np.zeros((20, 5, 6), np.uint8))
+    assert "only the class '0'" in message
+    message = refused(images=np.zeros((20, 6, 5, 3), np.uint8), masks=np.arange(600).reshape(20, 5, 6) % 3)
+    assert "5 x 6 pixels and masks 6 x 5" in message
