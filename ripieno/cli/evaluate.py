@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.cli.app import BundleArg, FamilyOpt, IgnoreOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.notes import Notes
 from ripieno.shell_command import command
 from ripieno.tasks.metrics import METRICS
@@ -47,6 +47,7 @@ def evaluate(
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
+    ignore: IgnoreOpt = None,
     family: FamilyOpt = None,
 ) -> None:
     """Compare a bundle's predictions with the targets of a data set.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.evaluation_data import EvaluationData, EvaluationSplit, read_evaluation_data
-from ripieno.data.load import names_of
+from ripieno.data.load import ignored_values, names_of
 from ripieno.data.long_table import SeriesColumns
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import predict_batches
@@ -79,7 +79,7 @@ def evaluate(
     notes: list[str] | None = None,
     columns: SeriesColumns | None = None,
     target: str | Sequence[str] = (),
-    ignore: str | Sequence[str] = (),
+    ignore: str | int | Sequence[str | int] = (),
     progress: ProgressFunction = lambda *_: None,
 ) -> BundleEvaluation:
     """Predict the samples of `data` with a bundle, and compare the predictions with its targets.
@@ -95,7 +95,7 @@ def evaluate(
     """
     bundle = read_bundle(bundle, trusted)
     found = read_evaluation_data(
-        data, bundle.input, bundle.task, split, notes, columns, names_of(target), names_of(ignore)
+        data, bundle.input, bundle.task, split, notes, columns, names_of(target), ignored_values(ignore)
     )
     if kind_of(bundle.task).is_pixelwise:
         return _evaluate_masks(bundle, found, progress)
