@@ -40,10 +40,6 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Column of targets of a table of rows; repeatable", show_default="all but the inputs"),
     ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(help="Value or class of masks whose pixels are not scored; repeatable", show_default="none"),
-    ] = None,
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
