@@ -59,7 +59,7 @@ def columns_of(dataset: Dataset) -> tuple[Column, ...]:
 def column_quality(reading: RunData, explored: Explorer | None, progress: ProgressFunction) -> ColumnQuality | None:
     """Return the quality by column; None for data that are no table, and for predictions of other samples."""
     dataset = reading.dataset
-    if explored is None or dataset is None or dataset.kind != "table":
+    if explored is None or explored.predictions is None or dataset is None or dataset.kind != "table":
         return None
     rows = explored.dataset_rows(dataset)
     if rows is None:

@@ -8,6 +8,7 @@ from ripieno.library.bench_records import BenchRecord
 from ripieno.reports.column_quality import ColumnQuality
 from ripieno.reports.explorer import Evaluation, Explorer
 from ripieno.reports.figures import Figures
+from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.plot_files import Cell, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import SlotInterval, TrialSummary
@@ -84,10 +85,14 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
         _write_evaluations(folder, reading, explorer, evaluations)
     pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
     folder.table("disagreement", ("member", "other", "share_of_samples" if evaluations else "difference"), pairs)
-    own, figure = ("class", "probability_of_true_class") if evaluations else ("target", "loss")
+    columns = (
+        ("true_class", "answer", "probability_of_true_class") if evaluations else ("true_target", "answer", "loss")
+    )
+    if explorer.masks is not None:
+        columns = ("pixels_right", "most_missed_class", "loss")
     folder.table(
         reading.noun,
-        ("ensemble", "why", "row_of_split", f"true_{own}", "answer", figure),
+        ("ensemble", "why", "row_of_split", *columns),
         [
             (
                 s.ensemble.name, reason, sample.row,
@@ -123,6 +128,18 @@ def _write_evaluations(
         for number, b in enumerate(e.bins)
     ]
     folder.table("reliability", columns, bins)
+
+
+def write_masks(folder: PlotWriter, masks: MaskQuality) -> None:
+    """Write the tables `by-name`, a row for each class, and `boundary-error`, a row for each distance."""
+    folder.table("by-name", tuple(masks.rows[0]), [tuple(row.values()) for row in masks.rows])
+    columns = ("distance", "pixels_within", "wrong_within", "pixels_elsewhere", "wrong_elsewhere")
+    rows: list[tuple[Cell, ...]] = [
+        (b.distance, b.near, b.near_wrong, b.far, b.far_wrong, b.near_share, b.far_share, b.share_of_wrong)
+        for b in masks.boundaries
+    ]
+    shares = ("share_wrong_within", "share_wrong_elsewhere", "share_of_all_wrong_within")
+    folder.table("boundary-error", (*columns, *shares), rows)
 
 
 def write_columns(folder: PlotWriter, quality: ColumnQuality) -> None:

@@ -20,6 +20,7 @@ from ripieno.library.calibrate import calibrate
 from ripieno.reports import calibration
 from ripieno.reports.calibration import Bin
 from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
+from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.run_data import RunData, evenly_spaced, kept_front
 from ripieno.reports.task_tables import SAMPLE_LOSSES, describe_target
 from ripieno.selection import front as sweep
@@ -39,6 +40,8 @@ SAMPLES = 20_000
 """Maximum number of samples used, spread evenly over the split."""
 FITTED = 2_000
 """Maximum number of samples that a temperature is fitted to."""
+PIXELS = 1 << 22
+"""Maximum number of pixels that a front of masks is selected from."""
 HARDEST = 12
 """Number of samples per point of each kind: the hardest and the most disputed."""
 MATRIX = 16
@@ -107,12 +110,14 @@ class Explorer:
     spots: tuple[FrontPoint, ...]
     faces: dict[str, Evaluation]
     disagreement: dict[tuple[str, str], float]
-    predictions: NDArray[Any] = field(compare=False)
-    """of the last spot, (samples, *task.output)"""
+    predictions: NDArray[Any] | None = field(compare=False)
+    """of the last spot, (samples, *task.output); None for masks, of which they are too large"""
     targets: NDArray[Any] = field(compare=False)
     """as in `Dataset`, of the same samples"""
     rows: Ints = field(compare=False)
     """rows of the same samples in the split"""
+    masks: MaskQuality | None = field(default=None, compare=False)
+    """of the last spot; None for other tasks"""
 
     def dataset_rows(self, dataset: Dataset) -> Ints | None:
         """Return the rows of the same samples in the data set; None where predictions were imported of other ones."""
@@ -132,14 +137,17 @@ def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, 
     if not ids:
         return ()
     library, kind, task = reading.library, reading.kind, kind_of(reading.task)
+    targets = library.targets()
+    rows: dict[str, Any] = {"pixels": max(1, PIXELS // len(targets))} if task.is_pixelwise else {}
     choices = sweep(
-        [library.predictions(m) for m in ids],
-        library.targets(),
+        library.true_class_mapped(ids) if task.is_pixelwise else [library.predictions(m) for m in ids],
+        targets,
         prune=min(1.0, 0.2 * len(reading.members) / len(ids)),  # of the whole library, as `ripieno.front` does
         names=ids,
         task=reading.task,
         calibrations=calibrate(library, ids, progress) if task.calibrates else None,
         **reading.table.arguments(ids),
+        **rows,
     )
     return tuple(
         choice.ensemble(
@@ -186,8 +194,8 @@ def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunct
 
 
 def has_classes(task: Task) -> bool:
-    """Return whether classes exclude each other, so that there are confusions and votes."""
-    return kind_of(task).activation == "softmax"
+    """Return whether each sample has one of several classes, so that there are confusions and votes."""
+    return kind_of(task).activation == "softmax" and not kind_of(task).is_pixelwise
 
 
 class _SplitPredictions:
@@ -254,7 +262,7 @@ class _SplitPredictions:
             )
             for i in np.argsort(-lost, kind="stable")[:HARDEST]
         )  # fmt: skip
-        names = tuple(e.name for e in named if _key(e) == _key(ensemble))
+        names = names_of_equals(ensemble, named)
         return FrontPoint(self.with_losses(ensemble, probabilities), names, None, (), (), hardest, ())
 
 
@@ -311,13 +319,18 @@ class _ClassPredictions(_SplitPredictions):
 
         return FrontPoint(
             self.with_losses(ensemble, probabilities),
-            tuple(e.name for e in named if _key(e) == _key(ensemble)),
+            names_of_equals(ensemble, named),
             self.evaluate(ensemble, probabilities),
             top_confusions(self.labels, best, self.classes),
             most_disputed(self.labels, doubt, self.classes),
             samples(np.argsort(truth, kind="stable")[:HARDEST]),
             samples(i for i in disputed if doubt[i] > 0),
         )
+
+
+def names_of_equals(ensemble: Ensemble, named: Sequence[Ensemble]) -> tuple[str, ...]:
+    """Return the names of those of `named` with the members, weights and temperatures of `ensemble`."""
+    return tuple(e.name for e in named if _key(e) == _key(ensemble))
 
 
 def _key(ensemble: Ensemble) -> tuple[tuple[tuple[str, float, float], ...], float]:

@@ -20,6 +20,8 @@ from ripieno.library.evaluate import evaluate
 from ripieno.reports import csv_tables, explorer, figure_style, payload, sections
 from ripieno.reports.column_quality import ColumnQuality, column_quality
 from ripieno.reports.figures import figures
+from ripieno.reports.overlays import Overlays, draw_overlays
+from ripieno.reports.pixel_explorer import explore_pixels
 from ripieno.reports.plot_files import PlotWriter
 from ripieno.reports.row_values import row_values
 from ripieno.reports.run_data import RunData, load_run
@@ -53,7 +55,8 @@ def report(
     reading = load_run(library)
     front = explorer.load_front(reading, progress)
     evaluate(library, sorted({m for e in front for m in e.members}), progress)
-    explored = explorer.explore(reading, front, progress)
+    explore = explore_pixels if kind_of(reading.task).is_pixelwise else explorer.explore
+    explored = explore(reading, front, progress)
     quality = column_quality(reading, explored, progress)
     papers = reading.kind == "seconds" and explorer.has_classes(reading.task)
     found = figures(library, reading.table, reading.score, progress) if papers else None
@@ -102,6 +105,7 @@ def _render(
         command=command,
         expected=format_expected,
         parts=parts,
+        overlays=_overlays(reading, explored),
         failed=failed[:FAILED],
         failures=len(failed),
         listed=reading.members[:LISTED],
@@ -111,6 +115,14 @@ def _render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=payload.embedded(_data(reading, explored, quality)) if explored else "",
     )
+
+
+def _overlays(reading: RunData, explored: explorer.Explorer | None) -> Overlays | None:
+    if explored is None or explored.masks is None:
+        return None
+    dataset = reading.dataset
+    index = {} if dataset is None else payload.places(explored, dataset)
+    return draw_overlays(explored.masks.hardest, reading.classes(), dataset, index)
 
 
 def _data(reading: RunData, explored: explorer.Explorer, quality: ColumnQuality | None) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def payload(reading: RunData, explorer: Explorer, drawings: Mapping[int, Drawing
         "percent": METRICS[reading.score].in_percent,
         "ranking": reading.ranking,
         "loss": reading.loss,
+        "masks": explorer.masks is not None,
         "difference": kind_of(reading.task).diversity_title,
         "split": explorer.split,
         "classes": list(reading.classes()),

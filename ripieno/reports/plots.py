@@ -17,6 +17,7 @@ from ripieno.reports.column_importance import ColumnImportance
 from ripieno.reports.column_slices import ColumnSlice
 from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.reports.figures import Figures
+from ripieno.reports.mask_quality import BoundaryError
 from ripieno.reports.run_data import evenly_spaced
 from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
 from ripieno.reports.series_lines import CHANNELS, envelope
@@ -261,6 +262,20 @@ def series(drawn: Sequence[NDArray[Any]], titles: Sequence[str], right: Sequence
             one.plot(*envelope(channel), color=BLUE, linewidth=0.9, alpha=0.8)
         one.set_title(title, color=INK if correct else ORANGE, fontsize=6.5)
     return figure_style.finish(axes[0])
+
+
+def boundary_error(errors: Sequence[BoundaryError]) -> Figure:
+    """Plot the share of wrong pixels within a distance of a boundary of the true mask, and elsewhere."""
+    axes = figure_style.axes("pixels from a boundary", "wrong pixels (%)")
+    for label, colour, marker, shares in (
+        ("within", ORANGE, "o", [one.near_share for one in errors]),
+        ("elsewhere", BLUE, "s", [one.far_share for one in errors]),
+    ):
+        heights = [100 * share for share in shares if share is not None]
+        axes.plot(range(len(heights)), heights, color=colour, marker=marker, markersize=4, label=label)
+    axes.set_xticks(range(len(errors)), [str(one.distance) for one in errors])
+    axes.set_ylim(bottom=0)
+    return figure_style.finish(axes)
 
 
 def reliability(bins: Sequence[Bin]) -> Figure:

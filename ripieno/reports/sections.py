@@ -17,6 +17,7 @@ from ripieno.reports.column_quality import ColumnQuality
 from ripieno.reports.explorer import Explorer, has_classes
 from ripieno.reports.figure_style import short
 from ripieno.reports.figures import Figures
+from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.payload import places
 from ripieno.reports.plot_files import PlotFile, PlotWriter
 from ripieno.reports.run_data import RunData
@@ -57,9 +58,9 @@ class Sections:
     library: list[PlotFile]
     front: list[PlotFile]
     task: list[PlotFile]
-    """of a task without classes: residuals and errors by decile, or scores by label"""
+    """residuals and errors by decile, scores by label, or IoU by class of masks; empty for classes of samples"""
     task_rows: list[Row]
-    """figures of each label or target; empty for classes"""
+    """figures of each label, target or class of masks; empty for classes of samples"""
     columns: list[PlotFile]
     """of a table: importance of its columns, and losses by their values"""
     paper: list[PlotFile]
@@ -234,7 +235,9 @@ def _hardest_series(folder: PlotWriter, reading: RunData, explored: Explorer) ->
 
 def _task(folder: PlotWriter, reading: RunData, explored: Explorer) -> tuple[list[PlotFile], list[Row]]:
     """Draw the most expensive ensemble by label or target; nothing for classes, which the explorer shows."""
-    if has_classes(reading.task):
+    if explored.masks is not None:
+        return _masks(folder, explored.masks), list(explored.masks.rows)
+    if has_classes(reading.task) or explored.predictions is None:
         return [], []
     predictions, targets = explored.predictions, explored.targets
     rows = ROWS[reading.task.kind](predictions, targets, reading.task, explored.spots[-1].ensemble.thresholds)
@@ -262,6 +265,26 @@ def _task(folder: PlotWriter, reading: RunData, explored: Explorer) -> tuple[lis
             ),
         ]  # fmt: skip
     return made, rows
+
+
+def _masks(folder: PlotWriter, masks: MaskQuality) -> list[PlotFile]:
+    """Draw IoU by class, and the errors of masks near boundaries and elsewhere."""
+    csv_tables.write_masks(folder, masks)
+    shown = [(str(row["class"]), float(row["IoU"])) for row in masks.rows if row["IoU"] is not None][:NAMES_SHOWN]
+    made = []
+    if shown:
+        bars = plots.figures_by_name([name for name, _ in shown], [iou for _, iou in shown], "IoU")
+        made.append(folder.plot("classes", "IoU by class", bars, "Intersection over union of each class.", "by-name"))
+    known = [one for one in masks.boundaries if one.near and one.far]
+    if known:
+        drawn = plots.boundary_error(known)
+        label = "; ".join(f"{one.near_share:.1%} wrong within {one.distance} pixels" for one in known)
+        note = (
+            f"{known[0].share_of_wrong or 0:.0%} of the wrong pixels lie within {known[0].distance} pixel of a "
+            f"boundary of the true mask, {known[-1].share_of_wrong or 0:.0%} within {known[-1].distance}."
+        )
+        made.append(folder.plot("boundary-error", "Errors near boundaries", drawn, label, "boundary-error", note))
+    return made
 
 
 def _columns(folder: PlotWriter, reading: RunData, quality: ColumnQuality) -> list[PlotFile]:

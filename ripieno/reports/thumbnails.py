@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ def thumbnails(dataset: Dataset, rows: Sequence[int], most: int = BYTES) -> dict
     addresses: dict[int, str] = {}
     left = most
     for row in rows:
-        address = _address(_colours(np.asarray(dataset.inputs[row]), dataset))
+        address = _address(picture_of(dataset, row))
         left -= len(address)
         if left < 0:
             break
@@ -44,8 +43,9 @@ def thumbnails(dataset: Dataset, rows: Sequence[int], most: int = BYTES) -> dict
     return addresses
 
 
-def _colours(image: NDArray[Any], dataset: Dataset) -> NDArray[np.uint8]:
+def picture_of(dataset: Dataset, row: int) -> NDArray[np.uint8]:
     """Return an image with any number of channels as grey (height, width) or RGB (height, width, 3)."""
+    image = np.asarray(dataset.inputs[row])
     image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
     if image.dtype != np.uint8:
         # map the mean +- 2.5 standard deviations to black..white: floats need not be in 0..1

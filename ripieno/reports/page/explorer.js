@@ -270,10 +270,11 @@
     const items = chosen.map((sample) => {
       const item = htmlNode("li");
       const truth = className(sample.truth), answer = className(sample.answer);
-      const text = `sample ${sample.row}: ${truth}, ${hasClasses ? "classified as" : "predicted"} ${answer}`;
+      const verb = data.masks ? "" : hasClasses ? "classified as " : "predicted ";
+      const text = `sample ${sample.row}: ${truth}, ${verb}${answer}`;
       if (sample.drawing !== null) item.append(...draw(data.drawings[sample.drawing], text));
       const right = sample.truth === sample.answer;
-      item.append(htmlNode("div", { class: "truth" }, truth), htmlNode("div", { class: right ? "good" : "answer" }, right ? "correct" : `${hasClasses ? "classified as" : "predicted"} ${answer}`));
+      item.append(htmlNode("div", { class: "truth" }, truth), htmlNode("div", { class: right ? "good" : "answer" }, right ? "correct" : verb + answer));
       item.append(htmlNode("div", { class: "dim" }, votes ? sample.votes.map(([index, count]) => `${count}×\u00a0${className(index)}`).join(", ") : hasClasses ? `true class ${percent(sample.p)}` : `${data.loss} ${figure(sample.p)}`));
       return item;
     });
