@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -28,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
+from ripieno.tasks.pixels import prediction_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Coverage, CoverageScore, Float32s, Floats, Task
+from ripieno.types import IGNORED, Coverage, CoverageScore, Float32s, Floats, Task
 
 FLOOR_SHARE = 0.1
 """Quantile of the validation samples' scales that is the least scale of a new sample."""
@@ -38,6 +40,10 @@ PENALTIES = (0.001, 0.01, 0.1, 0.5)
 """Penalties that `raps` tries."""
 TOLERANCE = 1e-9
 """Rounding of a sum of weights."""
+KEPT_BITS = 16
+"""Bits of a float32 by which the probabilities of pixels are counted: its sign, its exponent, 7 of its fraction."""
+HALF = int(np.float32(0.5).view(np.uint32)) >> (32 - KEPT_BITS)
+"""Number of different probabilities below a half."""
 
 
 def least_samples(level: float) -> int:
@@ -69,6 +75,19 @@ def gives_intervals(kind: TaskKind) -> bool:
     return kind.activation == "identity"
 
 
+def fit_pixel_coverage(
+    blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+    task: Task,
+    level: float,
+    *,
+    per_class: bool = False,
+    held_out: bool = False,
+) -> Coverage:
+    """Fit a coverage of pixels as `fit_coverage`, from blocks of samples: their predictions and their masks."""
+    check_level(level)
+    return _fit_pixels(Coverage(float(level), "fnr", (), 0, per_class=per_class, held_out=held_out), blocks, task)
+
+
 def fit_coverage(
     predictions: NDArray[Any],
     targets: NDArray[Any],
@@ -96,6 +115,9 @@ def fit_coverage(
     empty = Coverage(float(level), chosen, (), len(targets), per_class=per_class, held_out=held_out, seed=seed)
     if gives_intervals(kind):
         return _fit_intervals(empty, predictions, targets, spread)
+    if kind.is_pixelwise:
+        blocks = ((predictions[block], targets[block]) for block in prediction_blocks(predictions))
+        return _fit_pixels(empty, blocks, task)
     if chosen == "fnr":
         return _fit_labels(empty, predictions, targets, task)
     return _fit_classes(empty, predictions, targets, task)
@@ -119,10 +141,15 @@ def interval(
 
 
 def share_held(sets: NDArray[np.bool_], targets: NDArray[Any]) -> Floats:
-    """Return for each sample the share of its truth that its set holds: 0 or 1 of a class, any share of labels.
+    """Return for each sample the share of its truth that its set holds: 0 or 1 of a class, any of labels or pixels.
 
-    A sample without labels has NaN.
+    A sample without labels, or without counted pixels, has NaN.
     """
+    if targets.ndim == 3:
+        counted = targets != IGNORED
+        true = np.take_along_axis(sets, np.where(counted, targets, 0)[..., None].astype(np.intp), axis=-1)[..., 0]
+        with np.errstate(invalid="ignore"):
+            return np.asarray((true & counted).sum(axis=(1, 2)) / counted.sum(axis=(1, 2)))
     if targets.ndim == 1:
         return np.asarray(sets[np.arange(len(targets)), targets], np.float64)
     true = np.count_nonzero(targets, axis=1)
@@ -171,6 +198,55 @@ def _fit_labels(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any
         thresholds = (_threshold(scores[true], empty.level, weights[true], samples),)
     sizes = (float((scores <= np.asarray(thresholds)).sum(axis=1).mean()),)
     return dataclasses.replace(empty, thresholds=thresholds, samples=samples, sizes=sizes)
+
+
+def _fit_pixels(empty: Coverage, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], task: Task) -> Coverage:
+    """Fit the least probability of a class in the set of a pixel, from the counts of probabilities.
+
+    It is exact to one part in 128, on the safe side.
+    """
+    classes = len(task.names)
+    groups = classes if empty.per_class else 1
+    true = np.zeros((groups, 2 * HALF + 2))
+    every = np.zeros(true.shape, np.int64)
+    images, samples, pixels = np.zeros(groups, np.int64), 0, 0
+    for predictions, masks in blocks:
+        for own, mask in zip(predictions, masks, strict=True):
+            counted = mask != IGNORED
+            found, truth = _probability_bins(own[counted]), mask[counted]
+            samples, pixels = samples + bool(len(truth)), pixels + len(truth)
+            for group in range(groups):
+                held = truth == group if empty.per_class else np.ones(len(truth), bool)
+                some = found[:, group] if empty.per_class else found.reshape(-1)
+                every[group] += np.bincount(some, minlength=every.shape[1])
+                if count := np.count_nonzero(held):
+                    images[group] += 1
+                    true[group] += np.bincount(found[held, truth[held]], minlength=true.shape[1]) / count
+    if empty.per_class:
+        _check_counts(empty.level, images, task, "class")
+    else:
+        _check_samples(empty.level, samples)
+    allowed = np.array([_allowed(empty.level, int(count)) for count in images])[:, None]
+    # the last bin below which the true ones are few enough
+    lowest = (np.cumsum(true, axis=1) - true <= allowed + TOLERANCE).sum(axis=1) - 1
+    thresholds = tuple(1 - _lower_edge(int(number)) for number in lowest)
+    size = sum(int(own[low:].sum()) for own, low in zip(every, lowest, strict=True)) / max(1, pixels)
+    return dataclasses.replace(empty, thresholds=thresholds, samples=samples, sizes=(size,))
+
+
+def _probability_bins(probabilities: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a whole number for each probability, that grows with it; both ends, near 0 and 1, are fine."""
+    single = np.clip(np.asarray(probabilities, np.float32), 0, 1)
+    low, high = (np.ascontiguousarray(p).view(np.uint32) >> (32 - KEPT_BITS) for p in (single, 1 - single))
+    return np.where(single < 0.5, low, 2 * HALF + 1 - high.astype(np.int64)).astype(np.int64)
+
+
+def _lower_edge(number: int) -> float:
+    """Return the least probability of a bin of `_probability_bins`."""
+    if number < HALF:
+        return float(np.uint32(number << (32 - KEPT_BITS)).view(np.float32))
+    above = np.uint32((2 * HALF + 2 - number) << (32 - KEPT_BITS)).view(np.float32)
+    return max(0.5, 1 - float(np.nextafter(above, np.float32(0))))
 
 
 def _fit_intervals(
@@ -247,10 +323,14 @@ def _threshold(scores: Floats, level: float, weights: Floats | None = None, samp
     """
     weights = np.ones(len(scores)) if weights is None else weights
     count = len(scores) if samples is None else samples
-    allowed = float((count + 1) * (1 - _exact(level)) - 1)
     order = np.argsort(scores, kind="stable")
     above = weights.sum() - np.cumsum(weights[order])
-    return float(scores[order[int((above <= allowed + TOLERANCE).argmax())]])
+    return float(scores[order[int((above <= _allowed(level, count) + TOLERANCE).argmax())]])
+
+
+def _allowed(level: float, samples: int) -> float:
+    """Return of how many of `samples` the truth may be missed."""
+    return float((samples + 1) * (1 - _exact(level)) - 1)
 
 
 def _exact(level: float) -> Fraction:

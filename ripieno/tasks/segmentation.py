@@ -20,7 +20,7 @@ from ripieno.tasks.pixels import (
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import IGNORED, Combiner, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import IGNORED, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Task
 
 RARE = 0.001
 """Share of the counted pixels below which a note reports a class."""
@@ -45,6 +45,7 @@ class Segmentation(TaskKind):
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote")
     targets_name: ClassVar[str] = "masks"
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "mask")
+    coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ("fnr",)
     names_title: ClassVar[str] = "classes"
     calibrates: ClassVar[bool] = False
     keeps_likelihood: ClassVar[bool] = True

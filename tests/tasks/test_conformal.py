@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from ripieno.errors import SelectionError
-from ripieno.tasks.conformal import fit_coverage, interval, least_samples, prediction_set, share_held
-from ripieno.types import Coverage, CoverageScore, Task
+from ripieno.tasks.conformal import (
+    fit_coverage,
+    fit_pixel_coverage,
+    interval,
+    least_samples,
+    prediction_set,
+    share_held,
+)
+from ripieno.types import IGNORED, Coverage, CoverageScore, Task
 
 CLASSES, LABELS = 5, 6
 CLASSIFICATION = Task("classification", (CLASSES,), tuple("abcde"))
 MULTILABEL = Task("multilabel", (LABELS,), tuple("pqrstu"))
+SEGMENTATION = Task("segmentation", (6, 7, 3), ("sky", "road", "car"))
 REGRESSION = Task("regression", (2,), ("x", "y"))
 CLASS_SCORES: tuple[CoverageScore, ...] = ("lac", "aps", "raps")
 VALUE_SCORES: tuple[CoverageScore, ...] = ("residual", "spread", "root")
@@ -47,6 +55,18 @@ def values(samples: int, seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray
     noise = np.sqrt(truth) * generator.gamma(2.0, 0.5, size=truth.shape)
     predicted = truth + noise * generator.normal(size=truth.shape)
     return predicted.astype(np.float32), truth.astype(np.float32), noise.astype(np.float32)
+
+
+def pixels(samples: int, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Probabilities of pixels of images of which some are hard as a whole, and masks with ignored pixels."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, 3, (samples, 6, 7)).astype(np.uint8)
+    truth[generator.random(truth.shape) < 0.1] = IGNORED
+    truth[generator.random(samples) < 0.3] %= 2  # without the last class; 255 becomes 1
+    sharpness = generator.gamma(2.0, 1.5, samples)[:, None, None, None]
+    logits = generator.normal(size=(samples, 6, 7, 3)) + sharpness * (truth[..., None] == np.arange(3))
+    shares = np.exp(logits)
+    return (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32), truth
 
 
 def assert_in_interval(held: float, samples: int, level: float, fitted: int) -> None:
@@ -221,6 +241,57 @@ def test_each_label_holds_its_coverage() -> None:
     for index in range(LABELS):
         true = truth[:, index] > 0
         assert_in_interval(sets[true, index].mean(), true.sum(), 0.9, 400)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.999])
+def test_pixels_are_missed_as_rarely_as_asked(level: float) -> None:
+    coverage = fit_coverage(*pixels(2000, 34), SEGMENTATION, level)
+    predictions, truth = pixels(4000, 35)
+    sets = prediction_set(predictions, coverage)
+    held = share_held(sets, truth)
+    assert held.mean() == pytest.approx(level, abs=0.012)
+    assert coverage.sizes[0] == pytest.approx(sets[truth != IGNORED].sum(axis=-1).mean(), rel=0.03)
+
+
+def test_the_threshold_of_pixels_controls_the_risk_to_one_part_in_a_hundred() -> None:
+    predictions, truth = pixels(100, 36)
+    truth[3] = IGNORED
+    coverage = fit_coverage(predictions, truth, SEGMENTATION, 0.9)
+
+    def risk(threshold: float) -> float:
+        held = share_held(prediction_set(predictions, dataclasses.replace(coverage, thresholds=(threshold,))), truth)
+        losses = 1 - held[~np.isnan(held)]
+        return float((losses.sum() + 1) / (len(losses) + 1))
+
+    assert coverage.samples == 99
+    threshold = coverage.thresholds[0]
+    probability = 1 - threshold
+    assert risk(threshold) <= 0.1 < risk(1 - 1.02 * probability)
+
+
+def test_pixels_of_each_class_hold_their_coverage() -> None:
+    predictions, truth = pixels(2000, 37)
+    coverage = fit_coverage(predictions, truth, SEGMENTATION, 0.9, per_class=True)
+    assert len(coverage.thresholds) == 3
+    predictions, truth = pixels(4000, 38)
+    sets = prediction_set(predictions, coverage)
+    for index in range(3):
+        held = share_held(sets, np.where(truth == index, truth, IGNORED))
+        assert np.nanmean(held) == pytest.approx(0.9, abs=0.015)
+
+
+def test_pixels_are_read_in_blocks_of_samples() -> None:
+    predictions, truth = pixels(90, 39)
+    parts = [(predictions[i : i + 20], truth[i : i + 20]) for i in range(0, 90, 20)]
+    whole = fit_coverage(predictions, truth, SEGMENTATION, 0.9, held_out=True)
+    assert fit_pixel_coverage(iter(parts), SEGMENTATION, 0.9, held_out=True) == whole
+
+
+def test_a_class_without_pixels_is_named() -> None:
+    predictions, truth = pixels(50, 40)
+    truth[truth == 2] = 1
+    with pytest.raises(SelectionError, match="at least 9 validation samples of each class, and 'car' has none"):
+        fit_coverage(predictions, truth, SEGMENTATION, 0.9, per_class=True)
 
 
 @pytest.mark.parametrize("score", VALUE_SCORES)
