@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ripieno.library import Library as Library
     from ripieno.pipeline import allocate as allocate
     from ripieno.pipeline import cascade as cascade
+    from ripieno.pipeline import coverage as coverage
     from ripieno.pipeline import doctor as doctor
     from ripieno.pipeline import evaluate as evaluate
     from ripieno.pipeline import evict as evict
@@ -60,8 +61,8 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate cascade doctor evaluate evict export front import_ measure predict predict_masks select "
-    "show soup tune",
+    "pipeline": "allocate cascade coverage doctor evaluate evict export front import_ measure predict predict_masks "
+    "select show soup tune",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

@@ -19,7 +19,7 @@ OUTPUT_OPTIONS = {
 """The options of every command, with their help."""
 STAGES = {
     "Library": ("tune", "import", "soup", "measure", "show", "evict"),
-    "Ensemble": ("select", "front"),
+    "Ensemble": ("select", "front", "coverage"),
     "Bundle": ("allocate", "explain", "bench", "cascade", "evaluate", "predict", "export"),
     "Server": ("serve", "deploy", "top"),
     "Other": ("report", "doctor", "demo"),

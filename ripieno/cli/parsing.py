@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 from ripieno.errors import RipienoError
-from ripieno.types import ColumnKind, DataKind, Folds
+from ripieno.types import ColumnKind, CoverageScore, DataKind, Folds
 
 SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
@@ -35,6 +35,16 @@ def parse_quantity(option: str, text: str) -> float:
         return float(match[1]) * SUFFIXES[match[2] or ""] if match else float("x")
     except ValueError:
         raise RipienoError(f"{option} {text!r} must be a number, such as 20, 1.5G or 4GiB") from None
+
+
+def coverage_options(coverage: str, per_class: bool, score: str | None, abstain: float | None) -> dict[str, Any]:
+    """Return the arguments of `ripieno.coverage` for its options."""
+    return {
+        "coverage": numbers("--coverage", coverage) or (),
+        "per_class": per_class,
+        "score": None if score is None else parse_choice(CoverageScore, "--score", score),
+        "abstain": abstain,
+    }
 
 
 def parse_ratios(option: str, text: str) -> tuple[float, float, float]:

@@ -34,6 +34,24 @@ PruneOpt = Annotated[
 ]
 LossOpt = Annotated[str | None, typer.Option("--loss", help="Loss to minimise, of the run's task; by default its own")]
 CombinerOpt = Annotated[str, typer.Option("--combiner", help="Combiner: mean, vote or median")]
+CoverageOpt = Annotated[
+    str,
+    typer.Option(
+        "--coverage", help="Share of prediction sets or intervals that hold the truth: 0.9,0.95", metavar="SHARES"
+    ),
+]
+PerClassOpt = Annotated[bool, typer.Option("--per-class", help="Hold the coverage for each class or label by itself")]
+ScoreOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help="Order of answers in a set: lac, aps, raps, fnr, spread, residual, root",
+        show_default="by the task",
+    ),
+]
+AbstainOpt = Annotated[
+    float | None, typer.Option("--abstain", help="Mark samples, so that the error of the others is at most this")
+]
 
 
 @app.command(epilog=examples("ripieno select run --budget 5 20", "ripieno select run --budget seconds=20 memory=4GiB"))
@@ -53,6 +71,10 @@ def select(
     calibrate: CalibrateOpt = None,
     cv: CvOpt = None,
     pixels: PixelsOpt = None,
+    coverage: CoverageOpt = "",
+    per_class: PerClassOpt = False,
+    score: ScoreOpt = None,
+    abstain: AbstainOpt = None,
     device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
 ) -> None:
@@ -60,6 +82,8 @@ def select(
 
     A budget bounds the total cost of all members. Kinds of cost are seconds,
     memory, latency, parameters, flops and your own.
+
+    --coverage and --abstain are explained by the command coverage.
     """
     from ripieno import pipeline
 
@@ -76,12 +100,15 @@ def select(
             calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
             cv=cv,
             pixels=pixels,
+            **parsing.coverage_options(coverage, per_class, score, abstain),
             device=device,
             trusted=family or (),
             progress=progress,
             notes=Notes(console.warn),
         )
     console.out.print(tables.ensembles(ensembles, pipeline.metric_of(pipeline.open_run(run))))
+    if any(e.coverage or e.abstain for e in ensembles):
+        console.out.print(tables.coverages(ensembles))
     following = command("allocate", run, ensembles[-1].name, bundle="bundle")
     console.print_result([f"{run}/ensembles/{e.name}.json" for e in ensembles], following, ensembles=ensembles)
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ripieno.engine.inference_result import MemberStats
     from ripieno.pipeline.soups import Soup
 
+SIZES = 3
+"""Widths of intervals shown of an ensemble with many targets."""
+
 
 def members(
     rows: Sequence[Member],
@@ -124,6 +127,22 @@ def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
             for score in dict.fromkeys(shown)
         )
     )
+
+
+def coverages(rows: Sequence[Ensemble]) -> Table:
+    """Return a table of the coverages of ensembles and of their rules of abstention, on validation samples."""
+    view = table(
+        "coverage (size of a set or width of an interval)", "name", "coverage", "score", "samples", "mean size"
+    )
+    for e in rows:
+        for c in e.coverage:
+            score = f"{c.score} by class" if c.per_class else c.score
+            sizes = ", ".join(f"{size:.4g}" for size in c.sizes[:SIZES]) + (", ..." if len(c.sizes) > SIZES else "")
+            view.add_row(e.name, f"{100 * c.level:g} %", score, f"{c.samples:,}", sizes)
+        if e.abstain is not None:
+            answered = f"answers {percent(e.abstain.answered)}"
+            view.add_row(e.name, f"error {100 * e.abstain.error:g} %", "abstain", f"{e.abstain.samples:,}", answered)
+    return view
 
 
 def _ensembles(rows: Sequence[Ensemble], score: str, kind: str) -> Table:

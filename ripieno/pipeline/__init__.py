@@ -13,6 +13,7 @@ from ripieno.pipeline.cascading import cascade as cascade
 from ripieno.pipeline.costs import measure as measure
 from ripieno.pipeline.costs import measured_costs as measured_costs
 from ripieno.pipeline.costs import static_costs as static_costs
+from ripieno.pipeline.coverages import coverage as coverage
 from ripieno.pipeline.diagnostics import Diagnostics as Diagnostics
 from ripieno.pipeline.diagnostics import doctor as doctor
 from ripieno.pipeline.evaluation import BundleEvaluation as BundleEvaluation

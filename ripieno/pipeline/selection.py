@@ -26,17 +26,25 @@ from ripieno.pipeline.costs import (
     ensure_profiles,
     selection_candidates,
 )
+from ripieno.pipeline.coverages import (
+    NO_ROWS,
+    check_options,
+    coverage_options,
+    fit_all,
+    held_out_rows,
+    unusual_quantiles,
+)
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
 from ripieno.selection import validation
 from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, default_calibration
 from ripieno.shell_command import command
-from ripieno.tasks.calibration import MemberCalibration, combine_calibrated
+from ripieno.tasks.calibration import MemberCalibration, calibrate_member, combine_calibrated
 from ripieno.tasks.metrics import METRICS, metric_key
 from ripieno.tasks.pixels import sample_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner, Ensemble, Front, Member, Split, Task
+from ripieno.types import Combiner, CoverageScore, Ensemble, Front, Ints, Member, Split, Task
 
 if TYPE_CHECKING:
     from ripieno.selection import Choice
@@ -60,6 +68,10 @@ def select(
     pixels: int | None = None,
     device: str = "cpu",
     test: bool = True,
+    coverage: float | Sequence[float] = (),
+    per_class: bool = False,
+    score: CoverageScore | None = None,
+    abstain: float | None = None,
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
@@ -83,6 +95,10 @@ def select(
     call share their results: a larger budget never gives a worse ensemble. With `test`, the ensembles' figures on the
     test split are added; selection never uses them.
 
+    `coverage`, `per_class`, `score` and `abstain` are those of `ripieno.coverage`. Where the library has many members
+    for its validation samples, a third of these is kept from the selection, and the coverage is fitted to them; a note
+    says which. An error that `abstain` cannot reach is a note, too.
+
     An ensemble's name is `B` and its budget, then the method if one is named, and the loss, the combiner and the
     calibration where these are not the defaults: `B20`, `B20-swap`, `B20-macro-f1`, `B20-uncalibrated`. A sample of
     pixels is named too: `B20-pixels500`. `notes` collects the number of networks skipped without a cost, the budgets
@@ -101,8 +117,12 @@ def select(
     kinds = kinds_of(requested, plain)
     options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv, size, pixels)
     _check(library, kinds, options)
+    asked = coverage_options(coverage, score, per_class, abstain)
+    targets = library.targets()
+    check_options(asked, options.task, targets)
+    held = held_out_rows(targets, options.task, len(library), asked)
     notes = [] if notes is None else notes
-    pool = _candidates(library, kinds, options, device, progress, notes)
+    pool = _candidates(library, kinds, options, device, progress, notes, held)
     if requested is None:
         best = _best_cost(library, pool, plain)
         requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
@@ -115,6 +135,8 @@ def select(
     ]
     ensembles = _evaluated(library, ensembles, test, progress, notes)
     notes += _note_sample(choices, ensembles, options)
+    if asked.asked:
+        ensembles = fit_all(library, ensembles, asked, held, notes)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -239,7 +261,9 @@ def _candidates(
     device: str,
     progress: ProgressFunction,
     notes: list[str],
+    held: Ints = NO_ROWS,
 ) -> _Pool:
+    """Return the input of a selection, without the validation samples `held`."""
     from ripieno.profiles import local_devices
 
     target, prune = local_devices(device)[0], options.prune
@@ -260,7 +284,12 @@ def _candidates(
     predictions = library.true_class_mapped(ids) if narrow else [library.predictions(m) for m in ids]
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
-    calibrations = calibrate_members(library, ids, progress) if calibrated else None
+    if len(held):
+        targets = np.delete(targets, held, axis=0)
+        predictions = [np.delete(rows, held, axis=0) for rows in predictions]
+        calibrations = [calibrate_member(rows, targets) for rows in predictions] if calibrated else None
+    else:
+        calibrations = calibrate_members(library, ids, progress) if calibrated else None
     return _Pool(ids, predictions, targets, table, calibrations, share)
 
 
@@ -355,21 +384,26 @@ def _evaluated(
     if test:
         members = sorted({m for e in ensembles for m in e.members})
         evaluate(library, members, progress, notes=notes)
-    fitted = [dataclasses.replace(e, thresholds=_thresholds(library, e)) for e in ensembles]
+    fitted = [
+        dataclasses.replace(e, thresholds=_thresholds(library, e), unusual=unusual_quantiles(library, e))
+        for e in ensembles
+    ]
     return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in fitted]
 
 
 def reevaluate(library: Library, changed: Collection[str], split: Split) -> list[str]:
     """Evaluate the ensembles with `changed` members again, after new predictions on `split`; return their names.
 
-    New validation predictions invalidate these ensembles' cascades and expected losses, and a front with changed
-    members: all are removed.
+    New validation predictions invalidate these ensembles' cascades, coverages, rules of abstention and expected losses,
+    and a front with changed members: all are removed.
     """
     touched = [e for e in library.ensembles() if not set(e.members).isdisjoint(changed)]
     for ensemble in _evaluated(library, touched, test=False):
         if split == "valid":
             library.forget_cascade(ensemble.name)
-            ensemble = dataclasses.replace(ensemble, expected_loss=None, expected_loss_error=None)
+            ensemble = dataclasses.replace(
+                ensemble, expected_loss=None, expected_loss_error=None, coverage=(), abstain=None
+            )
         library.write_ensemble(ensemble)
     front = library.front()
     if front is not None and any(not set(e.members).isdisjoint(changed) for e in front.ensembles):

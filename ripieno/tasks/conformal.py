@@ -70,6 +70,22 @@ def check_per_class(kind: TaskKind) -> None:
         raise SelectionError(f"coverage by class does not fit task {kind.name}: it has no classes")
 
 
+def check_targets(targets: NDArray[Any], task: Task, level: float, per_class: bool = False) -> None:
+    """Raise SelectionError if a coverage of `level` needs more samples than `targets` are of, in all or of a class."""
+    kind, classes = kind_of(task), range(len(task.names))
+    if kind.is_pixelwise:
+        masks = (np.unique(mask) for mask in targets)
+        held = np.array([np.isin(classes, found) for found in masks]).reshape(-1, len(classes))
+    elif kind.name == "multilabel":
+        held = targets > 0
+    elif per_class:
+        held = targets[:, None] == np.arange(len(classes))
+    else:
+        held = np.ones((len(targets), 1), bool)
+    counts = np.count_nonzero(held, axis=0) if per_class else np.atleast_1d(np.count_nonzero(held.any(axis=1)))
+    _check_counts(level, counts, task)
+
+
 def gives_intervals(kind: TaskKind) -> bool:
     """Return whether a kind of task gives intervals, not sets."""
     return kind.activation == "identity"
@@ -113,14 +129,15 @@ def fit_coverage(
     if per_class:
         check_per_class(kind)
     empty = Coverage(float(level), chosen, (), len(targets), per_class=per_class, held_out=held_out, seed=seed)
+    check_targets(targets, task, level, per_class)
     if gives_intervals(kind):
         return _fit_intervals(empty, predictions, targets, spread)
     if kind.is_pixelwise:
         blocks = ((predictions[block], targets[block]) for block in prediction_blocks(predictions))
         return _fit_pixels(empty, blocks, task)
     if chosen == "fnr":
-        return _fit_labels(empty, predictions, targets, task)
-    return _fit_classes(empty, predictions, targets, task)
+        return _fit_labels(empty, predictions, targets)
+    return _fit_classes(empty, predictions, targets)
 
 
 def prediction_set(predictions: NDArray[Any], coverage: Coverage) -> NDArray[np.bool_]:
@@ -157,11 +174,7 @@ def share_held(sets: NDArray[np.bool_], targets: NDArray[Any]) -> Floats:
         return np.asarray(np.count_nonzero(sets & (targets > 0), axis=1) / true, np.float64)
 
 
-def _fit_classes(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any], task: Task) -> Coverage:
-    if empty.per_class:
-        _check_counts(empty.level, np.bincount(targets, minlength=len(task.names)), task, "class")
-    else:
-        _check_samples(empty.level, len(targets))
+def _fit_classes(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any]) -> Coverage:
     if empty.score != "raps":
         return _with_thresholds(empty, predictions, targets)
     # the rank within which the truth mostly is: classes beyond it are penalised
@@ -184,16 +197,14 @@ def _with_thresholds(coverage: Coverage, predictions: NDArray[Any], targets: NDA
     return dataclasses.replace(coverage, thresholds=thresholds, sizes=sizes)
 
 
-def _fit_labels(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any], task: Task) -> Coverage:
+def _fit_labels(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any]) -> Coverage:
     scores, true = _scores(predictions, empty), targets > 0
     if empty.per_class:
-        _check_counts(empty.level, np.count_nonzero(true, axis=0), task, "label")
         thresholds = tuple(_threshold(s[t], empty.level) for s, t in zip(scores.T, true.T, strict=True))
         samples = len(targets)
     else:
         counts = np.count_nonzero(true, axis=1)
         samples = int(np.count_nonzero(counts))  # of a sample without labels none can be missed
-        _check_samples(empty.level, samples, " with a label")
         weights = np.broadcast_to(1 / np.maximum(counts, 1)[:, None], true.shape)
         thresholds = (_threshold(scores[true], empty.level, weights[true], samples),)
     sizes = (float((scores <= np.asarray(thresholds)).sum(axis=1).mean()),)
@@ -222,10 +233,7 @@ def _fit_pixels(empty: Coverage, blocks: Iterable[tuple[NDArray[Any], NDArray[An
                 if count := np.count_nonzero(held):
                     images[group] += 1
                     true[group] += np.bincount(found[held, truth[held]], minlength=true.shape[1]) / count
-    if empty.per_class:
-        _check_counts(empty.level, images, task, "class")
-    else:
-        _check_samples(empty.level, samples)
+    _check_counts(empty.level, images, task)
     allowed = np.array([_allowed(empty.level, int(count)) for count in images])[:, None]
     # the last bin below which the true ones are few enough
     lowest = (np.cumsum(true, axis=1) - true <= allowed + TOLERANCE).sum(axis=1) - 1
@@ -252,7 +260,6 @@ def _lower_edge(number: int) -> float:
 def _fit_intervals(
     empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any], spread: NDArray[Any] | None
 ) -> Coverage:
-    _check_samples(empty.level, len(targets))
     values, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
     coverage = dataclasses.replace(empty, floors=_floors(values, empty, spread))
     scale = _scale(values, coverage, spread)
@@ -338,24 +345,22 @@ def _exact(level: float) -> Fraction:
     return Fraction(repr(float(level)))
 
 
-def _check_samples(level: float, count: int, which: str = "") -> None:
-    """Raise SelectionError if a coverage of `level` needs more samples than `count`."""
+def _check_counts(level: float, counts: NDArray[Any], task: Task) -> None:
+    """Raise SelectionError if one of `counts` is too small: that of all samples, or those of each class or label."""
     least = least_samples(level)
-    if count < least:
+    short = np.flatnonzero(counts < least)
+    if not len(short):
+        return
+    count = int(counts[short[0]])
+    if len(counts) == 1:
+        which = " with a label" if task.kind == "multilabel" else ""
         raise SelectionError(
             f"coverage {level:g} needs at least {least:,} validation samples{which}, and there are {count:,}: "
             "ask for a lower coverage, or validate on more samples"
         )
-
-
-def _check_counts(level: float, counts: NDArray[Any], task: Task, noun: str) -> None:
-    """Raise SelectionError, naming a class or label, if one has too few samples for a coverage of its own."""
-    least = least_samples(level)
-    short = np.flatnonzero(counts < least)
-    if len(short):
-        more = f" (so have {len(short) - 1} more)" if len(short) > 1 else ""
-        held = f"has {counts[short[0]]:,}" if counts[short[0]] else "has none"
-        raise SelectionError(
-            f"coverage {level:g} by class needs at least {least:,} validation samples of each {noun}, and "
-            f"{task.names[short[0]]!r} {held}{more}: ask for a lower coverage, or for one of all classes together"
-        )
+    more = f" (so have {len(short) - 1} more)" if len(short) > 1 else ""
+    noun = "label" if task.kind == "multilabel" else "class"
+    raise SelectionError(
+        f"coverage {level:g} by class needs at least {least:,} validation samples of each {noun}, and "
+        f"{task.names[short[0]]!r} has {count or 'none'}{more}: ask for a lower coverage, or for one of all together"
+    )
