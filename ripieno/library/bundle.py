@@ -25,6 +25,7 @@ from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
 from ripieno.models.backbone_id import BACKBONES, parse_backbone_id
 from ripieno.shell_command import command
+from ripieno.tasks.conformal import check_coverage
 from ripieno.tasks.registry import check_task, kind_of
 from ripieno.types import Allocation, Bundle, Ensemble, Task
 
@@ -276,6 +277,8 @@ def _check_ensemble(ensemble: Ensemble, task: Task, where: str) -> None:
         )
     if not all(0 <= threshold <= 1 for threshold in ensemble.thresholds):
         raise LibraryError(f"{where}: its thresholds are {list(ensemble.thresholds)}, must be 0 to 1")
+    for coverage in ensemble.coverage:
+        check_coverage(coverage, task, where, LibraryError)
 
 
 @dataclass(frozen=True)

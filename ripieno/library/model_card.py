@@ -71,6 +71,7 @@ def render_card(
         "## Costs",
         *_costs(ensemble, bundle.allocation),
         *_cascade(bundle),
+        *_coverage(ensemble, task),
         "## Data",
         _data(data),
         "## How it was made",
@@ -261,6 +262,39 @@ def _cascade(bundle: Bundle) -> list[str]:
         f"{turns.tolerance:g} (tolerance). The scores above are of all members.",
         _table(("split", "compute saved", "members run", loss, score), rows),
     ]
+
+
+def _coverage(ensemble: Ensemble, task: Task) -> list[str]:
+    """Describe the coverages and the rule of abstention; nothing without them."""
+    if not ensemble.coverage and ensemble.abstain is None:
+        return []
+    words = {True: "kept from selection", False: "of validation, used for selection too"}
+    sections = ["## Coverage"]
+    if ensemble.coverage:
+        what = "intervals" if kind_of(task).activation == "identity" else "prediction sets"
+        sections.append(
+            f"On request it gives {what} that hold the truth of new samples as often as stated, if these come from "
+            "where the validation samples came from (split conformal prediction). The first coverage is the default."
+        )
+        rows = [
+            (
+                f"{c.level:g}",
+                f"{c.score}{' by class' * c.per_class}",
+                f"{c.samples:,} {words[c.held_out]}",
+                ", ".join(f"{size:.4g}" for size in c.sizes[:CLASSES]),
+            )
+            for c in ensemble.coverage
+        ]
+        sections.append(
+            _table(("coverage", "score", "samples", "mean width" if what == "intervals" else "mean size"), rows)
+        )
+    if (rule := ensemble.abstain) is not None:
+        sections.append(
+            f"On request it says which samples it would rather not answer: those of a {rule.measure} below "
+            f"{rule.threshold:.4f}. Of the others, at most {rule.error:.2%} are expected to be wrong. The threshold is "
+            f"fitted to {rule.samples:,} samples {words[rule.held_out]}; {rule.answered:.1%} of them are answered."
+        )
+    return sections
 
 
 def _data(data: Dataset | None) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.errors import SelectionError
+from ripieno.errors import RipienoError, SelectionError
 from ripieno.tasks.pixels import prediction_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
@@ -84,6 +84,30 @@ def check_targets(targets: NDArray[Any], task: Task, level: float, per_class: bo
         held = np.ones((len(targets), 1), bool)
     counts = np.count_nonzero(held, axis=0) if per_class else np.atleast_1d(np.count_nonzero(held.any(axis=1)))
     _check_counts(level, counts, task)
+
+
+def check_coverage(coverage: Coverage, task: Task, where: str, error: type[RipienoError]) -> None:
+    """Raise `error`, naming `where`, unless a coverage that was read fits `task`."""
+    kind, names = kind_of(task), len(task.names)
+    each = coverage.per_class or gives_intervals(kind)
+    scaled = coverage.score in ("spread", "root")
+    scores = kind.coverage_scores
+    rules = (
+        (0 < coverage.level < 1, f"level {coverage.level:g}, must be between 0 and 1"),
+        (coverage.score in scores, f"score {coverage.score}, must be {' or '.join(scores)}"),
+        (
+            len(coverage.thresholds) == (names if each else 1),
+            f"{len(coverage.thresholds)} thresholds, must be {names if each else 1}",
+        ),
+        (
+            len(coverage.floors) == (names if scaled else 0),
+            f"{len(coverage.floors)} floors, must be {names if scaled else 0}",
+        ),
+        (min(coverage.floors, default=1.0) > 0, f"floors {list(coverage.floors)}, must be above 0"),
+    )
+    for holds, message in rules:
+        if not holds:
+            raise error(f"{where}: its ensemble has a coverage of {message}")
 
 
 def gives_intervals(kind: TaskKind) -> bool:

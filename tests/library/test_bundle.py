@@ -152,6 +152,10 @@ def test_a_bundle_that_no_sample_fits_is_refused(
         read_bundle(tmp_path / "bundle")
 
 
+LAC = {"level": 0.9, "score": "lac", "thresholds": [0.5], "samples": 9}
+FNR, SPREAD = LAC | {"score": "fnr"}, LAC | {"score": "spread", "thresholds": [1.0] * 4, "floors": [1.0] * 4}
+
+
 @pytest.mark.parametrize(
     ("kind", "changed", "reason"),
     [
@@ -160,6 +164,12 @@ def test_a_bundle_that_no_sample_fits_is_refused(
         ("regression", {"temperatures": [1.5, 1.0]}, "has temperatures, which a regression task does not have"),
         ("multilabel", {"thresholds": [0.5, 0.5]}, "has 2 thresholds, must be none or 4"),
         ("multilabel", {"thresholds": [0.5, 0.5, 0.5, 1.5]}, "1.5], must be 0 to 1"),
+        ("multilabel", {"coverage": [FNR | {"level": 1}]}, "coverage of level 1, must be between 0 and 1"),
+        ("multilabel", {"coverage": [LAC]}, "coverage of score lac, must be fnr"),
+        ("multilabel", {"coverage": [FNR | {"per_class": True}]}, "coverage of 1 thresholds, must be 4"),
+        ("multilabel", {"coverage": [FNR, FNR | {"floors": [1.0]}]}, "coverage of 1 floors, must be 0"),
+        ("regression", {"coverage": [SPREAD | {"thresholds": [1.0]}]}, "coverage of 1 thresholds, must be 4"),
+        ("regression", {"coverage": [SPREAD | {"floors": [1, 1, 1, 0]}]}, r"0\.0\], must be above 0"),
     ],
 )
 def test_an_ensemble_that_does_not_fit_the_task_is_refused(

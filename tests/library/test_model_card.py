@@ -13,7 +13,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import read_bundle
 from ripieno.library.backbones import BackboneRecord
 from ripieno.library.model_card import CARD, read_or_render_card, render_card
-from ripieno.types import Column, Input, classification
+from ripieno.types import AbstainRule, Column, Coverage, Input, classification
 from tests.server.stand_in import write_mask_bundle
 
 
@@ -50,6 +50,21 @@ def test_a_card_names_method_calibration_and_expected_loss(finished_bundle: Path
     text = render_card(dataclasses.replace(bundle, ensemble=plain))
     assert "Probabilities are not calibrated." in text
     assert "expected (" not in text
+
+
+def test_a_card_states_the_coverage_with_the_samples_behind_it(finished_bundle: Path) -> None:
+    bundle = read_bundle(finished_bundle)
+    assert "## Coverage" not in render_card(bundle)
+    coverage = Coverage(0.9, "aps", (0.97,), 1234, sizes=(1.625,), held_out=True)
+    each = Coverage(0.95, "lac", (0.5,) * len(bundle.classes), 1234, sizes=(2.0,), per_class=True)
+    rule = AbstainRule(0.02, 0.8125, 1234, answered=0.75)
+    ensemble = dataclasses.replace(bundle.ensemble, coverage=(coverage, each), abstain=rule)
+    text = render_card(dataclasses.replace(bundle, ensemble=ensemble))
+    assert "gives prediction sets that hold the truth" in text
+    assert "| 0.9 | aps | 1,234 kept from selection | 1.625 |" in text
+    assert "| 0.95 | lac by class | 1,234 of validation, used for selection too | 2 |" in text
+    assert "confidence below 0.8125. Of the others, at most 2.00% are expected to be wrong." in text
+    assert "75.0% of them are answered" in text
 
 
 def test_a_licence_is_stated_in_the_head_and_at_the_end(finished_bundle: Path) -> None:
