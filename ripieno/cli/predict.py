@@ -45,6 +45,10 @@ def predict(
     resize: Annotated[
         bool, typer.Option("--resize", help="Shrink large pictures instead of cutting them into tiles")
     ] = False,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Level of sets or intervals, of those that the bundle has", show_default="the first"),
+    ] = None,
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
@@ -76,6 +80,8 @@ def predict(
     if not has_masks and (resize or overlap is not None):
         option = "--resize" if resize else "--overlap"
         raise RipienoError(f"{option} is for segmentations, but {bundle} is of a {deployment.task.kind}; leave it out")
+    if has_masks and coverage is not None:
+        raise RipienoError("--coverage is not for segmentations: a server returns sets of pixels; leave it out")
     source = images[0] if len(images) == 1 else images
     form, count = TABLES[deployment.task.kind], 0
     records: list[dict[str, Any]] = []
@@ -93,7 +99,13 @@ def predict(
         else:
             columns = SeriesColumns(series or "", time or "", tuple(parsing.parse_names(value)))
             stream = stream_predictions(
-                deployment, source, skip_bad=skip_bad, notes=notes, progress=progress, columns=columns
+                deployment,
+                source,
+                skip_bad=skip_bad,
+                notes=notes,
+                progress=progress,
+                columns=columns,
+                coverage=coverage,
             )
         for batch in stream:
             count += len(batch.names)
@@ -118,7 +130,8 @@ def _flat(record: dict[str, Any]) -> dict[str, str]:
     cells: dict[str, str] = {}
     for name, value in record.items():
         if isinstance(value, dict):
-            cells |= {inner: f"{number:.5g}" for inner, number in value.items()}
+            suffix = "" if name == "values" else f"_{name}"
+            cells |= {inner + suffix: f"{number:.5g}" for inner, number in value.items()}
         elif isinstance(value, list):
             cells[name] = ", ".join(value) or "-"
         else:

@@ -20,6 +20,7 @@ from ripieno.errors import EngineError
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import PredictionBatch
 from ripieno.tasks.registry import kind_of
+from ripieno.tasks.uncertainty_outputs import TiledUncertainty, UncertaintyOutputs
 from ripieno.types import Bundle, ProgressFunction
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class _Picture:
     builder: MaskBuilder
     joiner: PredictionJoiner
     samples: int
+    uncertainty: TiledUncertainty
     spread: float = 0.0
     """sum over the samples that are answered"""
     left: int = field(init=False)
@@ -60,12 +62,17 @@ class _Picture:
         self.builder.add(self.joiner.add(answer.predictions))
         self.left -= len(answer.predictions)
         self.spread += 0.0 if answer.std is None else float(answer.std.sum())
+        if answer.disagreement is not None:
+            self.uncertainty.add(answer.predictions, answer.disagreement)
 
-    def predicted(self, has_spread: bool) -> PredictedMask:
-        """Return the mask, once all samples are answered."""
-        spread = np.array([self.spread / self.samples], np.float32) if has_spread else None
-        shares = self.builder.shares.astype(np.float32)[np.newaxis]
-        return PredictedMask([self.name], shares, spread, self.builder.mask, self.builder.confidence)
+    def predicted(self, whole: bool) -> PredictedMask:
+        """Return the mask, once all samples are answered, by all members if `whole`."""
+        builder = self.builder
+        spread = np.array([self.spread / self.samples], np.float32) if whole else None
+        numbers = self.uncertainty.compute(builder.confidence) if whole else {}
+        uncertainty = {name: np.array([value]) for name, value in numbers.items()}
+        shares = builder.shares.astype(np.float32)[np.newaxis]
+        return PredictedMask([self.name], shares, spread, builder.mask, builder.confidence, uncertainty=uncertainty)
 
 
 def predict_masks(
@@ -109,11 +116,12 @@ def _predict_masks(
 
     sample_bytes = 4 * math.prod(bundle.task.output)
     most, ahead = max(1, GROUP_BYTES // sample_bytes), AHEAD_BYTES // sample_bytes
+    outputs = UncertaintyOutputs(bundle.ensemble, bundle.task)
     total, done, in_flight = count_inputs(images), 0, 0
     waiting: deque[tuple[_Picture, Future[Answer]]] = deque()
     pictures = stream_pictures(images, bundle.input, notes, skip_bad=skip_bad, resize=resize, overlap=overlap)
     with Engine(bundle) as engine:
-        has_spread = engine.cascade is None
+        whole = engine.cascade is None
 
         def finished() -> PredictedMask | None:
             """Wait for the oldest request; return the mask of its picture if it is the last of it."""
@@ -127,16 +135,16 @@ def _predict_masks(
             done += 1
             if total is not None:
                 progress("predicting", min(done, total), total)
-            return picture.predicted(has_spread)
+            return picture.predicted(whole)
 
         for name, samples in pictures:
             builder = MaskBuilder(samples.shape, len(bundle.task.names))
-            picture = _Picture(name, builder, samples.joiner(), len(samples))
+            picture = _Picture(name, builder, samples.joiner(), len(samples), TiledUncertainty(outputs))
             for group in samples.groups(most):
                 while waiting and in_flight + len(group) > ahead:
                     if (mask := finished()) is not None:
                         yield mask
-                waiting.append((picture, engine.submit(samples.samples(group), spread=has_spread)))
+                waiting.append((picture, engine.submit(samples.samples(group), spread=whole, disagreement=whole)))
                 in_flight += len(group)
         while waiting:
             if (mask := finished()) is not None:

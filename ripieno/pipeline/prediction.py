@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ripieno.data.long_table import SeriesColumns
 from ripieno.data.prediction_inputs import count_inputs, read_inputs, stream_inputs
 from ripieno.data_kinds import is_series
 from ripieno.library import read_bundle
+from ripieno.tasks.uncertainty_outputs import UncertaintyOutputs
 from ripieno.types import Bundle, ProgressFunction
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class PredictionBatch:
     """(samples, *task.output)"""
     spread: NDArray[np.float32] | None
     """(samples,) or, for a regression, (samples, targets): disagreement of the members; None with a cascade"""
+    uncertainty: Mapping[str, NDArray[Any]] = field(default_factory=dict, kw_only=True)
+    """outputs of `ripieno.tasks.uncertainty_outputs` by name, each (samples, ...); empty with a cascade"""
 
 
 def predict(
@@ -70,13 +73,18 @@ def stream_predictions(
     notes: list[str] | None = None,
     progress: ProgressFunction = lambda *_: None,
     columns: SeriesColumns | None = None,
+    coverage: float | None = None,
 ) -> Iterator[PredictionBatch]:
     """Predict the samples of `source` in batches; arguments and errors are those of `predict`.
 
-    Memory is bounded: a few batches are read and predicted at a time. Read the bundle with the families it may import.
+    `coverage` is the level of sets or intervals, by default the first of the bundle; with one, all members predict
+    every sample despite a cascade. Memory is bounded: a few batches are read and predicted at a time. Read the bundle
+    with the families it may import. Raises SelectionError for a level that the bundle does not have.
     """
+    if coverage is not None:
+        UncertaintyOutputs(bundle.ensemble, bundle.task).coverage(coverage)
     stream = stream_inputs(source, bundle.input, notes, skip_bad=skip_bad, columns=columns)
-    yield from predict_batches(bundle, stream, count_inputs(source), progress)
+    return predict_batches(bundle, stream, count_inputs(source), progress, coverage)
 
 
 def predict_batches(
@@ -84,10 +92,16 @@ def predict_batches(
     stream: Iterator[tuple[list[str], NDArray[Any]]],
     total: int | None,
     progress: ProgressFunction = lambda *_: None,
+    coverage: float | None = None,
 ) -> Iterator[PredictionBatch]:
-    """Predict batches of names and inputs while the next are read; `total` is their number of samples, if known."""
+    """Predict batches of names and inputs while the next are read; `total` is their number of samples, if known.
+
+    `coverage` is that of `stream_predictions`.
+    """
     from ripieno.engine import Engine
 
+    outputs = UncertaintyOutputs(bundle.ensemble, bundle.task)
+    needs = outputs.needs(outputs.names, coverage)
     done = 0
     waiting: deque[tuple[list[str], Future[Answer]]] = deque()
 
@@ -98,11 +112,19 @@ def predict_batches(
         done += len(names)
         if total is not None:
             progress("predicting", min(done, total), total)
-        return PredictionBatch(names, answer.predictions, answer.std)
+        return PredictionBatch(names, answer.predictions, answer.std, uncertainty=uncertainty_of(answer))
+
+    def uncertainty_of(answer: Answer) -> dict[str, NDArray[Any]]:
+        parts: dict[str, Any] = {"spread": answer.std, "disagreement": answer.disagreement, "level": coverage}
+        return {name: outputs.compute(name, answer.predictions, **parts) for name in outputs.names if whole}
 
     with Engine(bundle) as engine:
+        whole = engine.cascade is None or coverage is not None
+        disagreement = whole and needs is not None and needs.disagreement
         for names, images in stream:
-            waiting.append((names, engine.submit(images, spread=engine.cascade is None)))
+            cascade = False if whole else None
+            future = engine.submit(images, spread=whole, disagreement=disagreement, cascade=cascade)
+            waiting.append((names, future))
             if len(waiting) > AHEAD:
                 yield first()
         while waiting:

@@ -98,11 +98,15 @@ def _parquet_writer(path: Path, bundle: Bundle) -> Iterator[AppendFunction]:
     arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
     form, held, writer = TABLES[bundle.task.kind], [], None
 
+    def column_type(name: str, values: Any) -> Any:
+        """Return the type of a column, also of one without values."""
+        if isinstance(values[0], str) or name == "prediction_set":
+            return arrow.string()
+        return arrow.bool_() if name == "abstain" else arrow.float32()
+
     def append(batch: PredictionBatch) -> None:
         columns = form.columns(batch, bundle)
-        arrays = [
-            arrow.array(list(v), arrow.string() if isinstance(v[0], str) else arrow.float32()) for _, v in columns
-        ]
+        arrays = [arrow.array(list(values), column_type(name, values)) for name, values in columns]
         held.append(arrow.record_batch(arrays, names=[name for name, _ in columns]))
         if sum(len(part) for part in held) * len(columns) >= GROUP_VALUES:
             write()

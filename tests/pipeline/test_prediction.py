@@ -28,7 +28,12 @@ def bundle(finished_bundle: Path) -> Bundle:
 def batches(names: list[str], predictions: np.ndarray, spread: np.ndarray | None) -> Iterator[PredictionBatch]:
     for start in range(0, len(names), 2):
         rows = slice(start, start + 2)
-        yield PredictionBatch(names[rows], predictions[rows], None if spread is None else spread[rows])
+        if spread is None:  # as with a cascade
+            yield PredictionBatch(names[rows], predictions[rows], None)
+            continue
+        numbers = {"entropy": 0.5, "mutual_information": 0.25}
+        known = {name: np.full(len(names[rows]), value, np.float32) for name, value in numbers.items()}
+        yield PredictionBatch(names[rows], predictions[rows], spread[rows], uncertainty=known)
 
 
 def test_a_stream_predicts_what_predict_does_in_batches(bundle: Bundle, digit_folder: Path) -> None:
@@ -91,27 +96,30 @@ CASES = {
         np.array([[0.25, 0.75], [0.5, 0.5], [1, 0]], np.float32),
         np.array([0.125, 0, 0], np.float32),
         [
-            ["file", "prediction", "probability", "spread", "cat", "dog"],
-            ["a", "dog", "0.75", "0.125", "0.25", "0.75"],
-            ["b", "cat", "0.5", "0.0", "0.5", "0.5"],
-            ["c", "cat", "1.0", "0.0", "1.0", "0.0"],
+            ["file", "prediction", "probability", "spread", "entropy", "mutual_information", "cat", "dog"],
+            ["a", "dog", "0.75", "0.125", "0.5", "0.25", "0.25", "0.75"],
+            ["b", "cat", "0.5", "0.0", "0.5", "0.25", "0.5", "0.5"],
+            ["c", "cat", "1.0", "0.0", "0.5", "0.25", "1.0", "0.0"],
         ],
     ),
     "cascade": (
         Task("classification", (2,), ("cat", "dog")),
         np.array([[0.25, 0.75]], np.float32),
         None,
-        [["file", "prediction", "probability", "spread", "cat", "dog"], ["a", "dog", "0.75", "", "0.25", "0.75"]],
+        [
+            ["file", "prediction", "probability", "spread", "entropy", "mutual_information", "cat", "dog"],
+            ["a", "dog", "0.75", "", "", "", "0.25", "0.75"],
+        ],
     ),
     "multilabel": (
         Task("multilabel", (2,), ("red", "round")),
         np.array([[0.75, 0.5], [0.25, 0.75], [0.125, 0]], np.float32),
         np.zeros(3, np.float32),
         [
-            ["file", "prediction", "red", "round"],
-            ["a", "red|round", "0.75", "0.5"],
-            ["b", "round", "0.25", "0.75"],
-            ["c", "", "0.125", "0.0"],
+            ["file", "prediction", "entropy", "mutual_information", "red", "round"],
+            ["a", "red|round", "0.5", "0.25", "0.75", "0.5"],
+            ["b", "round", "0.5", "0.25", "0.25", "0.75"],
+            ["c", "", "0.5", "0.25", "0.125", "0.0"],
         ],
     ),
     "regression": (
