@@ -36,7 +36,8 @@ def onnx_flops(path: Path) -> float:
                 given.type.tensor_type.shape.dim[0].dim_value = 1
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
         values = (*graph.input, *graph.value_info, *graph.output)
-        shapes = {v.name: _dims(v) for v in values if v.type.tensor_type.HasField("shape")} | weights
+        known = {v.name: _dims(v) for v in values if v.type.tensor_type.HasField("shape")}
+        shapes = {name: dims for name, dims in known.items() if all(dims)} | weights
         return 2.0 * sum(_multiply_adds(node, shapes) for node in graph.node)
     except LibraryError:
         raise
@@ -48,7 +49,8 @@ def onnx_flops(path: Path) -> float:
 
 
 def _dims(value: Any) -> list[int]:
-    return [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+    """Return the dimensions of a value, 0 where one is unknown."""
+    return [d.dim_value for d in value.type.tensor_type.shape.dim]
 
 
 def _multiply_adds(node: Any, shapes: dict[str, list[int]]) -> float:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional
+import torch
+from torch import Tensor, nn
 
 
-class ImagePadding:
+class ImagePadding(nn.Module):
     """Padding of images of one size, at the bottom and at the right, by their own border, to multiples of `stride`."""
 
-    def __init__(self, height: int, width: int, stride: int) -> None:
-        self.height, self.width = height, width
-        self._added = (0, -width % stride, 0, -height % stride)
+    rows: Tensor
+    columns: Tensor
 
-    def pad(self, images: Tensor) -> Tensor:
+    def __init__(self, height: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+        self.fits = height % stride == 0 == width % stride
+        # rows and columns to take: in an exported graph, shapes of a `Pad` are unknown, and its operations uncounted
+        for name, side in (("rows", height), ("columns", width)):
+            self.register_buffer(name, torch.arange(side + -side % stride).clamp(max=side - 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
         """Return padded `images` (batch, channels, height, width)."""
-        return functional.pad(images, self._added, mode="replicate") if any(self._added) else images
+        return images if self.fits else images.index_select(2, self.rows).index_select(3, self.columns)
 
     def crop(self, maps: Tensor) -> Tensor:
         """Return `maps` (batch, channels, ...) of padded images without what was added."""
-        return maps[:, :, : self.height, : self.width] if any(self._added) else maps
+        return maps if self.fits else maps[:, :, : self.height, : self.width]

@@ -67,7 +67,7 @@ class SmpBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (batch, classes, height, width) of normalised images (batch, channels, height, width)."""
-        x = self.padding.pad(x)
+        x = self.padding(x)
         # a batch norm on the mean of a map, as in DeepLabV3+, cannot train on a single image
         alone = self.training and len(x) == 1
         logits: Tensor = self.head(self.decoder(self.encoder(x.expand(2, -1, -1, -1) if alone else x)))

@@ -60,7 +60,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (batch, classes, height, width) of normalised images (batch, channels, height, width)."""
-        x = self.act(self.norm(self.stem(self.padding.pad(x))))
+        x = self.act(self.norm(self.stem(self.padding(x))))
         kept = []
         for level in self.down:
             x = level(x)

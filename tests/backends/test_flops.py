@@ -9,6 +9,9 @@ import pytest
 
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import LibraryError
+from ripieno.models.unet_config import unet_megaflops
+from ripieno.types import Input, Task
+from tests.backends.made import make
 from tests.onnx_networks import write_foreign, write_network
 
 
@@ -21,6 +24,12 @@ def path(tmp_path: Path) -> Path:
 def test_convolutions_and_products_are_counted(path: Path) -> None:
     convolution, product = 8 * 8 * 8 * (3 * 3 * 3), 8 * 4
     assert onnx_flops(path) == 2 * (convolution + product)
+
+
+def test_a_padded_network_is_counted_as_its_configuration_says(tmp_path: Path) -> None:
+    task = Task("segmentation", (18, 22, 3), ("a", "b", "c"))
+    made = make(tmp_path, {"width": 4, "levels": 3}, Input((18, 22, 1)), "unet", task=task)
+    assert onnx_flops(made.path("onnx")) == 2e6 * unet_megaflops(made.member.configuration, made.member.input, 3)
 
 
 def test_weights_that_stand_among_the_inputs_change_nothing(path: Path) -> None:
