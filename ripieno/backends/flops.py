@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ripieno.backends.onnx import open_file
 from ripieno.errors import LibraryError, error_summary, require
 
 UNCOUNTED = frozenset(
@@ -15,6 +19,8 @@ UNCOUNTED = frozenset(
     )
 )
 """Standard operators with multiply-adds that are not counted."""
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+"""Operators whose multiply-adds are counted."""
 
 
 def onnx_flops(path: Path) -> float:
@@ -36,8 +42,11 @@ def onnx_flops(path: Path) -> float:
                 given.type.tensor_type.shape.dim[0].dim_value = 1
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
         values = (*graph.input, *graph.value_info, *graph.output)
-        known = {v.name: _dims(v) for v in values if v.type.tensor_type.HasField("shape")}
-        shapes = {name: dims for name, dims in known.items() if all(dims)} | weights
+        shapes = {v.name: _dims(v) for v in values if v.type.tensor_type.HasField("shape")} | weights
+        products = [node for node in graph.node if node.op_type in PRODUCTS]
+        names = dict.fromkeys(name for node in products for name in (*node.input, *node.output))
+        if unknown := [name for name in names if 0 in shapes.get(name, ())]:
+            shapes |= _run_shapes(model, unknown)
         return 2.0 * sum(_multiply_adds(node, shapes) for node in graph.node)
     except LibraryError:
         raise
@@ -49,8 +58,26 @@ def onnx_flops(path: Path) -> float:
 
 
 def _dims(value: Any) -> list[int]:
-    """Return the dimensions of a value, 0 where one is unknown."""
-    return [d.dim_value for d in value.type.tensor_type.shape.dim]
+    return _dims_of(value.type.tensor_type)
+
+
+def _dims_of(tensor: Any) -> list[int]:
+    """Return the axes of a tensor: 1 for an unknown first one, which is the batch, and 0 for another unknown one."""
+    return [d.dim_value or int(place == 0) for place, d in enumerate(tensor.shape.dim)]
+
+
+def _run_shapes(model: Any, names: Sequence[str]) -> dict[str, list[int]]:
+    """Return the shapes of tensors of a graph, found by running it on one blank sample."""
+    onnx = require("onnx")
+    weights = {w.name for w in model.graph.initializer}
+    given = next(i for i in model.graph.input if i.name not in weights).type.tensor_type
+    blank = np.zeros(_dims_of(given), onnx.helper.tensor_dtype_to_np_dtype(given.elem_type))
+    opened = type(model)()
+    opened.CopyFrom(model)
+    del opened.graph.output[:]
+    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    found = open_file(opened.SerializeToString())(blank)
+    return {name: list(value.shape) for name, value in zip(names, found, strict=True)}
 
 
 def _multiply_adds(node: Any, shapes: dict[str, list[int]]) -> float:
