@@ -202,11 +202,12 @@ def held_out_rows(targets: NDArray[Any], task: Task, members: int, options: Cove
 
 
 def unusual_quantiles(library: Library, ensemble: Ensemble) -> tuple[float, ...]:
-    """Return the quantiles of the members' disagreement on validation samples; empty without their predictions.
+    """Return the quantiles of the members' disagreement on validation samples.
 
-    Of very large predictions, evenly spaced samples are taken.
+    They are empty for a single member, and without predictions. Of very large predictions, evenly spaced samples are
+    taken.
     """
-    if not all(library.has_predictions(m, "valid") for m in ensemble.members):
+    if len(ensemble.members) == 1 or not all(library.has_predictions(m, "valid") for m in ensemble.members):
         return ()
     samples = len(library.predictions(ensemble.members[0]))
     numbers = len(ensemble.members) * library.predictions(ensemble.members[0])[0].size

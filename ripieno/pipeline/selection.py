@@ -137,6 +137,7 @@ def select(
     notes += _note_sample(choices, ensembles, options)
     if asked.asked:
         ensembles = fit_all(library, ensembles, asked, held, notes)
+    ensembles = [dataclasses.replace(e, unusual=unusual_quantiles(library, e)) for e in ensembles]
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -384,10 +385,7 @@ def _evaluated(
     if test:
         members = sorted({m for e in ensembles for m in e.members})
         evaluate(library, members, progress, notes=notes)
-    fitted = [
-        dataclasses.replace(e, thresholds=_thresholds(library, e), unusual=unusual_quantiles(library, e))
-        for e in ensembles
-    ]
+    fitted = [dataclasses.replace(e, thresholds=_thresholds(library, e)) for e in ensembles]
     return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in fitted]
 
 
@@ -402,7 +400,12 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
         if split == "valid":
             library.forget_cascade(ensemble.name)
             ensemble = dataclasses.replace(
-                ensemble, expected_loss=None, expected_loss_error=None, coverage=(), abstain=None
+                ensemble,
+                expected_loss=None,
+                expected_loss_error=None,
+                coverage=(),
+                abstain=None,
+                unusual=unusual_quantiles(library, ensemble),
             )
         library.write_ensemble(ensemble)
     front = library.front()
