@@ -18,13 +18,14 @@ from ripieno.pipeline.coverages import CoverageOptions, held_out_rows
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.conformal import fit_coverage, interval, prediction_set, share_held
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Ensemble
+from ripieno.types import IGNORED, Ensemble
 
 SAMPLES, MEMBERS = 600, 4
 NAMES: Mapping[str, tuple[str, ...]] = {
     "classification": ("cat", "dog", "eel", "fly"),
     "multilabel": ("cat", "dog", "eel"),
     "regression": ("price", "area"),
+    "segmentation": ("sky", "road", "car"),
 }
 
 
@@ -41,6 +42,13 @@ def predictions_of(kind: str, seed: int, samples: int = SAMPLES) -> tuple[dict[s
     elif kind == "multilabel":
         targets = (rng.random((samples, classes)) < (0.2, 0.5, 0.7)).astype(np.uint8)
         found = 1 / (1 + np.exp(1.8 - 3.0 * targets - rng.normal(size=(MEMBERS, samples, classes))))
+    elif kind == "segmentation":
+        targets = rng.integers(0, classes, (samples, 4, 5)).astype(np.uint8)
+        clear = rng.gamma(2.0, 1.0, samples)[:, None, None, None]  # of an image as a whole
+        logits = rng.normal(size=(samples, 4, 5, classes)) + clear * np.eye(classes)[targets]
+        found = np.exp(logits + 0.5 * rng.normal(size=(MEMBERS, *logits.shape)))
+        found /= found.sum(axis=-1, keepdims=True)
+        targets[rng.random(targets.shape) < 0.1] = IGNORED
     else:
         noise = rng.gamma(2.0, 1.0, size=(samples, classes))
         targets = (rng.normal(size=(samples, classes)) * (20, 0.1) + (100, 1)).astype(np.float32)
@@ -149,6 +157,7 @@ def test_select_fits_the_coverage_with_the_ensemble(run: ripieno.Library, kind: 
     assert any("coverage fitted to 600 validation samples of the run" in note for note in notes)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in NAMES if kind != "segmentation"])  # an image has many pixels
 def test_a_large_library_keeps_samples_from_selection(tmp_path: Path, kind: str) -> None:
     run = imported(tmp_path / "run", kind, samples=150)
     notes: list[str] = []
