@@ -27,6 +27,7 @@ from ripieno.models.backbone_id import BACKBONES, parse_backbone_id
 from ripieno.shell_command import command
 from ripieno.tasks.conformal import check_coverage
 from ripieno.tasks.registry import check_task, kind_of
+from ripieno.tasks.uncertainty_outputs import check_uncertainty
 from ripieno.types import Allocation, Bundle, Ensemble, Task
 
 
@@ -279,6 +280,7 @@ def _check_ensemble(ensemble: Ensemble, task: Task, where: str) -> None:
         raise LibraryError(f"{where}: its thresholds are {list(ensemble.thresholds)}, must be 0 to 1")
     for coverage in ensemble.coverage:
         check_coverage(coverage, task, where, LibraryError)
+    check_uncertainty(ensemble, task, where, LibraryError)
 
 
 @dataclass(frozen=True)

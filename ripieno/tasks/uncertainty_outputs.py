@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.errors import SelectionError
+from ripieno.errors import RipienoError, SelectionError
 from ripieno.shell_command import command
 from ripieno.tasks.conformal import gives_intervals, interval, prediction_set
 from ripieno.tasks.registry import kind_of
@@ -137,6 +137,24 @@ class UncertaintyOutputs:
         assert rule is not None
         assert confidence is not None
         return np.asarray(np.asarray(confidence, np.float64) < rule.threshold)
+
+
+def check_uncertainty(ensemble: Ensemble, task: Task, where: str, error: type[RipienoError]) -> None:
+    """Raise `error`, naming `where`, unless rule and figures of an ensemble that was read fit `task`."""
+    kind, rule, quantiles = kind_of(task), ensemble.abstain, np.asarray(ensemble.unusual)
+    rules = (
+        (rule is None or kind.activation != "identity", f"a rule to abstain, which a {task.kind} does not have"),
+        (
+            rule is None or rule.measure == "confidence",
+            f"a rule to abstain by {rule.measure if rule else ''!r}, must be by 'confidence'",
+        ),
+        (rule is None or np.isfinite(rule.threshold), "a rule to abstain without a threshold"),
+        (len(quantiles) != 1, "a single quantile of what is usual, must be none or several"),
+        (bool((np.diff(quantiles) >= 0).all()), "quantiles of what is usual that do not rise"),
+    )
+    for holds, message in rules:
+        if not holds:
+            raise error(f"{where}: its ensemble has {message}")
 
 
 class TiledUncertainty:

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ripieno.errors import SelectionError
+from ripieno.errors import LibraryError, SelectionError
 from ripieno.tasks.conformal import interval, prediction_set
 from ripieno.tasks.uncertainty import quantiles_of
-from ripieno.tasks.uncertainty_outputs import UNCERTAINTY_OUTPUTS, UncertaintyOutputs
+from ripieno.tasks.uncertainty_outputs import (
+    UNCERTAINTY_OUTPUTS,
+    TiledUncertainty,
+    UncertaintyOutputs,
+    check_uncertainty,
+)
 from ripieno.types import AbstainRule, Coverage, Ensemble, Task, classification
 
 CLASSES = classification(("cat", "dog", "owl"))
@@ -112,3 +118,40 @@ def test_what_an_ensemble_lacks_is_told_with_the_mend(ensemble: Ensemble, task: 
     said = UncertaintyOutputs(ensemble, task).missing(name)
     assert re.match(words, said), said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "words"),
+    [
+        (VALUES, {"abstain": AbstainRule(0.02, 0.5, 9)}, "a rule to abstain, which a regression does not have"),
+        (
+            CLASSES,
+            {"abstain": AbstainRule(0.02, 0.5, 9, "luck")},
+            "a rule to abstain by 'luck', must be by 'confidence'",
+        ),
+        (CLASSES, {"abstain": AbstainRule(0.02, float("nan"), 9)}, "a rule to abstain without a threshold"),
+        (CLASSES, {"unusual": (0.5,)}, "a single quantile of what is usual, must be none or several"),
+        (CLASSES, {"unusual": (0.5, 0.4)}, "quantiles of what is usual that do not rise"),
+        (CLASSES, {"unusual": (0.5, float("nan"))}, "quantiles of what is usual that do not rise"),
+    ],
+)
+def test_what_was_read_and_cannot_be_served_is_refused(task: Task, changes: dict[str, Any], words: str) -> None:
+    check_uncertainty(SURE, CLASSES, "bundle.json", LibraryError)
+    check_uncertainty(MEASURED, VALUES, "bundle.json", LibraryError)
+    with pytest.raises(LibraryError, match=f"^bundle.json: its ensemble has {words}"):
+        check_uncertainty(dataclasses.replace(PLAIN, **changes), task, "bundle.json", LibraryError)
+
+
+def test_a_picture_in_tiles_has_the_means_of_its_tiles() -> None:
+    pixels = Task("segmentation", (1, 1, 3), ("a", "b", "c"))
+    outputs = UncertaintyOutputs(SURE, pixels)
+    tiled = TiledUncertainty(outputs)
+    single = PREDICTIONS[:, None, None]
+    tiled.add(single[:1], np.float32([0.2]))
+    tiled.add(single[1:], np.float32([0.6]))
+    found = tiled.compute(0.5)
+    assert found["mutual_information"] == pytest.approx(0.4)
+    assert found["unusual"] == pytest.approx(0.4, rel=1e-5)
+    assert found["entropy"] == pytest.approx(outputs.compute("entropy", single).mean(), rel=1e-5)
+    assert found["abstain"] is True
+    assert tiled.compute(0.6)["abstain"] is False
