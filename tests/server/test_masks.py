@@ -244,7 +244,7 @@ def test_the_page_lays_the_mask_over_the_picture_with_a_legend(
         page.until("!document.getElementById('answer').hidden")
         page.until("document.getElementById('mask').naturalWidth === 41")
         assert rows(page, "classes") == [CLASSES[i] for i in order if expected.predictions[0][i]]
-        assert rows(page, "members") == list(MEMBERS)
+        assert rows(page, "members") == [f"{member}: confidence" for member in MEMBERS]
         colour = page.run("document.querySelector('#classes .bar').style.background")
         red, green, blue = (int(colour_code(int(order[0]))[i : i + 2], 16) for i in (1, 3, 5))
         assert colour == f"rgb({red}, {green}, {blue})"
