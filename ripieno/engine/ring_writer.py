@@ -13,6 +13,8 @@ from ripieno.engine.request_table import RequestTable
 from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineBusyError, EngineError
 
+CLOSING = 5.0
+"""Seconds to wait for a copy when the engine closes."""
 COPYING = 0.05
 """Seconds for which a caller that may not wait for room waits for the copy of another caller."""
 AT_ONCE = 4 << 20
@@ -83,8 +85,9 @@ class RingWriter:
             self._table.room.notify_all()
         if self._thread is not None:
             self._thread.join()
-        with self._write_lock:
-            pass
+        # Ctrl-C just after a caller took the lock would leave it locked for ever; a copy takes less than this
+        if self._write_lock.acquire(timeout=CLOSING):
+            self._write_lock.release()
 
     def _write_at_once(self, request: Request, images: NDArray[np.generic], timeout: float | None, block: bool) -> bool:
         """Write a request if there is room and the queue is empty; return whether it was begun."""

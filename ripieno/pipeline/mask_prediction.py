@@ -26,8 +26,8 @@ from ripieno.types import Bundle, ProgressFunction
 if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
 
-GROUP_BYTES, AHEAD_BYTES = 64 << 20, 256 << 20
-"""Approximate bytes of predictions in one request, and of all in the engine, unless a row of tiles has more."""
+GROUP_BYTES = 64 << 20
+"""Approximate bytes of predictions in one request, unless a row of tiles has more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,8 @@ def predict_masks(
     `images` are those of `predict`, and arrays (samples, height, width, channels) of any height and width. A picture
     that is larger than the network's input is cut into tiles of that size, which overlap by the share `overlap`. The
     probabilities of tiles are blended. With `resize` the picture is shrunk instead. A smaller one is always resized.
-    Masks have the size of their pictures. Memory is bounded, whatever the number of pictures: about one picture and
-    256 MB of probabilities.
+    Masks have the size of their pictures. Memory is bounded, whatever the number of pictures: about one picture, and
+    the probabilities of the tiles that are in the engine.
 
     Raises EngineError for a bundle of another task, and as `predict`.
     """
@@ -115,13 +115,13 @@ def _predict_masks(
     from ripieno.engine import Engine
 
     sample_bytes = 4 * math.prod(bundle.task.output)
-    most, ahead = max(1, GROUP_BYTES // sample_bytes), AHEAD_BYTES // sample_bytes
+    most = max(1, GROUP_BYTES // sample_bytes)
     outputs = UncertaintyOutputs(bundle.ensemble, bundle.task)
     total, done, in_flight = count_inputs(images), 0, 0
     waiting: deque[tuple[_Picture, Future[Answer]]] = deque()
     pictures = stream_pictures(images, bundle.input, notes, skip_bad=skip_bad, resize=resize, overlap=overlap)
     with Engine(bundle) as engine:
-        whole = engine.cascade is None
+        whole, ahead = engine.cascade is None, engine.stats().capacity  # more would only wait
 
         def finished() -> PredictedMask | None:
             """Wait for the oldest request; return the mask of its picture if it is the last of it."""

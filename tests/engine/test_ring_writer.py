@@ -136,3 +136,13 @@ def test_a_request_that_breaks_a_member_does_not_take_those_that_wait_for_room_w
         with pytest.raises(EngineError, match="died"):
             asked[0].result(30)
         assert len(asked[1].result(30).predictions) == 4
+
+
+def test_an_engine_closes_though_an_interrupted_caller_still_holds_the_lock_of_the_ring(monkeypatch):
+    monkeypatch.setattr("ripieno.engine.ring_writer.CLOSING", 0.05)
+    engine = Engine(fake.bundle(members=1), isolation="thread", load=fake.load)
+    engine._dispatcher._writer._write_lock.acquire()
+    closing = threading.Thread(target=engine.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()

@@ -111,8 +111,8 @@ def test_many_requests_in_flight_are_joined_to_their_own_pictures(
 ) -> None:
     whole = [mask.mask for mask in predict_masks(bundle, photos)]
     monkeypatch.setattr("ripieno.pipeline.mask_prediction.GROUP_BYTES", 1)
-    monkeypatch.setattr("ripieno.pipeline.mask_prediction.AHEAD_BYTES", 4 * 4 * 12 * 8 * 4)
     told: list[tuple[int, int]] = []
+    monkeypatch.setattr("ripieno.engine.engine.capacity_of", lambda *_: 8)
     found = predict_masks(bundle, photos, progress=lambda _, done, total: told.append((done, total)))
     assert all(np.array_equal(mask.mask, one) for mask, one in zip(found, whole, strict=True))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4), (4, 4)]
