@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from ripieno.data import augment  # noqa: E402
 from ripieno.data.augment import crop_windows, recolour, warp  # noqa: E402
 from ripieno.errors import DataError  # noqa: E402
+from ripieno.types import IGNORED  # noqa: E402
 
 
 class Augmentation(augment.Augmentation):
@@ -335,3 +336,37 @@ def test_a_crop_of_no_share_is_told(value):
 def test_a_colour_out_of_range_is_told(value):
     with pytest.raises(DataError, match=f"colour is {value!r}: it must be a number of at least 0 and below 1"):
         Augmentation(colour=value)
+
+
+@pytest.fixture
+def masks() -> torch.Tensor:
+    """Masks of classes 0 and 3."""
+    return (torch.rand(5, 9, 7, generator=seeded(3)) < 0.5).to(torch.uint8) * 3
+
+
+def test_no_move_leaves_masks_as_they_are(masks):
+    assert torch.equal(augment.warp_masks(masks, **still(5)), masks)
+    none = Augmentation(max_channel_shift=0.2, colour=0.3)
+    assert none.apply_to_masks(masks, none.draw(5, 3, seeded()), 3) is masks
+
+
+def test_a_shifted_mask_is_ignored_where_it_comes_from_outside(masks):
+    moved = augment.warp_masks(masks, **still(5) | {"translation": torch.tensor([[2 / 7, 1 / 9]]).expand(5, 2)})
+    assert torch.equal(moved[:, 1:, 2:], masks[:, :-1, :-2])
+    assert (moved[:, 0] == IGNORED).all()
+    assert (moved[:, :, :2] == IGNORED).all()
+
+
+def test_masks_hold_classes_that_they_had_whatever_the_move(masks):
+    moved = EVERY.apply_to_masks(masks, EVERY.draw(5, 3, seeded()), 3)
+    assert moved.dtype == torch.uint8
+    assert moved.shape == masks.shape
+    assert set(moved.unique().tolist()) == {0, 3, IGNORED}
+
+
+def test_a_mask_turns_as_its_image(masks):
+    images = masks[:, None].float()
+    for angle in (90, 180):
+        square = images[:, :, :7]
+        moves = still(5) | {"rotation": torch.full((5,), float(angle))}
+        assert torch.equal(augment.warp_masks(masks[:, :7], **moves).float(), warp(square, **moves)[:, 0].round())

@@ -237,3 +237,17 @@ def test_only_the_images_are_predicted(folder: Path) -> None:
 
 def test_classes_named_images_and_masks_are_read_as_told(folder: Path) -> None:
     assert load_dataset(folder, task="classification").classes == ("images", "masks")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_rare_class_is_trained_on_and_in_every_split_where_it_can_be(seed: int) -> None:
+    images, masks = np.zeros((60, 4, 4, 3), np.uint8), np.zeros((60, 4, 4), np.uint8)
+    masks[:, 0] = 1
+    masks[7, 3, 3], masks[[5, 20, 40], 2, 2] = 3, 2
+    dataset = load_dataset((images, masks), seed=seed)
+    counts = [len(dataset.rows(split)) for split in ("train", "valid", "test")]
+    assert counts[0] in range(42, 46)
+    assert counts[1] in range(4, 7)
+    for split in ("train", "valid", "test"):
+        assert (dataset.targets[dataset.rows(split)] == 2).any()
+    assert (dataset.targets[dataset.rows("train")] == 3).any()

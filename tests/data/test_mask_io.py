@@ -112,3 +112,9 @@ def test_masks_are_stretched_as_pictures_for_inputs_that_are_not_square() -> Non
 
 def test_a_mask_of_the_size_is_not_copied() -> None:
     assert fit_mask(VALUES, 2, 3) is VALUES
+
+
+def test_a_smaller_or_larger_mask_holds_no_other_classes() -> None:
+    mask = np.random.default_rng(0).choice(np.array([0, 200], np.uint8), (20, 20))
+    for size in (13, 47):
+        assert set(np.unique(fit_mask(mask, size, size))) == {0, 200}
