@@ -29,6 +29,7 @@ from ripieno.data.walk import shown
 from ripieno.data_kinds import is_series
 from ripieno.errors import DataError
 from ripieno.tasks.labels import number_of
+from ripieno.tasks.labels import shown as names_shown
 from ripieno.tasks.registry import kind_of
 from ripieno.types import SPLITS, Dataset, Input, Task, classification
 
@@ -138,6 +139,10 @@ def _read_mask_folder(
     )
     height, width = wanted.shape[:2]
     classes = values.classes.names
+    for index in np.flatnonzero(values.held.any(axis=0)):
+        if (name := classes[index]) not in task.names:
+            held = f"masks of {shown(folder)} hold class {name!r}, which the bundle does not have"
+            raise DataError(f"{held}: {names_shown(task.names)}; ignore its pixels with --ignore {name} (ignore=)")
     masks = np.empty((len(values.pictures), height, width), np.uint8)
     for row in range(len(masks)):
         masks[row] = values.mask(row, height, width)

@@ -114,7 +114,7 @@ def test_masks_of_a_folder_are_read_at_the_size_of_the_inputs(tmp_path: Path, ma
 def test_masks_are_matched_by_the_names_of_their_class_file(tmp_path: Path, make: Any) -> None:
     wanted = Input((6, 8, 3), "uint8", (0, 255))
     (masked(tmp_path, make) / "classes.txt").write_text("tree\nvoid\nsky\n")
-    with pytest.raises(DataError, match="'void'"):
+    with pytest.raises(DataError, match=r"class 'void', which the bundle does not have: .* --ignore void"):
         read_evaluation_data(tmp_path, wanted, ROAD)
     found = read_evaluation_data(tmp_path, wanted, ROAD, ignore=["void"])
     assert found.targets[:, 0, 0].tolist() == [2, 255, 0, 2, 255]
@@ -131,6 +131,8 @@ def test_without_a_class_file_values_are_those_of_the_bundle(tmp_path: Path, mak
     numbers = Task("segmentation", (6, 8, 3), ("0", "2", "7"))
     assert read_evaluation_data(tmp_path, wanted, numbers).targets[:, 0, 0].tolist() == [0, 1, 0]
     Image.fromarray(np.full((6, 8), 3, np.uint8)).save(tmp_path / "masks" / "2.png")
+    with pytest.raises(DataError, match=r"class '3', which the bundle does not have: .* --ignore 3"):
+        read_evaluation_data(tmp_path, wanted, numbers)
     with pytest.raises(DataError, match=r"2.png holds the value 3, but the bundle names 3 classes"):
         read_evaluation_data(tmp_path, wanted, ROAD)
 
