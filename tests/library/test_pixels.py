@@ -87,6 +87,20 @@ def test_diversity_is_the_share_of_counted_pixels(tmp_path: Path) -> None:
     assert disagreement(library) == pytest.approx(dict.fromkeys(("m0", "m1"), (ours != theirs).mean()))
 
 
+def test_diversity_of_many_pixels_is_that_of_some_rows_of_each_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, masks = fill_library(tmp_path, 3), make_masks(12)
+    whole = disagreement(library)
+    monkeypatch.setattr("ripieno.tasks.segmentation.COMPARED", masks.size // 3)
+    counted = masks[:, 1::3] != IGNORED
+    ours, theirs, last = (library.predictions(m)[:, 1::3].argmax(axis=-1)[counted] for m in ("m0", "m1", "m2"))
+    found = disagreement(library)
+    assert found["m0"] == pytest.approx(((ours != theirs).mean() + (ours != last).mean()) / 2)
+    assert found != whole
+    assert found == pytest.approx(whole, abs=0.15)
+
+
 def test_classes_in_another_order_and_poor_predictions_are_noted() -> None:
     masks = make_masks(12)
     right = predict_masks(masks, 1)[0]
