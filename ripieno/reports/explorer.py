@@ -40,7 +40,7 @@ SAMPLES = 20_000
 """Maximum number of samples used, spread evenly over the split."""
 FITTED = 2_000
 """Maximum number of samples that a temperature is fitted to."""
-PIXELS = 1 << 22
+PIXELS = 1 << 19
 """Maximum number of pixels that a front of masks is selected from."""
 HARDEST = 12
 """Number of samples per point of each kind: the hardest and the most disputed."""
