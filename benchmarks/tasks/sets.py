@@ -13,6 +13,10 @@ shapes20: the 20 most frequent classes of the plankton, padded to 64 x 64 pixels
 shapes88: the 88 classes of at least 50 images, likewise; 6,000, 2,000, 4,000 images.
 few20: CIFAR-100 at 32 x 32 pixels, 100 classes; 20 training and 10 validation images a class, 4,000 test images.
 few100: the same with 100 training and 20 validation images a class.
+
+For segmentation (`segmentation.py`, `tiles.py`), with the split of the source, whatever the seed:
+camvid: CamVid at 256 x 192 pixels, 11 classes; unlabelled pixels are ignored. 367, 101, 233 images.
+quarters: the four quarters of each, 128 x 96 pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import json
 import lzma
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +35,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ripieno.data import load_dataset, write_dataset
-from ripieno.types import Dataset
+from ripieno.types import SPLITS, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs" / "tasks"
@@ -158,11 +163,49 @@ def sizes(data: Path, seed: int) -> Dataset:
     return load_dataset(pairs, task="regression")
 
 
+def camvid(data: Path, seed: int) -> Dataset:  # noqa: ARG001  the split is that of the source
+    """Return CamVid with its own split."""
+    return _masks(data, 1)
+
+
+def quarters(data: Path, seed: int) -> Dataset:  # noqa: ARG001
+    """Return the quarters of the images of CamVid, those of an image one after another."""
+    return _masks(data, 2)
+
+
+def _masks(data: Path, cuts: int) -> Dataset:
+    """Return CamVid, each image cut into `cuts` x `cuts` parts."""
+    packed = dict(np.load(data / "camvid" / "images.npz"))
+    jpeg, offset = packed["jpeg"], packed["offset"]
+    masks, split = read_packed(data / "camvid" / "masks.npy.xz"), packed["split"]
+    pictures = []
+    for row in range(len(masks)):
+        with Image.open(io.BytesIO(jpeg[offset[row] : offset[row + 1]].tobytes())) as picture:
+            pictures.append(np.asarray(picture.convert("RGB")))
+    pairs = {
+        name: (_cut(np.stack(pictures)[split == number], cuts), _cut(masks[split == number], cuts))
+        for number, name in enumerate(SPLITS)
+    }
+    names = json.loads((data / "camvid" / "classes.json").read_text())
+    found = load_dataset(pairs, task="segmentation", ignore=names["void"])
+    named = tuple(name for number, name in enumerate(names["classes"]) if number != names["void"])
+    return replace(found, name="camvid", task=replace(found.task, names=named))
+
+
+def _cut(images: NDArray[Any], cuts: int) -> NDArray[Any]:
+    """Return the parts of images (n, height, width, ...), (n * cuts * cuts, height / cuts, width / cuts, ...)."""
+    count, height, width, *rest = images.shape
+    grid = images.reshape(count, cuts, height // cuts, cuts, width // cuts, *rest)
+    return grid.swapaxes(2, 3).reshape(-1, height // cuts, width // cuts, *rest)
+
+
 SETS: dict[str, Callable[[Path, int], Dataset]] = {
     f.__name__: f for f in (fashion14, cifar20, plankton20, words, sizes)
 }
 FEW: dict[str, Callable[[Path, int], Dataset]] = {f.__name__: f for f in (shapes20, shapes88, few20, few100)}
 """Sets for fine-tuning."""
+MASKS: dict[str, Callable[[Path, int], Dataset]] = {f.__name__: f for f in (camvid, quarters)}
+"""Sets for segmentation."""
 
 
 def prepared(name: str, seed: int, data: Path) -> Path:
@@ -171,5 +214,5 @@ def prepared(name: str, seed: int, data: Path) -> Path:
     if not (folder / "dataset.json").exists():
         if not data.exists():
             raise SystemExit(f"Folder {data.name} does not exist: pass the folder of the data sets with --data.")
-        write_dataset({**SETS, **FEW}[name](data, seed), folder)
+        write_dataset({**SETS, **FEW, **MASKS}[name](data, seed), folder)
     return folder
