@@ -24,7 +24,7 @@ from ripieno.data.image_table import read_image_table, table_path
 from ripieno.data.leaks import leak_notes
 from ripieno.data.leave_out import LeaveOut
 from ripieno.data.long_table import UNNAMED, SeriesColumns, read_long_table
-from ripieno.data.mask_folder import MASKS_OF_COCO, is_coco, is_mask_folder, read_mask_folder
+from ripieno.data.mask_folder import EXPECTED, MASKS_OF_COCO, is_coco, is_mask_folder, read_mask_folder
 from ripieno.data.mask_io import resize_masks
 from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
@@ -308,7 +308,9 @@ def _read(
     _check_no_table(options, str(path))
     if options.columns.given:
         raise DataError(f"{path} is no table of series, whose columns series, time and value name; leave them out")
-    if (table := table_path(path)) is not None:
+    if options.task == SEGMENTATION and path.is_file() and path.suffix.lower() in TABLES:
+        raise DataError(f"{path} is a table, but masks are read from folders; {EXPECTED}")
+    if options.task != SEGMENTATION and (table := table_path(path)) is not None:
         _check_images(options, path)
         return read_image_table(
             table,

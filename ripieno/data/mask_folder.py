@@ -103,7 +103,7 @@ def find_masked_pictures(
         used = set(exact.values()) if found else set()
         for path in known.values():
             if path not in used:
-                walk.skip("masks without a picture", path)
+                walk.skip("without a picture of this name", path)
     notes += walk.notes()
     if bare:
         count = f"{len(bare):,} pictures have" if len(bare) > 1 else "1 picture has"
@@ -286,13 +286,16 @@ def _folders(folder: Path) -> dict[str, Path]:
 def _pair(folders: Mapping[str, Path]) -> tuple[Path, Path] | None:
     """Return the folders of images and of masks among `folders`; None without both.
 
-    Raises DataError where several are by name folders of images, or of masks.
+    Of several with such a name, those with pictures count: PASCAL VOC has `Annotations` without any. Raises DataError
+    where several have some.
     """
-    found = []
+    found: list[list[Path]] = []
     for names in (IMAGE_FOLDERS, MASK_FOLDERS):
         own = [path for name, path in folders.items() if name.lower() in names]
         if not own:
             return None
+        if len(own) > 1:
+            own = [path for path in own if any(Walk(path).pictures(path))] or own[:1]
         found.append(own)
     for own in found:
         if len(own) > 1:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from ripieno.data import load_dataset, open_dataset, write_dataset
-from ripieno.data.dataset import moments
+from ripieno.data.blocks import RowView, select_rows
+from ripieno.data.dataset import check_dataset, moments
 from ripieno.errors import DataError, RipienoError
-from ripieno.types import Dataset, classification
+from ripieno.types import Dataset, Task, classification
 
 
 @pytest.fixture
@@ -181,3 +182,23 @@ def test_a_constant_channel_has_deviation_1(value):
     assert mean[1] == pytest.approx(value)
     assert std[1] == 1.0
     assert std[0] < 1
+
+
+def test_rows_of_masks_are_read_one_at_a_time() -> None:
+    masks = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+    view = select_rows(masks, np.array([False, True, False, False, True, True]))
+    assert isinstance(view, RowView)
+    assert len(view) == 3
+    assert np.array_equal(np.stack(list(view)), masks[[1, 4, 5]])
+    assert np.array_equal(view[1], masks[4])
+    assert np.array_equal(view[1:][1], masks[5])
+    labels = select_rows(masks[:, 0, 0], np.array([4, 0]))
+    assert labels.tolist() == [16, 0]
+
+
+def test_masks_of_another_size_than_the_images_are_inconsistent() -> None:
+    task = Task("segmentation", (4, 5, 2), ("a", "b"))
+    arrays = np.zeros((6, 5, 4, 3), np.uint8), np.arange(120, dtype=np.uint8).reshape(6, 4, 5) % 2
+    split = np.array([0, 0, 0, 1, 1, 2], np.uint8)
+    with pytest.raises(DataError, match="masks do not have the size of the images"):
+        check_dataset(Dataset("scenes", *arrays, split, task, (0.0,) * 3, (1.0,) * 3), "scenes")

@@ -153,7 +153,7 @@ def test_a_mask_without_a_picture_is_skipped_with_a_note(folder: Path) -> None:
     (folder / "images" / "p03.png").unlink()
     notes: list[str] = []
     assert len(load_dataset(folder, notes=notes).inputs) == 19
-    assert any("1 masks without a picture (first: masks/p03.png)" in note for note in notes)
+    assert any("1 without a picture of this name (first: masks/p03.png)" in note for note in notes)
 
 
 def test_a_mask_of_another_size_is_refused_or_skipped(folder: Path) -> None:
@@ -198,9 +198,21 @@ def test_polygons_in_text_are_refused(folder: Path) -> None:
     assert "holds no mask that Pillow can read (it holds p00.txt and alike" in error_of(folder)
 
 
+def test_a_table_has_no_masks_but_one_within_the_folder_does_not_matter(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,mask\nimages/p00.png,masks/p00.png\n")
+    assert "labels.csv is a table, but masks are read from folders" in error_of(
+        folder / "labels.csv", task="segmentation"
+    )
+    check(load_dataset(folder, task="segmentation"))
+
+
 def test_the_folders_are_needed(folder: Path, image_folder: Any) -> None:
     assert "has no folders of images and masks" in error_of(image_folder(), task="segmentation")
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "p00.xml").write_text("<boxes/>")
+    check(load_dataset(folder))  # as PASCAL VOC has them
     (folder / "labels").mkdir()
+    Image.fromarray(mask_of("p00")).save(folder / "labels" / "p00.png")
     assert "have the same purpose by name" in error_of(folder)
 
 
