@@ -172,16 +172,16 @@ class InferenceApp:
 
     async def rows(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle `POST /v2/models/M/rows`."""
-        await self._document(rows_endpoint.answer, scope, receive, send)
+        await self._document(_rows, scope, receive, send)
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle `POST /predict`: rows for a model of a table with named columns, else pictures."""
         of_table = self.models.first.signature.input.columns
-        await self._document(rows_endpoint.answer if of_table else image_endpoint.answer, scope, receive, send)
+        await self._document(_rows if of_table else image_endpoint.answer, scope, receive, send)
 
     async def _document(
         self,
-        answer: Callable[[Scope, bytes | bytearray, Model, Limits], Awaitable[dict[str, Any]]],
+        answer: Callable[[Scope, bytes | bytearray, Model, Limits, Permit], Awaitable[dict[str, Any]]],
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -196,7 +196,7 @@ class InferenceApp:
         ):
             _cancel_on_disconnect(scope)
             body, _ = await read_body(scope, receive, permit, self.limits)
-            document = await answer(scope, body, model, self.limits)
+            document = await answer(scope, body, model, self.limits, permit)
         await reply(send, 200, orjson.dumps(document), JSON)
         self.note_answer(scope["request_id"], model.signature.name, len(document["predictions"]), began)
 
@@ -239,6 +239,11 @@ class InferenceApp:
                 await send({"type": "http.response.body", "body": b""})
         except RuntimeError:
             log.debug("the response had already begun")
+
+
+async def _rows(scope: Scope, body: bytes | bytearray, model: Model, limits: Limits, _: Permit) -> dict[str, Any]:
+    """Answer rows of a table: unlike pictures, they are small in memory."""
+    return await rows_endpoint.answer(scope, body, model, limits)
 
 
 def _with_request_id(send: Send, request_id: str) -> Send:

@@ -19,7 +19,7 @@ from starlette.types import Scope
 from ripieno.data.prediction_inputs import accepts_images, load_image, load_pixels
 from ripieno.errors import DataError
 from ripieno.server.http_errors import HttpError, bad_request
-from ripieno.server.limits import Limits
+from ripieno.server.limits import Limits, Permit
 from ripieno.server.mask_document import mask_document
 from ripieno.server.models import Model
 from ripieno.server.prediction_document import predict_document, read_options
@@ -36,7 +36,7 @@ DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
 """Decodes two pictures at a time in total, because each may take some bytes for every allowed pixel."""
 
 
-async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Limits) -> dict[str, Any]:
+async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Limits, permit: Permit) -> dict[str, Any]:
     """Return the JSON response to an upload; `?top=3` limits the classes, `?members=true` adds those of members.
 
     For masks, `?resize=true` shrinks large pictures, and `?overlap=0.5` sets the overlap of their tiles.
@@ -53,7 +53,7 @@ async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Li
             yield name, await asyncio.get_running_loop().run_in_executor(DECODERS, call)
 
     if has_masks:
-        return await mask_document(model, decoded(), options, limits)
+        return await mask_document(model, decoded(), options, limits, permit)
     try:
         async with asyncio.timeout(limits.timeout):
             samples = [sample async for _, sample in decoded()]

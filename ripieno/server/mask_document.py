@@ -17,7 +17,7 @@ from ripieno.data.mask_image import MaskBuilder, colour_code, mask_png
 from ripieno.data.prediction_inputs import split_picture
 from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import HttpError, bad_request
-from ripieno.server.limits import Limits
+from ripieno.server.limits import Limits, Permit
 from ripieno.server.models import Model
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
 from ripieno.server.prediction_document import DocumentOptions
@@ -35,11 +35,14 @@ async def mask_document(
     pictures: AsyncIterator[tuple[str, NDArray[np.generic]]],
     options: DocumentOptions,
     limits: Limits,
+    permit: Permit,
 ) -> dict[str, Any]:
     """Predict the masks of named `pictures` (height, width, channels) of any size, and return the document.
 
-    Raises HttpError: 413 for pictures whose masks or tiles exceed the limit of a response, 504 when the time for all
-    has passed, and errors of the engine. Sets of pixels are too large for a document: a coverage is 400.
+    The memory of a picture and of its probabilities is counted by `permit` while it is predicted.
+    Raises HttpError: 413 for pictures whose masks or tiles exceed the limit of a response, 503 where others hold too
+    much memory, 504 when the time for all has passed, and errors of the engine. Sets of pixels are too large for a
+    document: a coverage is 400.
     """
     if options.coverage is not None:
         raise bad_request("Sets of pixels are too large for a document. Request prediction_set as a tensor.")
@@ -47,12 +50,16 @@ async def mask_document(
     try:
         async with asyncio.timeout(limits.timeout):
             async for name, pixels in pictures:
-                samples = split_picture(pixels, signature.input, options.resize, options.overlap)
+                split = (pixels, signature.input, options.resize, options.overlap)
+                samples = await run_in_worker(pixels.nbytes, split_picture, *split)
                 # a mask of noise cannot be compressed, and becomes a third larger as text
                 room -= samples.shape[0] * samples.shape[1] * 4 // 3 * (1 + options.members * len(signature.members))
                 if room < 0:
                     raise HttpError(413, f"The masks may exceed the limit of a response ({limits.reply}). Send fewer.")
-                masks = await _predict(model, samples, options, limits)
+                held = permit.held
+                permit.expect(pixels.nbytes)
+                masks = await _predict(model, samples, options, limits, permit)
+                permit.settle(held)
                 partial |= masks.partial
                 entries.append(await run_in_worker(pixels.nbytes, masks.describe, name, options.top))
                 if "abstain" in entries[-1]:
@@ -63,7 +70,9 @@ async def mask_document(
     return {**document, "partial": True} if partial else document
 
 
-async def _predict(model: Model, samples: PictureSamples, options: DocumentOptions, limits: Limits) -> _Masks:
+async def _predict(
+    model: Model, samples: PictureSamples, options: DocumentOptions, limits: Limits, permit: Permit
+) -> _Masks:
     """Predict the samples of one picture, in as few requests as the limits allow."""
     signature = model.signature
     masks = _Masks(samples, signature, bool(options.uncertainty))
@@ -71,6 +80,8 @@ async def _predict(model: Model, samples: PictureSamples, options: DocumentOptio
     most = min(limits.reply // sample_bytes, signature.max_samples)
     uncertainty = ("mutual_information",) if masks.uncertainty else ()
     outputs = (signature.predictions, *(("spread", "members") if options.members else ()), *uncertainty)
+    # twice: the answer of a group, and the rows of tiles that are blended
+    permit.expect(2 * min(len(samples), max(1, most)) * sample_bytes)
     for group in samples.groups(max(1, most)):
         size = len(group) * sample_bytes
         if len(group) > most:

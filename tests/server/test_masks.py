@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import io
@@ -22,11 +23,14 @@ from tritonclient.utils import InferenceServerException
 from ripieno.data.mask_image import colour_code
 from ripieno.errors import RipienoError
 from ripieno.pipeline import predict_masks
-from ripieno.server import Client, ServerHandle, infer, start_in_thread
-from ripieno.server.limits import Limits
+from ripieno.server import Client, ServerHandle, image_endpoint, infer, start_in_thread
+from ripieno.server.http_errors import HttpError
+from ripieno.server.limits import Admission, Limits, Permit
+from ripieno.server.models import Model, ServedEngine
+from ripieno.server.signature import signatures
 from ripieno.types import Bundle
 from tests.chromium import COMMAND, Page
-from tests.server.stand_in import CLASSES, MEMBERS, direct_answers, write_mask_bundle
+from tests.server.stand_in import CLASSES, MEMBERS, StandIn, direct_answers, write_mask_bundle
 from tests.server.test_image_endpoint import png
 from tests.server.test_page import drop, rows
 
@@ -213,6 +217,38 @@ def test_memory_of_pictures_and_of_answers_is_limited(
         assert "The masks may exceed" in refused.json()["error"]
         with pytest.raises(RipienoError, match="The response would have about"):
             infer(running.url, np.concatenate([pictures, pictures]))
+
+
+def test_pictures_count_as_memory_of_their_requests_while_they_are_predicted(
+    bundle: Bundle, large: NDArray[np.uint8]
+) -> None:
+    sample = 4 * 8 * 12 * 4
+    seen: list[int] = []
+    admission = Admission(Limits(held=large.nbytes + 2 * 5 * sample, reply=5 * sample))
+    model = StandIn(bundle)
+    submit = model.submit
+
+    def watched(*given: Any, **options: Any) -> Any:
+        seen.append(admission.held)
+        return submit(*given, **options)
+
+    model.submit = watched  # type: ignore[method-assign]
+
+    def ask(permit: Permit) -> dict[str, Any]:
+        scope = {"query_string": b"", "headers": []}
+        served = Model(signatures(bundle)[0], ServedEngine(model))
+        return asyncio.run(image_endpoint.answer(scope, png(large), served, admission.limits, permit))
+
+    with admission.enter() as first:
+        assert len(ask(first)["predictions"]) == 1
+        assert set(seen) == {admission.limits.held}
+        assert admission.held == 0
+        first.hold(1)
+        with admission.enter() as second, pytest.raises(HttpError, match="Too many bytes in flight") as refused:
+            ask(second)
+    model.close()
+    assert refused.value.status == 503
+    assert admission.held == 0
 
 
 def test_openapi_describes_masks(served: ServerHandle) -> None:
