@@ -121,12 +121,18 @@ def _write_evaluations(
             if count
         ],
     )
-    columns = ("answered_by", "bin", "samples", "confidence", "accuracy", "ece", "temperature", "ece_with_temperature")
+    columns = (
+        "answered_by", "bin", "samples", "from", "to", "confidence", "accuracy",
+        "calibration_error", "low", "high", "temperature", "error_with_temperature",
+    )  # fmt: skip
     bins = [
-        (name, number, b.count, b.confidence, b.accuracy, e.error, e.temperature, e.cooled)
+        (
+            name, number, b.count, b.low, b.high, b.confidence, b.accuracy,
+            e.calibration.value, e.calibration.low, e.calibration.high, e.temperature, e.cooled,
+        )
         for name, e in evaluations.items()
-        for number, b in enumerate(e.bins)
-    ]
+        for number, b in enumerate(e.calibration.bins)
+    ]  # fmt: skip
     folder.table("reliability", columns, bins)
 
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ripieno.library import Library
 from ripieno.library.calibrate import calibrate
-from ripieno.reports import calibration
-from ripieno.reports.calibration import Bin
 from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
 from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.run_data import RunData, evenly_spaced, kept_front
@@ -26,6 +24,7 @@ from ripieno.reports.task_tables import SAMPLE_LOSSES, describe_target
 from ripieno.selection import front as sweep
 from ripieno.selection.validation import default_calibration, default_method
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated, fit_temperature
+from ripieno.tasks.calibration_error import CalibrationError, confident_answers, measure_calibration
 from ripieno.tasks.metrics import dashed_name, predicted_labels
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Ensemble, Floats, Ints, ProgressFunction, Split, Task
@@ -44,6 +43,8 @@ PIXELS = 1 << 19
 """Maximum number of pixels that a front of masks is selected from."""
 HARDEST = 12
 """Number of samples per point of each kind: the hardest and the most disputed."""
+RESAMPLES = 200
+"""Resamples of the bootstrap of a calibration error."""
 MATRIX = 16
 """Maximum number of members compared in pairs at a point."""
 
@@ -54,13 +55,11 @@ class Evaluation:
 
     confusion: tuple[tuple[int, ...], ...]
     """true class by predicted class, over the classes shown and, last, the rest"""
-    bins: tuple[Bin, ...]
-    error: float
-    """expected calibration error"""
+    calibration: CalibrationError
     temperature: float
     """fitted on validation samples"""
     cooled: float
-    """expected calibration error with that temperature"""
+    """calibration error with that temperature"""
 
 
 @dataclass(frozen=True)
@@ -290,15 +289,13 @@ class _ClassPredictions(_SplitPredictions):
         """Return confusion and calibration."""
         valid = self.combined(ensemble, "valid", FITTED)
         fitted = fit_temperature(valid, self.sampled("valid", FITTED)[0])
-        bins = calibration.reliability(probabilities, self.labels)
-        calibrated = calibration.reliability(apply_temperature(probabilities, fitted), self.labels)
-        return Evaluation(
-            confusion(self.labels, probabilities.argmax(axis=1), self.shown, self.classes),
-            bins,
-            calibration.calibration_error(bins),
-            fitted,
-            calibration.calibration_error(calibrated),
-        )
+        counts = confusion(self.labels, probabilities.argmax(axis=1), self.shown, self.classes)
+        calibrated = apply_temperature(probabilities, fitted)
+        return Evaluation(counts, self.calibration(probabilities), fitted, self.calibration(calibrated).value)
+
+    def calibration(self, probabilities: NDArray[Any]) -> CalibrationError:
+        """Return the calibration error of predictions."""
+        return measure_calibration(*confident_answers(probabilities, self.labels), resamples=RESAMPLES)
 
     def point(self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: NDArray[Any]) -> FrontPoint:
         """Return the figures of an ensemble, its confusions, and the hardest and most disputed samples."""

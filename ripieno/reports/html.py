@@ -7,7 +7,6 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ from ripieno.reports import csv_tables, explorer, figure_style, payload, section
 from ripieno.reports.column_quality import ColumnQuality, column_quality
 from ripieno.reports.figures import figures
 from ripieno.reports.overlays import Overlays, draw_overlays
+from ripieno.reports.page_assets import page_asset
 from ripieno.reports.pixel_explorer import explore_pixels
 from ripieno.reports.plot_files import PlotWriter
 from ripieno.reports.row_values import row_values
 from ripieno.reports.run_data import RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.series_lines import series_lines
+from ripieno.reports.suspects import PAGE
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
 from ripieno.tasks.display import format_metric
@@ -76,7 +77,7 @@ def _render(
 ) -> str:
     import jinja2
 
-    script = _asset("explorer.js")
+    script = page_asset("explorer.js")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -86,7 +87,7 @@ def _render(
     best = explored.spots[-1] if explored else None
     ensembles = [*reading.ensembles, *([best.ensemble] if best and not best.names else [])]
     objectives = [metric_key(e.loss) for e in ensembles if METRICS[metric_key(e.loss)].higher_is_better]
-    return environment.from_string(_asset("report.html")).render(
+    return environment.from_string(page_asset("report.html")).render(
         run=figure_style.plain(reading.library.path.resolve().name),
         reading=reading,
         dataset=dataset,
@@ -108,8 +109,9 @@ def _render(
         overlays=_overlays(reading, explored),
         failed=failed[:FAILED],
         failures=len(failed),
+        has_suspects=(reading.library.path / PAGE).exists(),
         listed=reading.members[:LISTED],
-        style=_asset("style.css"),
+        style=page_asset("style.css"),
         script=script,
         # the content security policy allows only this script
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -139,7 +141,3 @@ def _data(reading: RunData, explored: explorer.Explorer, quality: ColumnQuality 
         drawn = draw[dataset.kind](dataset, [index[row] for row in rows])
         drawings = {row: drawn[index[row]] for row in rows if index[row] in drawn}
     return payload.payload(reading, explored, drawings)
-
-
-def _asset(name: str) -> str:
-    return resources.files("ripieno.reports").joinpath("page", name).read_text("utf-8")

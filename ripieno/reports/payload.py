@@ -106,8 +106,12 @@ def _member(member: Member, reading: RunData, evaluation: Evaluation | None) -> 
 def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "confusion": [list(row) for row in evaluation.confusion],
-        "bins": [[b.count, rounded(b.confidence, 3), rounded(b.accuracy, 3)] for b in evaluation.bins],
-        "error": rounded(evaluation.error, 3),
+        "bins": [
+            [b.count, *(rounded(value, 3) for value in (b.low, b.high, b.confidence, b.accuracy))]
+            for b in evaluation.calibration.bins
+        ],
+        "error": rounded(evaluation.calibration.value, 3),
+        "range": [rounded(evaluation.calibration.low, 3), rounded(evaluation.calibration.high, 3)],
         "temperature": rounded(evaluation.temperature, 3),
         "cooled": rounded(evaluation.cooled, 3),
     }

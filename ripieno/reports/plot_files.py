@@ -55,7 +55,7 @@ class PlotWriter:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([[_escaped(cell) for cell in row] for row in rows])
+        writer.writerows([[escape_formula(cell) for cell in row] for row in rows])
         self._write(f"{name}.csv", text.getvalue().encode("utf-8", "replace"))
         return ("CSV", self._address(f"{name}.csv"))
 
@@ -77,6 +77,6 @@ class PlotWriter:
         self.written.append(name)
 
 
-def _escaped(cell: Cell) -> Cell:
+def escape_formula(cell: Cell) -> Cell:
     """Quote a text that a spreadsheet would run as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

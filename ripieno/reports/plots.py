@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ripieno.allocation.explain import Explanation
 from ripieno.reports import figure_style
 from ripieno.reports.allocation_rows import bar_lengths, rows_by_worker, time_text
-from ripieno.reports.calibration import Bin
 from ripieno.reports.column_importance import ColumnImportance
 from ripieno.reports.column_slices import ColumnSlice
 from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
@@ -21,6 +20,7 @@ from ripieno.reports.mask_quality import BoundaryError
 from ripieno.reports.run_data import evenly_spaced
 from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
 from ripieno.reports.series_lines import CHANNELS, envelope
+from ripieno.tasks.calibration_error import CalibrationBin
 from ripieno.tasks.metrics import METRICS
 from ripieno.types import Allocation, Ensemble, Member, TrainingUnit, ranking_loss
 
@@ -278,16 +278,26 @@ def boundary_error(errors: Sequence[BoundaryError]) -> Figure:
     return figure_style.finish(axes)
 
 
-def reliability(bins: Sequence[Bin]) -> Figure:
-    """Plot accuracy against confidence; the diagonal is perfect calibration."""
-    axes = figure_style.axes("confidence", "accuracy", (4.0, 3.6))
-    width = 1 / len(bins)
-    axes.bar(
-        [(i + 0.5) * width for i in range(len(bins))], [b.accuracy for b in bins], width * 0.9, color=BLUE, alpha=0.6
-    )
+def reliability(bins: Sequence[CalibrationBin]) -> Figure:
+    """Plot the share of correct answers by confidence, a bar a bin of equal mass; the diagonal is perfect."""
+    axes = figure_style.axes("confidence", "share correct", (4.0, 3.6))
+    widths = [b.high - b.low for b in bins]
+    look: dict[str, Any] = {"color": BLUE, "alpha": 0.5, "edgecolor": INK, "linewidth": 0.4}
+    axes.bar([b.low for b in bins], [b.accuracy for b in bins], widths, align="edge", **look)
+    axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], "o", color=ORANGE, markersize=3)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
+    return figure_style.finish(axes)
+
+
+def risk_coverage(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], error: str) -> Figure:
+    """Plot the mean error of what is answered against the share of samples that is, a line for each named curve."""
+    axes = figure_style.axes("samples answered (%)", f"mean {error} of the answers", (4.0, 3.6))
+    for (name, points), colour in zip(curves, (ORANGE, BLUE, GREEN), strict=False):
+        axes.plot([100 * share for share, _ in points], [risk for _, risk in points], color=colour, label=name)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(bottom=0)
     return figure_style.finish(axes)
 
 

@@ -33,6 +33,7 @@ from ripieno.reports.search import (
 )
 from ripieno.reports.series_lines import without_padding
 from ripieno.reports.task_tables import ROWS, Row, error_by_decile
+from ripieno.reports.uncertainty import draw_uncertainty
 from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
 from ripieno.types import DISABLED, Allocation, Ensemble, ProgressFunction, TrainingUnit, training_unit
@@ -57,6 +58,8 @@ class Sections:
     hyperparameters: list[PlotFile]
     library: list[PlotFile]
     front: list[PlotFile]
+    uncertainty: list[PlotFile]
+    """calibration, and the error of what is answered"""
     task: list[PlotFile]
     """residuals and errors by decile, scores by label, or IoU by class of masks; empty for classes of samples"""
     task_rows: list[Row]
@@ -104,6 +107,7 @@ def draw(
     library = _library(folder, reading, explored, differ, chosen)
     step()
     front = _front(folder, reading, explored) if explored else []
+    uncertainty = draw_uncertainty(folder, reading, explored) if explored else []
     task_plots, task_rows = _task(folder, reading, explored) if explored else ([], [])
     columns = _columns(folder, reading, quality) if quality else []
     paper = _paper(folder, reading, found) if found else []
@@ -113,7 +117,19 @@ def draw(
     serving = [_speed(folder, timed[:ALLOCATIONS])] if timed else []
     progress("drawing", steps, steps)
     slots = 1 + max((s.slot for s in intervals), default=-1)
-    figures = search, hyperparameters, library, front, task_plots, task_rows, columns, paper, allocations, serving
+    figures = (
+        search,
+        hyperparameters,
+        library,
+        front,
+        uncertainty,
+        task_plots,
+        task_rows,
+        columns,
+        paper,
+        allocations,
+        serving,
+    )
     return Sections(len(tried), slots, *figures, folder.tables())
 
 
@@ -198,11 +214,6 @@ def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[Plo
         folder.plot(
             "confusion", "Confusion of the most expensive", plots.confusion(judged.confusion, shown),
             "Confusion of the most expensive ensemble.", "confusion",
-        ),
-        folder.plot(
-            "reliability", "Reliability of the most expensive", plots.reliability(judged.bins),
-            f"Reliability of the most expensive ensemble; its expected calibration error is {judged.error:.3f}.",
-            "reliability",
         ),
     ]  # fmt: skip
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.tasks import pixels
+from ripieno.tasks.calibration_error import brier_score, calibration_error
 from ripieno.types import Ensemble, Floats, Ints, Split
 
 FLOOR = 1e-15
@@ -180,6 +181,8 @@ METRICS: Mapping[str, TaskMetric] = {
     "rmse": TaskMetric("RMSE", rmse),
     "mae": TaskMetric("MAE", mae),
     "r2": TaskMetric("R2", r2, higher_is_better=True),
+    "brier_score": TaskMetric("Brier score", brier_score),
+    "calibration_error": TaskMetric("calibration error", calibration_error, in_percent=True),
 }
 """By name in `Member.losses`, without the split; several kinds of task may share one. On the command line and in
 `Task.metric` a name has dashes: see `metric_key`."""

@@ -196,24 +196,23 @@
 
   function calibration(evaluation, name) {
     $("predictor-name").textContent = name;
-    $("calibration").textContent = `Expected calibration error: ${percent(evaluation.error)}; with temperature ` +
+    const range = evaluation.range.map((end) => percent(end)).join(" to ");
+    $("calibration").textContent = `Calibration error: ${percent(evaluation.error)} (${range}), bins of equal mass; with temperature ` +
       `${evaluation.temperature.toFixed(2)}, fitted on validation samples: ${percent(evaluation.cooled)}.`;
     const svg = $("reliability"), frame = resize(svg, 440, 0.82);
     const total = evaluation.bins.reduce((sum, [count]) => sum + count, 0) || 1;
     const across = { at: (v) => frame.left + v * (frame.right - frame.left), ticks: [0, 0.25, 0.5, 0.75, 1] };
     const up = { at: (v) => frame.bottom - v * (frame.bottom - frame.top), ticks: [0, 0.25, 0.5, 0.75, 1] };
     axes(svg, across, up, frame, "confidence", "accuracy");
-    const width = 1 / evaluation.bins.length;
-    evaluation.bins.forEach(([count, confidence, right], index) => {
-      if (!count) return;
-      const rect = svgNode("rect", { class: "bar", x: across.at(index * width) + 1, width: across.at(width) - across.at(0) - 2,
+    evaluation.bins.forEach(([count, low, high, confidence, right]) => {
+      const rect = svgNode("rect", { class: "bar", x: across.at(low), width: Math.max(2, across.at(high) - across.at(low) - 1),
         y: up.at(right), height: up.at(0) - up.at(right) });
       rect.style.fillOpacity = (0.25 + 0.65 * Math.sqrt(count / total)).toFixed(2);
       rect.append(svgNode("title", {}, `${count} samples: confidence ${percent(confidence)}, accuracy ${percent(right)}`));
       svg.append(rect);
     });
     svg.append(svgNode("line", { class: "ideal", x1: across.at(0), y1: up.at(0), x2: across.at(1), y2: up.at(1) }));
-    svg.setAttribute("aria-label", `Reliability of ${name}: expected calibration error ${percent(evaluation.error)}`);
+    svg.setAttribute("aria-label", `Reliability of ${name}: calibration error ${percent(evaluation.error)}`);
   }
 
   function showDetails() {
