@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from ripieno.tasks.registry import kind_of
 
 if TYPE_CHECKING:
     from ripieno.pipeline.evaluation import BundleEvaluation
+    from ripieno.tasks.observed_coverage import ObservedCoverage
 
 MOST_CLASSES = 20
 """Classes of the confusion matrix at most, however wide the terminal."""
@@ -40,6 +42,10 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Column of targets of a table of rows; repeatable", show_default="all but the inputs"),
     ] = None,
+    unknown: Annotated[
+        Path | None,
+        typer.Option(help="Inputs unlike those of training: measure how well uncertainty tells them"),
+    ] = None,
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
@@ -49,7 +55,8 @@ def evaluate(
     """Compare a bundle's predictions with the targets of a data set.
 
     Scores have 95 % intervals from 1,000 bootstrap resamples of the samples. The
-    confusion matrix shows as many classes as fit, those most often confused.
+    confusion matrix shows as many classes as fit, those most often confused. The
+    calibration error and the coverage of prediction sets are measured, too.
     """
     from ripieno import pipeline
     from ripieno.data.evaluation_data import EvaluationSplit
@@ -67,10 +74,15 @@ def evaluate(
             columns=columns,
             target=target or (),
             ignore=ignore or (),
+            unknown=unknown,
             progress=progress,
         )
     console.out.print(_scores(found))
     console.out.print(_rows(found))
+    for level, rows in found.coverage.items():
+        console.out.print(_coverage(found, level, rows))
+    if found.unknown:
+        console.out.print(_unknown(found))
     matrix, counts = confusion_table(found, console.out.width), found.confusion()
     if matrix is not None:
         console.out.print(matrix)
@@ -82,6 +94,11 @@ def evaluate(
         resamples=found.resamples,
         scores=found.scores,
         rows=list(found.rows),
+        calibration=found.calibration,
+        risk_coverage_area=found.risk_coverage_area,
+        coverage={f"{level:g}": list(rows) for level, rows in found.coverage.items()},
+        unknown={name: area._asdict() for name, area in found.unknown.items()},
+        unknown_samples=found.unknown_samples,
         confusion=None if counts is None else counts.tolist(),
     )
 
@@ -91,6 +108,28 @@ def _scores(found: BundleEvaluation) -> Table:
     for name, score in found.scores.items():
         value, low, high = map(METRICS[name].format, (score.value, score.low, score.high))
         view.add_row(METRICS[name].title, value, f"{low} to {high}")
+    if (area := found.risk_coverage_area) is not None:
+        view.add_row("area under risk-coverage", f"{area.value:.4g}", f"{area.low:.4g} to {area.high:.4g}")
+    return view
+
+
+def _coverage(found: BundleEvaluation, level: float, rows: Sequence[ObservedCoverage]) -> Table:
+    """Return the coverage of one level; the interval is binomial."""
+    has_classes = kind_of(found.task).activation != "identity"
+    name, size = (next(iter(found.rows[0])), "set size") if has_classes else ("target", "width")
+    view = console.table(f"coverage of {level:.4g}", name, "samples", "coverage", "95 % interval", size)
+    for row in rows:
+        held = f"{row.value:.1%}", f"{row.low:.1%} to {row.high:.1%}"
+        view.add_row(row.name, f"{row.samples:,}", *held, f"{row.size:.4g}")
+    return view
+
+
+def _unknown(found: BundleEvaluation) -> Table:
+    """Return the areas under the ROC curves of known against unknown samples."""
+    title = f"{found.samples:,} known samples against {found.unknown_samples:,} unknown ones"
+    view = console.table(title, "by", "AUROC", "95 % interval")
+    for name, area in found.unknown.items():
+        view.add_row(name, f"{area.value:.4f}", f"{area.low:.4f} to {area.high:.4f}")
     return view
 
 

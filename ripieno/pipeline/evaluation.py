@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ from ripieno.data.evaluation_data import EvaluationData, EvaluationSplit, read_e
 from ripieno.data.load import ignored_values, names_of
 from ripieno.data.long_table import SeriesColumns
 from ripieno.library import read_bundle
-from ripieno.pipeline.prediction import predict_batches
+from ripieno.pipeline.prediction import PredictionBatch, predict_batches, stream_predictions
 from ripieno.reports.task_tables import ROWS, Row, pixel_rows
+from ripieno.tasks.calibration_error import CalibrationError, brier_score, confident_answers, measure_calibration
+from ripieno.tasks.detection import DetectionArea, detection_area
+from ripieno.tasks.observed_coverage import ObservedCoverage, observed_coverage
 from ripieno.tasks.pixels import PixelTotals, confusion, most_likely, sample_blocks
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Bundle, Ints, ProgressFunction, Task
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.tasks.uncertainty import geometric_spread, risk_coverage_area
+from ripieno.types import Bundle, Floats, Ints, ProgressFunction, Task
 
 RESAMPLES = 1000
 """Resamples of the bootstrap."""
@@ -26,6 +31,8 @@ FEWEST = 200
 """Resamples of the bootstrap where there are many predictions."""
 RESAMPLED = 10**9
 """Values in all resamples together, above which there are fewer of them."""
+AREA = "risk_coverage_area"
+"""Name of the area under the risk-coverage curve among scores; its unit is that of the task's errors."""
 COVERED = 0.95
 """Share of the resamples within an interval."""
 
@@ -57,6 +64,16 @@ class BundleEvaluation:
     """(samples, *task.output), float32; of a segmentation the masks, (samples, height, width) uint8"""
     targets: NDArray[Any]
     """as in `Dataset.targets`"""
+    coverage: Mapping[float, Sequence[ObservedCoverage]] = field(default_factory=dict)
+    """by level that the ensemble was fitted to: of all samples, and by class or label; or by target"""
+    calibration: CalibrationError | None = None
+    """None for a task without probabilities"""
+    risk_coverage_area: ScoreInterval | None = None
+    """mean error of what is answered, over all numbers of answers, the most certain first; None with a cascade of a
+    regression"""
+    unknown: Mapping[str, DetectionArea] = field(default_factory=dict)
+    """probability that an unknown sample has a larger number than a known one, by number; empty without unknown data"""
+    unknown_samples: int = 0
 
     def confusion(self) -> Ints | None:
         """Return samples or counted pixels by true and predicted class; None unless classes exclude each other."""
@@ -80,6 +97,7 @@ def evaluate(
     columns: SeriesColumns | None = None,
     target: str | Sequence[str] = (),
     ignore: str | int | Sequence[str | int] = (),
+    unknown: Any = None,
     progress: ProgressFunction = lambda *_: None,
 ) -> BundleEvaluation:
     """Predict the samples of `data` with a bundle, and compare the predictions with its targets.
@@ -89,7 +107,9 @@ def evaluate(
     percentile bootstrap over the samples (95 %, 1,000 resamples, seed 0). `trusted` names the user's families that may
     be imported; `columns` are those of a table of series. `target` names the targets of a table with a row for each
     sample, where they are not all that it has besides the inputs. `ignore` names values or classes of masks that are
-    not scored. A segmentation is scored at the size of the networks' inputs, a block of samples at a time.
+    not scored. A segmentation is scored at the size of the networks' inputs, a block of samples at a time. `unknown`
+    are inputs unlike those of training, as for `ripieno.predict`: how well uncertainty tells them from `data` is
+    measured.
 
     Raises DataError for data of other classes or of another shape, LibraryError when `bundle` is none.
     """
@@ -100,18 +120,99 @@ def evaluate(
     if kind_of(bundle.task).is_pixelwise:
         return _evaluate_masks(bundle, found, progress)
     stream = predict_batches(bundle, found.batches(bundle.input), len(found.rows), progress)
-    predictions = np.concatenate([batch.predictions for batch in stream])
-    kind, thresholds = kind_of(bundle.task), bundle.ensemble.thresholds
+    task, kind, thresholds = bundle.task, kind_of(bundle.task), bundle.ensemble.thresholds
+    predicted = _Predicted.joined(stream, kind)
+    predictions, targets = predicted.predictions, found.targets
+    has_probabilities = kind.activation != "identity"
+    errors, certainty = kind.errors(predictions, targets, thresholds), predicted.certainty(kind)
 
     def measure(rows: NDArray[np.int64]) -> Mapping[str, float]:
-        return kind.scores(predictions[rows], found.targets[rows], bundle.task, thresholds)
+        scores = dict(kind.scores(predictions[rows], targets[rows], task, thresholds))
+        if has_probabilities:
+            scores["brier_score"] = brier_score(predictions[rows], targets[rows])
+        if certainty is not None:
+            scores[AREA] = risk_coverage_area(certainty[rows], errors[rows])
+        return scores
 
     resamples = max(FEWEST, min(RESAMPLES, RESAMPLED // max(1, predictions.size)))
     measured = bootstrap(measure, len(predictions), resamples, progress)
-    rows = ROWS[bundle.task.kind](predictions, found.targets, bundle.task, thresholds)
+    area, calibration = measured.pop(AREA, None), None
+    if has_probabilities:
+        calibration = measure_calibration(*confident_answers(predictions, targets), resamples=resamples)
+        measured["calibration_error"] = ScoreInterval(calibration.value, calibration.low, calibration.high)
+    detected: Mapping[str, DetectionArea] = {}
+    others = 0
+    if unknown is not None:
+        stream = stream_predictions(bundle, unknown, notes=notes, progress=progress, columns=columns)
+        unfamiliar = _Predicted.joined(stream, kind)
+        detected, others = detect_unknown(kind, predicted, unfamiliar), len(unfamiliar.predictions)
     return BundleEvaluation(
-        bundle.task, found.split, len(predictions), measured, resamples, rows, predictions, found.targets
-    )
+        task, found.split, len(predictions), measured, resamples,
+        ROWS[task.kind](predictions, targets, task, thresholds), predictions, targets,
+        _coverage(bundle, predicted, targets, notes), calibration, area, detected, others,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Predicted:
+    """Predictions of samples, and how far the members disagree; see `PredictionBatch`."""
+
+    predictions: NDArray[np.float32]
+    spread: NDArray[np.float32] | None
+    disagreement: NDArray[np.float32] | None
+
+    @classmethod
+    def joined(cls, stream: Iterable[PredictionBatch], kind: TaskKind) -> _Predicted:
+        """Return the predictions of all batches; of values, the disagreement follows from the spread."""
+        batches = list(stream)
+
+        def whole(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+            known = [part for part in parts if part is not None]
+            return np.concatenate(known) if known else None
+
+        spread = whole([batch.spread for batch in batches])
+        disagreement = whole([batch.uncertainty.get("mutual_information") for batch in batches])
+        if disagreement is None and spread is not None and kind.activation == "identity":
+            disagreement = geometric_spread(spread)
+        return cls(np.concatenate([batch.predictions for batch in batches]), spread, disagreement)
+
+    def certainty(self, kind: TaskKind) -> Floats | None:
+        """Return by what the samples are answered first, (samples,); None where a cascade leaves that unknown."""
+        if self.disagreement is not None:
+            return kind.certainty(self.predictions, self.disagreement)
+        confidence = kind.confidence(self.predictions)
+        return None if confidence is None else np.asarray(confidence, np.float64)
+
+
+def _coverage(
+    bundle: Bundle, predicted: _Predicted, targets: NDArray[Any], notes: list[str] | None
+) -> dict[float, list[ObservedCoverage]]:
+    """Return the coverage of each level of the bundle's ensemble."""
+    found = {}
+    for coverage in bundle.ensemble.coverage:
+        if coverage.score == "spread" and predicted.spread is None:
+            if notes is not None:
+                notes.append("the coverage needs the spread of all members, which a cascade does not run")
+            continue
+        rows = observed_coverage(predicted.predictions, targets, bundle.task, coverage, predicted.spread)
+        found[coverage.level] = rows
+    return found
+
+
+def detect_unknown(kind: TaskKind, known: _Predicted, unknown: _Predicted) -> dict[str, DetectionArea]:
+    """Return how well each number tells unknown samples from known ones."""
+    numbers: dict[str, Callable[[_Predicted], NDArray[Any] | None]] = {
+        "entropy": lambda found: kind.entropy(found.predictions),
+        "mutual information" if kind.activation != "identity" else "spread": lambda found: found.disagreement,
+        "largest probability": lambda found: _doubt(kind.confidence(found.predictions)),
+    }
+    pairs = {name: (number(known), number(unknown)) for name, number in numbers.items()}
+    return {name: detection_area(a, b) for name, (a, b) in pairs.items() if a is not None and b is not None}
+
+
+def _doubt(confidence: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Return the complement of a confidence, so that unknown samples have more."""
+    return None if confidence is None else 1 - confidence
 
 
 def _evaluate_masks(bundle: Bundle, found: EvaluationData, progress: ProgressFunction) -> BundleEvaluation:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 import ripieno
 from ripieno.data import open_dataset
 from ripieno.errors import DataError
+from ripieno.library import read_bundle
 from ripieno.pipeline.evaluation import BundleEvaluation, bootstrap
 from ripieno.reports.confusion import confusion
+from ripieno.tasks.conformal import fit_coverage
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +93,55 @@ def test_the_bootstrap_covers_a_mean_as_its_normal_interval_does() -> None:
     deviation = hits.std() / 20
     assert score.value == hits.mean()
     assert (score.value - score.low, score.high - score.value) == pytest.approx((1.96 * deviation,) * 2, rel=0.15)
+
+
+def test_probabilities_are_judged_by_brier_calibration_and_what_is_answered(found: BundleEvaluation) -> None:
+    right, confidence = found.predictions.argmax(axis=1) == found.targets, found.predictions.max(axis=1)
+    assert found.scores["brier_score"].value == pytest.approx(
+        brier_score_loss(found.targets, found.predictions, labels=range(10), scale_by_half=False), rel=1e-5
+    )
+    assert found.calibration is not None
+    calibration = found.scores["calibration_error"]
+    assert (calibration.value, calibration.low, calibration.high) == (
+        found.calibration.value, found.calibration.low, found.calibration.high,
+    )  # fmt: skip
+    assert sum(b.count for b in found.calibration.bins) == 360
+    errors = 1 - right[np.argsort(-confidence, kind="stable")]
+    area = found.risk_coverage_area
+    assert area is not None
+    assert area.value == pytest.approx((np.cumsum(errors) / np.arange(1, 361)).mean(), rel=1e-3)
+    assert area.low < area.value < area.high
+    assert area.value < errors.mean(), "the certain answers are the better ones"
+
+
+def test_the_coverage_of_the_ensemble_is_counted_by_class(finished_run: Path, finished_bundle: Path) -> None:
+    bundle = read_bundle(finished_bundle)
+    whole = ripieno.evaluate(bundle, finished_run / "dataset", split="all")
+    levels = tuple(fit_coverage(whole.predictions, whole.targets, bundle.task, level) for level in (0.8, 0.95))
+    fitted = dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, coverage=levels))
+    rows = ripieno.evaluate(fitted, finished_run / "dataset", split="all").coverage
+    assert list(rows) == [0.8, 0.95]
+    for level, own in rows.items():
+        assert own[0].name == "all"
+        assert [row.name for row in own[1:]] == list(bundle.classes)
+        assert level <= own[0].value <= level + 0.02, "fitted to these samples, the quantile is theirs"
+        assert own[0].value == pytest.approx(
+            np.average([row.value for row in own[1:]], weights=[row.samples for row in own[1:]])
+        )
+    assert rows[0.8][0].size <= rows[0.95][0].size
+    assert not whole.coverage
+
+
+def test_unknown_inputs_are_told_by_each_number(finished_bundle: Path, finished_run: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
+    found = ripieno.evaluate(finished_bundle, finished_run / "dataset", unknown=noise)
+    assert found.unknown_samples == 60
+    assert list(found.unknown) == ["entropy", "mutual information", "largest probability"]
+    noisy = ripieno.predict(finished_bundle, noise)
+    truth = np.repeat([0, 1], [found.samples, 60])
+    doubt = 1 - np.concatenate([found.predictions.max(axis=1), noisy.max(axis=1)])
+    assert found.unknown["largest probability"].value == pytest.approx(roc_auc_score(truth, doubt))
+    for area in found.unknown.values():
+        assert area.low <= area.value <= area.high
+    with pytest.raises(DataError, match=r"must be \(samples, 8, 8, 1\)"):
+        ripieno.evaluate(finished_bundle, finished_run / "dataset", unknown=np.zeros((3, 9, 9, 1), np.uint8))
