@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import select as select
     from ripieno.pipeline import show as show
     from ripieno.pipeline import soup as soup
+    from ripieno.pipeline import suspects as suspects
     from ripieno.pipeline import tune as tune
     from ripieno.pipeline.classifier import EnsembleClassifier as EnsembleClassifier
     from ripieno.pipeline.regressor import EnsembleRegressor as EnsembleRegressor
@@ -62,7 +63,7 @@ _MODULES = {
     "errors": "RipienoError",
     "library": "Library",
     "pipeline": "allocate cascade coverage doctor evaluate evict export front import_ measure predict predict_masks "
-    "select show soup tune",
+    "select show soup suspects tune",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

@@ -1,9 +1,22 @@
 """The complete command line: importing this module registers every command with `app`."""
 
-from ripieno.cli import allocate, bundle, coverage, doctor, evaluate, library, predict, select, serve, soup, tune
+from ripieno.cli import (
+    allocate,
+    bundle,
+    coverage,
+    doctor,
+    evaluate,
+    library,
+    predict,
+    select,
+    serve,
+    soup,
+    suspects,
+    tune,
+)
 from ripieno.cli.app import app
 
 __all__ = ["COMMAND_MODULES", "app"]
 
-COMMAND_MODULES = (tune, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, doctor)
+COMMAND_MODULES = (tune, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, suspects, doctor)
 """The modules that register commands on import."""

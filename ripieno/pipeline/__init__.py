@@ -21,6 +21,7 @@ from ripieno.pipeline.evaluation import evaluate as evaluate
 from ripieno.pipeline.exporting import export as export
 from ripieno.pipeline.importing import evict as evict
 from ripieno.pipeline.importing import import_ as import_
+from ripieno.pipeline.label_suspects import suspects as suspects
 from ripieno.pipeline.mask_prediction import PredictedMask as PredictedMask
 from ripieno.pipeline.mask_prediction import predict_masks as predict_masks
 from ripieno.pipeline.offline_plan import OfflinePlan as OfflinePlan

@@ -34,6 +34,7 @@ from ripieno.pipeline.coverages import (
     held_out_rows,
     unusual_quantiles,
 )
+from ripieno.pipeline.doubted_figures import doubted_notes
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
 from ripieno.selection import validation
 from ripieno.selection.losses import losses_of
@@ -141,6 +142,7 @@ def select(
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
+    notes += doubted_notes(library, ensembles)
     return ensembles
 
 

@@ -16,6 +16,7 @@ from ripieno.durations import check_duration
 from ripieno.errors import SearchError, require
 from ripieno.library import Library
 from ripieno.notes import Notes
+from ripieno.pipeline.doubted_figures import best_member_notes
 from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
@@ -276,6 +277,7 @@ def search_library(
         raise SearchError(f"no member was trained, all {last.jobs} jobs failed. {remedy}")
     if not trained:
         raise SearchError(f"no member was trained in the time given: see {library.logs_path}, or give more --hours")
+    notes += best_member_notes(library, progress, notes)
     return library
 
 
