@@ -41,7 +41,7 @@ class RiskCurve:
 def draw_uncertainty(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[PlotFile]:
     """Draw the calibration of probabilities, and the risk-coverage curves of the ensemble and its best member."""
     kind = kind_of(reading.task)
-    if kind.is_pixelwise:
+    if kind.is_pixelwise or explored.predictions is None:
         return []
     made = []
     if kind.activation != "identity":
@@ -81,10 +81,11 @@ def risk_curves(reading: RunData, explored: Explorer) -> list[RiskCurve]:
 
     A single member has no disagreement, so that of values there is only the first.
     """
-    kind, ensemble = kind_of(reading.task), explored.spots[-1].ensemble
+    kind, ensemble, predictions = kind_of(reading.task), explored.spots[-1].ensemble, explored.predictions
+    assert predictions is not None, "masks have no curve"
     tables = [np.asarray(reading.library.predictions(m, explored.split)[explored.rows]) for m in ensemble.members]
-    certainty = kind.certainty(explored.predictions, _disagreement(kind, tables, ensemble))
-    errors = kind.errors(explored.predictions, explored.targets, ensemble.thresholds)
+    certainty = kind.certainty(predictions, _disagreement(kind, tables, ensemble))
+    errors = kind.errors(predictions, explored.targets, ensemble.thresholds)
     curves = [RiskCurve("ensemble", risk_coverage(certainty, errors), risk_coverage_area(certainty, errors))]
     if len(ensemble.members) > 1 and kind.activation != "identity":
         losses = {member.id: member.loss for member in reading.members}
