@@ -63,7 +63,7 @@ def test_the_front_is_that_of_the_command_without_options(reading: RunData, tmp_
     (library.path / "profiles" / f"{kind}.json").write_text(profiles.replace("made-cpu", kind))
     kept = pipeline.front(library, test=False)
     shown = load_front(reading, silent)
-    assert [dataclasses.replace(e, losses={}) for e in kept.ensembles] == list(shown)
+    assert [dataclasses.replace(e, losses={}, unusual=()) for e in kept.ensembles] == list(shown)
     assert all(e.expected_loss is not None and e.calibration == "members" for e in shown)
 
 

@@ -83,7 +83,18 @@ def test_the_page_has_the_loss_and_the_section_of_the_task(tmp_path: Path, task:
         assert len(list(csv.DictReader(stream))) == len(task.names)
     plots = {p.stem for p in folder.glob("*.svg")}
     assert {"labels"} <= plots if task is LABELS else {"residuals-0", "deciles-1"} <= plots
-    assert not plots & {"confusion", "reliability"}
+    assert "confusion" not in plots
+    assert ("reliability" in plots, "risk-coverage" in plots) == (task is LABELS, True)
+    with open(folder / "risk-coverage.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    curves = {row["answered_by"]: float(row["mean_error"]) for row in rows if float(row["share_answered"]) == 1}
+    library, ensemble = Library(tmp_path / "run"), data["points"][-1]
+    assert set(curves) == (
+        {"ensemble", "best member"} if task is LABELS and len(ensemble["members"]) > 1 else {"ensemble"}
+    )
+    if task is VALUES:
+        assert curves["ensemble"] == pytest.approx(ensemble["figures"]["test_squared_error"], rel=1e-3)
+    assert len(library.targets("test")) >= len([row for row in rows if row["answered_by"] == "ensemble"])
 
 
 def test_the_figures_of_labels_are_scikit_learns() -> None:
