@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ripieno import files
+from ripieno import files, pipeline
+from ripieno.data.dataset import open_dataset
 from ripieno.errors import SelectionError
+from ripieno.library import read_bundle
 from ripieno.pipeline.mask_prediction import predict_masks
 from ripieno.pipeline.prediction import stream_predictions
 from ripieno.pipeline.prediction_files import prediction_writer
 from ripieno.pipeline.prediction_tables import TABLES
+from ripieno.tasks.conformal import share_held
+from ripieno.tasks.registry import kind_of
 from ripieno.tasks.uncertainty_outputs import UncertaintyOutputs
 from ripieno.types import Bundle, Cascade
 from tests.cli.test_app import ripieno
@@ -143,3 +148,24 @@ def test_the_command_takes_a_level_and_lists_what_is_in_the_sets(tmp_path: Path)
     assert wrong.returncode
     assert "coverage is 0.8, must be 0.9 or 0.5: the levels that B1 has" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_validation_samples_are_served_as_they_were_fitted(
+    finished_run: Path, finished_bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    name = read_bundle(finished_bundle).ensemble.name
+    fitted = pipeline.coverage(tmp_path / "run", name, coverage=[0.9], abstain=0.3)
+    bundle = dataclasses.replace(read_bundle(finished_bundle), ensemble=fitted)
+    data = open_dataset(tmp_path / "run" / "dataset")
+    rows = data.rows("valid")
+    (batch,) = stream_predictions(bundle, np.asarray(data.inputs[rows]))
+    held = share_held(batch.uncertainty["prediction_set"], data.targets[rows]).mean()
+    one = 1 / len(rows)  # a sample at a threshold may be on its other side: networks run by another library
+    assert 0.9 - one <= held <= 0.9 + 3 * one
+    assert fitted.abstain is not None
+    answered = ~batch.uncertainty["abstain"]
+    assert answered.mean() == pytest.approx(fitted.abstain.answered, abs=2 * one)
+    errors = kind_of(data.task).errors(batch.predictions, data.targets[rows])
+    assert errors[answered].mean() <= 0.3
+    np.testing.assert_allclose(np.sort(batch.uncertainty["unusual"]), np.linspace(0, 1, len(rows)), atol=0.03)
