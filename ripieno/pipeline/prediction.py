@@ -119,12 +119,10 @@ def predict_batches(
         return {name: outputs.compute(name, answer.predictions, **parts) for name in outputs.names if whole}
 
     with Engine(bundle) as engine:
-        whole = engine.cascade is None or coverage is not None
+        whole = engine.cascade is None or coverage is not None  # the spread needs all members
         disagreement = whole and needs is not None and needs.disagreement
         for names, images in stream:
-            cascade = False if whole else None
-            future = engine.submit(images, spread=whole, disagreement=disagreement, cascade=cascade)
-            waiting.append((names, future))
+            waiting.append((names, engine.submit(images, spread=whole, disagreement=disagreement)))
             if len(waiting) > AHEAD:
                 yield first()
         while waiting:
