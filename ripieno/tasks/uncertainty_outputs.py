@@ -34,14 +34,14 @@ UNCERTAINTY_OUTPUTS = (*COVERAGE_OUTPUTS, "entropy", "mutual_information", "unus
 
 
 class AnswerNeeds(NamedTuple):
-    """Parts of an engine's answer that outputs are derived from, beside the predictions of all members together."""
+    """Parts of an engine's answer that outputs are derived from, besides the predictions of all members together."""
 
     spread: bool = False
     disagreement: bool = False
 
 
 class UncertaintyOutputs:
-    """Outputs that `ensemble`, of `task`, has beside its predictions."""
+    """Outputs that `ensemble`, of `task`, has besides its predictions."""
 
     def __init__(self, ensemble: Ensemble, task: Task) -> None:
         self.ensemble, self.task, self.kind = ensemble, task, kind_of(task)
@@ -67,7 +67,7 @@ class UncertaintyOutputs:
         return tuple(name for name in self.names if name in COVERAGE_OUTPUTS)
 
     def missing(self, name: str) -> str:
-        """Return why the ensemble has no output `name`, in sentences with the mend."""
+        """Return why the ensemble has no output `name`, and what to do."""
         ensemble, task = self.ensemble.name, self.task.kind
         if name in ("entropy", "mutual_information"):
             return f"A {task} has no {name.replace('_', ' ')}. Request spread."
