@@ -401,7 +401,7 @@ class Coverage:
     held_out: bool = False
     """whether the samples were kept from the selection of the ensemble"""
     floors: tuple[float, ...] = ()
-    """of scores `spread` and `root`, for each target: the least spread, or size of a prediction, that scales"""
+    """for each target: of score `spread` the deviation of the residuals, of score `root` the least size of a value"""
     penalty: float = 0.0
     """of score `raps`: for each class above `free_classes` in rank"""
     free_classes: int = 0

@@ -13,7 +13,7 @@ Score of labels and of pixels:
             (Angelopoulos et al., "Conformal risk control", 2024)
 Scores of values, which are residuals divided by a scale:
     `residual`  1
-    `spread`    the standard deviation of the members
+    `spread`    root of the variance of the members and that of the residuals, so that a small spread is no small scale
     `root`      the root of the prediction's size, as for counts
 """
 
@@ -34,8 +34,8 @@ from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import IGNORED, Coverage, CoverageScore, Float32s, Floats, Task
 
-FLOOR_SHARE = 0.1
-"""Quantile of the validation samples' scales that is the least scale of a new sample."""
+FLOOR_SHARE = 0.25
+"""Quantile of the sizes of predictions that is the least size of score `root`: see `interval_scores.py`."""
 PENALTIES = (0.001, 0.01, 0.1, 0.5)
 """Penalties that `raps` tries."""
 TOLERANCE = 1e-9
@@ -285,7 +285,7 @@ def _fit_intervals(
     empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any], spread: NDArray[Any] | None
 ) -> Coverage:
     values, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
-    coverage = dataclasses.replace(empty, floors=_floors(values, empty, spread))
+    coverage = dataclasses.replace(empty, floors=_floors(values, truth, empty))
     scale = _scale(values, coverage, spread)
     scores = np.abs(truth - values) / scale
     thresholds = tuple(_threshold(column, empty.level) for column in scores.T)
@@ -321,30 +321,27 @@ def _random_shares(predictions: NDArray[Any], seed: int) -> Floats:
     return np.asarray(((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53)
 
 
-def _floors(values: Floats, coverage: Coverage, spread: NDArray[Any] | None) -> tuple[float, ...]:
-    """Return the least scale of each target, 1 where all samples have none, as with a single member."""
+def _floors(values: Floats, truth: Floats, coverage: Coverage) -> tuple[float, ...]:
+    """Return the noise of each target, of score `root` the least size of its predictions; 1 where it would be 0."""
     if coverage.score == "residual":
         return ()
-    sizes = _sizes(values, coverage, spread)
-    floors = np.quantile(sizes, FLOOR_SHARE, axis=0)
-    positive = np.where(floors > 0, floors, sizes.mean(axis=0))
-    return tuple(float(floor) if floor > 0 else 1.0 for floor in positive)
+    if coverage.score == "spread":
+        floors = np.sqrt(((truth - values) ** 2).mean(axis=0))
+    else:
+        floors = np.quantile(np.abs(values), FLOOR_SHARE, axis=0)
+    return tuple(float(floor) if floor > 0 else 1.0 for floor in floors)
 
 
 def _scale(values: Floats, coverage: Coverage, spread: NDArray[Any] | None) -> Floats:
     """Return what the residuals (samples, targets) are divided by."""
     if coverage.score == "residual":
         return np.ones(values.shape)
-    scale = np.maximum(_sizes(values, coverage, spread), np.asarray(coverage.floors))
-    return np.asarray(np.sqrt(scale) if coverage.score == "root" else scale)
-
-
-def _sizes(values: Floats, coverage: Coverage, spread: NDArray[Any] | None) -> Floats:
+    floors = np.asarray(coverage.floors)
     if coverage.score == "root":
-        return np.abs(values)
+        return np.asarray(np.sqrt(np.maximum(np.abs(values), floors)))
     if spread is None:
         raise SelectionError("score spread needs the deviation of the members: pass spread")
-    return np.asarray(spread, np.float64)
+    return np.asarray(np.hypot(np.asarray(spread, np.float64), floors))
 
 
 def _threshold(scores: Floats, level: float, weights: Floats | None = None, samples: int | None = None) -> float:
