@@ -39,12 +39,13 @@ def test_kinds_of_columns_are_pairs_whose_names_may_hold_the_sign() -> None:
 
 
 def test_options_on_the_data_are_those_that_are_given() -> None:
-    names = ("kind", "target", "value", "drop", "column")
+    names = ("kind", "target", "value", "drop", "column", "ignore")
     assert parsing.parse_data_options(dict.fromkeys(names)) == dict.fromkeys(names)
     given = {"kind": "table", "target": ["pay"], "value": ["a, b", "c"], "drop": ["x,y"], "column": ["zip=category"]}
+    given |= {"ignore": ["void, sky", "11"]}
     assert parsing.parse_data_options(given) == {
         **{"kind": "table", "target": ["pay"], "value": ["a", "b", "c"]},
-        **{"drop": ["x,y"], "column": {"zip": "category"}},
+        **{"drop": ["x,y"], "column": {"zip": "category"}, "ignore": ["void, sky", "11"]},
     }
     with pytest.raises(RipienoError, match="--kind"):
         parsing.parse_data_options({**given, "kind": "sound"})

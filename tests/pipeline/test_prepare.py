@@ -224,3 +224,17 @@ def test_a_table_is_prepared_with_its_options_and_found_again(tmp_path: Path) ->
     prepare(table, plain, DataOptions(target="pay"))
     with pytest.raises(SearchError, match="made with drop none and column none, not with drop code"):
         prepare(table, plain, DataOptions(drop="code", column={"age": "category"}))
+
+
+def test_a_run_keeps_the_values_of_masks_that_it_ignores(tmp_path: Path) -> None:
+    images = np.arange(30 * 4 * 5 * 3).astype(np.uint8).reshape(30, 4, 5, 3)
+    scenes, run = (images, np.arange(30 * 20).reshape(30, 4, 5) % 4), Library(tmp_path / "run")
+    dataset = prepare(scenes, run, DataOptions(ignore=3))
+    assert dataset.classes == ("0", "1", "2")
+    assert prepare(scenes, run, DataOptions(ignore=["3"])).task == prepare(scenes, run).task == dataset.task
+    with pytest.raises(SearchError, match="made with ignore 3, not with ignore 2: leave ignore out"):
+        prepare(scenes, run, DataOptions(ignore="2"))
+    other = scenes[1].copy()
+    other[5, 2, 2] = 0 if other[5, 2, 2] else 1
+    with pytest.raises(SearchError, match="holds other data"):
+        prepare((images, other), run)
