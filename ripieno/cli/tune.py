@@ -70,7 +70,7 @@ def tune(
     ] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="Networks: timm:NAME of timm, or your own factory (module:function)"),
+        typer.Option(help="Networks: timm:NAME, unet, smp:NET/ENCODER, or yours (module:function)"),
     ] = None,
     trainer: Annotated[
         str | None,
@@ -85,7 +85,7 @@ def tune(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Pretrained weights of timm networks: file, folder, or hub (downloads)",
+            help="Pretrained weights of timm and smp networks: file, folder, or hub (downloads)",
             show_default="the run's, or random",
         ),
     ] = None,
@@ -146,7 +146,8 @@ def tune(
     A run that exists is resumed with its data and settings; it needs no DATA.
 
     Search spaces are resnet, resnet-small, resnet-tiny, resnet-paper, timm,
-    timm-small, series, table, lightgbm, random-forest and extra-trees; auto takes
+    timm-small, series, table, segmentation, segmentation-small,
+    segmentation-pretrained, lightgbm, random-forest and extra-trees; auto takes
     the run's, or one that suits the trainer, the family, the data and the device.
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.

@@ -41,13 +41,14 @@ class SearchOptions:
     epochs: int | None = None
     space: str = "auto"
     """name or JSON file; `auto`: that of the run, else `series` of series, `table` of tables, `resnet` of images on a
-    GPU and `resnet-small` on a CPU; of networks of timm, which a family or `weights` name, `timm` or `timm-small`"""
+    GPU and `resnet-small` on a CPU, of masks `segmentation` and `segmentation-small`; of networks of timm, which a
+    family or `weights` name, `timm` or `timm-small`, and of smp `segmentation-pretrained`"""
     algorithm: str | None = None
     eta: int | None = None
     seed: int | None = None
     family: str | None = None
-    """`timm:NAME`, a network of timm, one of series or tables, such as `lite` or `mlp`, or the user's own model family
-    (`module:function`), whose code is run"""
+    """`timm:NAME`, a network of timm, `unet` or `smp:ARCHITECTURE/ENCODER` for segmentation, one of series or tables,
+    such as `lite` or `mlp`, or the user's own model family (`module:function`), whose code is run"""
     trainer: str | None = None
     """`network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees`, or the user's own (`module:Class`),
     whose code is run"""
@@ -111,23 +112,24 @@ def tune(
     Bounded by trials alone, the result of a search depends on the seed only. The space is by default `series` for
     series, `table` for tables, `resnet` for images on a GPU, `resnet-small` on a CPU; of networks of timm, which
     `family` (`timm:NAME`) or `weights` names, `timm`, `timm-small`. A `family` of series (`lite`, ...) or of tables
-    (`mlp`, `mlp-periodic`) is one network of `series` or `table`. Another `family` (`module:function`) is your own
-    code, which is run; such a family named only by a space's file or by the run is refused. So is `trainer`
-    (`module:Class`), a class with the methods of `ripieno.train.trainer.Trainer`; built-in ones are `network`,
-    `trees:lightgbm`, `trees:random-forest` and `trees:extra-trees`. A search of small inputs begins with some trees,
-    which are members of no trial; `free` ("off") leaves them out. `weights` are the pretrained weights of networks of
-    timm: a .safetensors file, a folder of NAME.safetensors, or "hub", which allows their download; without any these
-    networks start random. `pool`, `device`, `slots` and the next four parameters say where trials train: see
-    `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine, when it takes at most 2 %
-    of `hours`: see `pipeline.trial_packing`. `folds` (2 to 20) validate by predictions out of fold instead of a
-    validation split, which suits small data sets: each trial trains a network a fold, and the one that is kept on all
-    training samples; see `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision;
-    without it they are logged. `task` (classification, multilabel, regression or segmentation) and `kind` (image,
-    series or table) are inferred when None; `target` names the columns of targets, and `series`, `time` and `value`
-    those of a table of series. Of a table with a row for each sample, `drop` names columns that are left out, `column`
-    gives kinds of columns (number, category, date) in place of the inferred ones, and `split_by` names the column by
-    whose order or groups the rows are split. `ignore` names values and classes of masks whose pixels are neither
-    trained on nor scored, besides 255. `leave_out` is a list of samples by file name or row, such as that of
+    (`mlp`, `mlp-periodic`) is one network of `series` or `table`. A segmentation has the families `unet`, in the spaces
+    `segmentation` and `segmentation-small`, and `smp:ARCHITECTURE/ENCODER`, in `segmentation-pretrained`. Another
+    `family` (`module:function`) is your own code, which is run; such a family named only by a space's file or by the
+    run is refused. So is `trainer` (`module:Class`), a class with the methods of `ripieno.train.trainer.Trainer`;
+    built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and `trees:extra-trees`. A search of small
+    inputs begins with some trees, which are members of no trial; `free` ("off") leaves them out. `weights` are the
+    pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or "hub", which allows
+    their download; without any these networks start random. `pool`, `device`, `slots` and the next four parameters say
+    where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine,
+    when it takes at most 2 % of `hours`: see `pipeline.trial_packing`. `folds` (2 to 20) validate by predictions out of
+    fold instead of a validation split, which suits small data sets: each trial trains a network a fold, and the one
+    that is kept on all training samples; see `ripieno.data.load_dataset`. `notes` receives remarks on the data and on
+    that decision; without it they are logged. `task` (classification, multilabel, regression or segmentation) and
+    `kind` (image, series or table) are inferred when None; `target` names the columns of targets, and `series`, `time`
+    and `value` those of a table of series. Of a table with a row for each sample, `drop` names columns that are left
+    out, `column` gives kinds of columns (number, category, date) in place of the inferred ones, and `split_by` names
+    the column by whose order or groups the rows are split. `ignore` names values and classes of masks whose pixels are
+    neither trained on nor scored, besides 255. `leave_out` is a list of samples by file name or row, such as that of
     `suspects`: they are left out of training and validation, and stay in the test split. `metric` is the score that is
     shown; trials are ranked by the loss of the task.
 

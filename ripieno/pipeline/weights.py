@@ -76,7 +76,8 @@ def find_weights(
         if given is not None:
             raise SearchError(
                 f"weights are for networks of timm, but the search trains {space.family}: leave --weights (weights=) "
-                "out, or choose such networks with --space timm-small or --family timm:NAME"
+                "out, or choose such networks with --space timm-small or --family timm:NAME, for masks with --family "
+                "smp:ARCHITECTURE/ENCODER"
             )
         return {}
     if before is not None and str(given) == HUB:
