@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from statistics import median
 
-from ripieno.models.timm_config import FAMILY
+from ripieno.models.smp_config import is_smp
+from ripieno.models.timm_config import FAMILY, is_timm
 from ripieno.models.timm_network import timm_megaflops
 from ripieno.pipeline.timm_space import resolutions
 from ripieno.pipeline.trial_packing_benchmark import sample_configurations
@@ -25,6 +26,8 @@ LEAST_EPOCHS = 4
 """Smallest maximum number of epochs: the first fits a head, and the next one or two are no better than it."""
 DRAWN = 32
 """Configurations of which the median cost of a network is taken."""
+_MIDDLE = {"architecture": "Unet", "decoder_width": 0.5}
+"""Values of networks of smp by which encoders are compared."""
 
 
 def fit_to_time(
@@ -40,9 +43,10 @@ def fit_to_time(
     """Return `space` and the maximum number of `epochs`, fitted to the `seconds` of all cores, and remarks on it.
 
     `cost` estimates the milliseconds of an epoch of a configuration by one core. Backbones and epochs are fitted where
-    networks are `pretrained`, epochs only unless the user has given them.
+    networks of timm are `pretrained`, epochs only unless the user has given them.
     """
     space, *remarks = fit_networks(space, cost, dataset.fold_count + 1, epochs, seconds)
+    pretrained = pretrained and is_timm(space.family)
     if pretrained:
         space, remark = fit_backbones(space, dataset, seconds)
         remarks.append(remark)
@@ -55,24 +59,29 @@ def fit_to_time(
 def fit_networks(
     space: Space, cost: Callable[[Configuration], float], models: int, epochs: int, seconds: float
 ) -> tuple[Space, str]:
-    """Return `space` without the values of `network` that are too slow for a search, and a remark, empty without any.
+    """Return `space` without the values that are too slow for a search, and a remark, empty without any.
 
-    A trial trains `models` networks. In the median, a trial of `epochs` takes at most `TRIAL_SHARE` of the `seconds` of
-    all cores. The quickest network stays.
+    They are values of `network`, of the encoder of networks of smp, or of `stem_stride`. A trial trains `models`
+    networks. In the median, a trial of `epochs` takes at most `TRIAL_SHARE` of the `seconds` of all cores. The quickest
+    value stays.
     """
-    choice = space.ranges.get("network")
+    names = ("network", "backbone", "stem_stride") if not is_timm(space.family) else ()
+    name, choice = next(((n, c) for n in names if isinstance(c := space.ranges.get(n), Categorical)), ("", None))
     if not isinstance(choice, Categorical):
         return space, ""
     drawn = sample_configurations(space, 0, DRAWN)
+    if is_smp(space.family):  # a count takes a network's construction, so one an encoder
+        drawn = [{**drawn[0], **{n: value for n, value in _MIDDLE.items() if n in space.ranges}}]
     took = {
-        name: epochs * models * median(cost({**configuration, "network": name}) for configuration in drawn) / 1000
-        for name in map(str, choice.choices)
+        value: epochs * models * median(cost({**configuration, name: value}) for configuration in drawn) / 1000
+        for value in choice.choices
     }
-    kept = [n for n, t in took.items() if t <= TRIAL_SHARE * seconds] or [min(took, key=lambda name: took[name])]
+    kept = [n for n, t in took.items() if t <= TRIAL_SHARE * seconds] or [min(took, key=lambda value: took[value])]
     if len(kept) == len(took):
         return space, ""
-    ranges = {**space.ranges, "network": Categorical(tuple(kept))}
-    return dataclasses.replace(space, ranges=ranges), _too_slow([name for name in took if name not in kept], seconds)
+    ranges = {**space.ranges, name: Categorical(tuple(kept))}
+    left_out = [f"{name} {v}" if name == "stem_stride" else str(v) for v in took if v not in kept]
+    return dataclasses.replace(space, ranges=ranges), _too_slow(left_out, seconds)
 
 
 def fit_backbones(space: Space, dataset: Dataset, seconds: float) -> tuple[Space, str]:

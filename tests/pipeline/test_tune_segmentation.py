@@ -18,13 +18,14 @@ from ripieno.library.backbones import find_origins
 from ripieno.models.unet_config import unet_megaflops
 from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.space_choice import choose_space, default_space
+from ripieno.pipeline.time_fit import fit_networks
 from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.profiles import measure_library
 from ripieno.profiles.profiler import default_batch_sizes
 from ripieno.search.built_in_spaces import SPACES, fit_space
 from ripieno.search.settings import kept_settings
-from ripieno.search.space import backbone_names, fix_encoder, space_to_plain
-from ripieno.types import Device, Input, Member
+from ripieno.search.space import Categorical, backbone_names, fix_encoder, space_to_plain
+from ripieno.types import Configuration, Device, Input, Member
 from tests.coloured_squares import coloured_squares
 
 needs_smp = pytest.mark.skipif(
@@ -161,3 +162,17 @@ def test_spaces_of_segmentation_have_only_hyperparameters_that_fit() -> None:
         assert space_to_plain(SPACES[name])["ranges"]
     with pytest.raises(SearchError, match="use segmentation-pretrained"):
         fix_encoder(SPACES["segmentation"], "smp")
+
+
+def test_encoders_and_strides_that_are_too_slow_for_the_time_are_left_out() -> None:
+    def cost(configuration: Configuration) -> float:
+        slow = configuration.get("backbone") == "resnet50" or configuration.get("stem_stride") == 2
+        return 2000.0 if slow else 100.0
+
+    space, remark = fit_networks(SPACES["segmentation-pretrained"], cost, 1, 27, 100.0)
+    assert set(backbone_names(SPACES["segmentation-pretrained"])) - set(backbone_names(space)) == {"resnet50"}
+    assert "resnet50; give more --hours" in remark
+    space, remark = fit_networks(SPACES["segmentation-small"], cost, 1, 27, 100.0)
+    assert space.ranges["stem_stride"] == Categorical((4,))
+    assert "stem_stride 2; give more --hours" in remark
+    assert fit_networks(SPACES["segmentation"], cost, 1, 27, 1000.0) == (SPACES["segmentation"], "")
