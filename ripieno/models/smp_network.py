@@ -165,7 +165,8 @@ def _decoder_options(config: SmpConfig) -> dict[str, Any]:
     if config.architecture == "FPN":
         return {
             "decoder_pyramid_channels": scaled(DECODER_CHANNELS),
-            "decoder_segmentation_channels": scaled(DECODER_CHANNELS // 2, GROUPS),
+            # two channels a group: one alone, on a map of one place, has no deviation
+            "decoder_segmentation_channels": scaled(DECODER_CHANNELS // 2, 2 * GROUPS),
         }
     name = "decoder_segmentation_channels" if config.architecture == "Segformer" else "decoder_channels"
     return {name: scaled(DECODER_CHANNELS)}

@@ -12,7 +12,7 @@ from ripieno.models.timm_network import timm_megaflops
 from ripieno.pipeline.timm_space import resolutions
 from ripieno.pipeline.trial_packing_benchmark import sample_configurations
 from ripieno.search.space import Categorical, Space, backbone_names
-from ripieno.types import Configuration, Dataset
+from ripieno.types import Configuration, Dataset, Value
 
 RATE = 8000.0
 """Millions of multiply-adds of a backbone that a core does in a second, about."""
@@ -26,7 +26,7 @@ LEAST_EPOCHS = 4
 """Smallest maximum number of epochs: the first fits a head, and the next one or two are no better than it."""
 DRAWN = 32
 """Configurations of which the median cost of a network is taken."""
-_MIDDLE = {"architecture": "Unet", "decoder_width": 0.5}
+_MIDDLE: Configuration = {"architecture": "Unet", "decoder_width": 0.5}
 """Values of networks of smp by which encoders are compared."""
 
 
@@ -69,10 +69,10 @@ def fit_networks(
     name, choice = next(((n, c) for n in names if isinstance(c := space.ranges.get(n), Categorical)), ("", None))
     if not isinstance(choice, Categorical):
         return space, ""
-    drawn = sample_configurations(space, 0, DRAWN)
+    drawn: list[Configuration] = sample_configurations(space, 0, DRAWN)
     if is_smp(space.family):  # a count takes a network's construction, so one an encoder
         drawn = [{**drawn[0], **{n: value for n, value in _MIDDLE.items() if n in space.ranges}}]
-    took = {
+    took: dict[Value, float] = {
         value: epochs * models * median(cost({**configuration, name: value}) for configuration in drawn) / 1000
         for value in choice.choices
     }
