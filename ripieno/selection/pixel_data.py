@@ -20,8 +20,8 @@ from ripieno.tasks.pixels import FLOOR, most_likely, prediction_blocks, sample_r
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import IGNORED, Combiner, Ints, Task
 
-IN_MEMORY = 1 << 28
-"""Most probabilities of pixels in memory, of all members: 512 MiB in half precision."""
+IN_MEMORY = 1 << 26
+"""Most probabilities of pixels in memory, of all members: 128 MiB in half precision."""
 
 
 def pixel_data(
