@@ -1,10 +1,10 @@
 """Error of the samples that are answered, and how many are, by what a sample is left unanswered for.
 
-    python benchmarks/uncertainty/abstention.py [--draws 30] [--samples 1000] [--errors 0.02 0.05 0.1]
+    python benchmarks/uncertainty/abstention.py [--draws 20] [--samples 1000] [--errors 0.02 0.05 0.1]
 
-Recorded networks of CIFAR-100; an ensemble of at most 5 members is selected from the samples of a draw. The threshold is
-fitted to the same samples, and measured on all others. Confidence, entropy and mutual information are compared, and the
-area under the risk-coverage curve with that of the best single network of at most the ensemble's cost.
+Recorded networks of CIFAR-100; an ensemble of at most 5 members is selected from the samples of a draw. The threshold
+is fitted to the same samples, and measured on all others. Confidence, entropy and mutual information are compared, and
+the area under the risk-coverage curve with that of the best single network of at most the ensemble's cost.
 Writes benchmarks/results/uncertainty-abstention.{json,txt}.
 """
 
@@ -30,7 +30,7 @@ from ripieno.tasks.uncertainty import abstention_threshold, entropy, mutual_info
 def main() -> None:
     """Run the draws and record means with standard errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=30)
+    parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--errors", type=float, nargs="+", default=[0.02, 0.05, 0.1])
     options = parser.parse_args()
