@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from ripieno.data.evaluation_data import EvaluationData, EvaluationSplit, read_evaluation_data
 from ripieno.data.load import ignored_values, names_of
 from ripieno.data.long_table import SeriesColumns
+from ripieno.data.prediction_inputs import count_inputs, stream_inputs
 from ripieno.library import read_bundle
-from ripieno.pipeline.prediction import PredictionBatch, predict_batches, stream_predictions
+from ripieno.pipeline.prediction import PredictionBatch, predict_batches
 from ripieno.reports.task_tables import ROWS, Row, pixel_rows
 from ripieno.tasks.calibration_error import CalibrationError, brier_score, confident_answers, measure_calibration
 from ripieno.tasks.detection import DetectionArea, detection_area
-from ripieno.tasks.observed_coverage import ObservedCoverage, observed_coverage
+from ripieno.tasks.observed_coverage import ObservedCoverage, PixelCoverage, observed_coverage
 from ripieno.tasks.pixels import PixelTotals, confusion, most_likely, sample_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
@@ -118,10 +119,11 @@ def evaluate(
         data, bundle.input, bundle.task, split, notes, columns, names_of(target), ignored_values(ignore)
     )
     if kind_of(bundle.task).is_pixelwise:
-        return _evaluate_masks(bundle, found, progress)
+        return _evaluate_masks(bundle, found, unknown, notes, progress)
     stream = predict_batches(bundle, found.batches(bundle.input), len(found.rows), progress)
     task, kind, thresholds = bundle.task, kind_of(bundle.task), bundle.ensemble.thresholds
-    predicted = _Predicted.joined(stream, kind)
+    batches = list(stream)
+    predicted = _Predicted.joined(batches, kind)
     predictions, targets = predicted.predictions, found.targets
     has_probabilities = kind.activation != "identity"
     errors, certainty = kind.errors(predictions, targets, thresholds), predicted.certainty(kind)
@@ -140,12 +142,8 @@ def evaluate(
     if has_probabilities:
         calibration = measure_calibration(*confident_answers(predictions, targets), resamples=resamples)
         measured["calibration_error"] = ScoreInterval(calibration.value, calibration.low, calibration.high)
-    detected: Mapping[str, DetectionArea] = {}
-    others = 0
-    if unknown is not None:
-        stream = stream_predictions(bundle, unknown, notes=notes, progress=progress, columns=columns)
-        unfamiliar = _Predicted.joined(stream, kind)
-        detected, others = detect_unknown(kind, predicted, unfamiliar), len(unfamiliar.predictions)
+    known = [_doubts(kind, batch) for batch in batches]
+    detected, others = _detected(bundle, known, unknown, notes, columns, progress)
     return BundleEvaluation(
         task, found.split, len(predictions), measured, resamples,
         ROWS[task.kind](predictions, targets, task, thresholds), predictions, targets,
@@ -162,9 +160,8 @@ class _Predicted:
     disagreement: NDArray[np.float32] | None
 
     @classmethod
-    def joined(cls, stream: Iterable[PredictionBatch], kind: TaskKind) -> _Predicted:
+    def joined(cls, batches: Sequence[PredictionBatch], kind: TaskKind) -> _Predicted:
         """Return the predictions of all batches; of values, the disagreement follows from the spread."""
-        batches = list(stream)
 
         def whole(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
             known = [part for part in parts if part is not None]
@@ -199,37 +196,78 @@ def _coverage(
     return found
 
 
-def detect_unknown(kind: TaskKind, known: _Predicted, unknown: _Predicted) -> dict[str, DetectionArea]:
-    """Return how well each number tells unknown samples from known ones."""
-    numbers: dict[str, Callable[[_Predicted], NDArray[Any] | None]] = {
-        "entropy": lambda found: kind.entropy(found.predictions),
-        "mutual information" if kind.activation != "identity" else "spread": lambda found: found.disagreement,
-        "largest probability": lambda found: _doubt(kind.confidence(found.predictions)),
+def _detected(
+    bundle: Bundle,
+    known: Sequence[Mapping[str, NDArray[Any]]],
+    unknown: Any,
+    notes: list[str] | None,
+    columns: SeriesColumns | None,
+    progress: ProgressFunction,
+) -> tuple[dict[str, DetectionArea], int]:
+    """Return how well each number tells unknown inputs from known samples, and the number of unknown ones."""
+    kind = kind_of(bundle.task)
+    if unknown is None:
+        return {}, 0
+    inputs = stream_inputs(unknown, bundle.input, notes, columns=columns)
+    batches = predict_batches(bundle, _in_blocks(inputs, bundle.task), count_inputs(unknown), progress)
+    others = [_doubts(kind, batch) for batch in batches]
+    areas, samples = {}, 0
+    for name in known[0]:
+        pair = [np.concatenate([numbers[name] for numbers in side]) for side in (known, others)]
+        areas[name], samples = detection_area(*pair), len(pair[1])
+    return areas, samples
+
+
+def _doubts(kind: TaskKind, batch: PredictionBatch) -> dict[str, NDArray[Any]]:
+    """Return the numbers (samples,) that are larger on unknown samples; a cascade has not all of them."""
+    confidence = kind.confidence(batch.predictions)
+    disagreement = batch.uncertainty.get("mutual_information")
+    found = {
+        "entropy": kind.entropy(batch.predictions),
+        "mutual information": disagreement,
+        "largest probability": None if confidence is None else 1 - confidence,
     }
-    pairs = {name: (number(known), number(unknown)) for name, number in numbers.items()}
-    return {name: detection_area(a, b) for name, (a, b) in pairs.items() if a is not None and b is not None}
+    if kind.activation == "identity" and batch.spread is not None:
+        found["spread"] = geometric_spread(batch.spread)
+    return {name: values for name, values in found.items() if values is not None}
 
 
-def _doubt(confidence: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Return the complement of a confidence, so that unknown samples have more."""
-    return None if confidence is None else 1 - confidence
-
-
-def _evaluate_masks(bundle: Bundle, found: EvaluationData, progress: ProgressFunction) -> BundleEvaluation:
+def _evaluate_masks(
+    bundle: Bundle, found: EvaluationData, unknown: Any, notes: list[str] | None, progress: ProgressFunction
+) -> BundleEvaluation:
     """Predict masks, and keep of their probabilities what the scores need."""
-    task, samples = bundle.task, len(found.rows)
+    task, kind, samples = bundle.task, kind_of(bundle.task), len(found.rows)
+    covered = {coverage.level: PixelCoverage(task, coverage) for coverage in bundle.ensemble.coverage}
+    errors, certainty = np.empty(samples), np.empty(samples)
+    known: list[dict[str, NDArray[Any]]] = []
     parts: list[PixelTotals] = []
     masks = np.empty((samples, *task.output[:2]), np.uint8)
     done = 0
     for batch in predict_batches(bundle, _in_blocks(found.batches(bundle.input), task), samples, progress):
         rows = slice(done, done + len(batch.predictions))
         masks[rows] = most_likely(batch.predictions)
-        parts.append(PixelTotals.of(batch.predictions, found.targets[rows]))
+        targets = np.asarray(found.targets[rows])
+        parts.append(PixelTotals.of(batch.predictions, targets))
+        errors[rows] = kind.errors(batch.predictions, targets)
+        certainty[rows] = kind.certainty(batch.predictions, np.zeros(len(targets)))
+        known.append(_doubts(kind, batch))
+        for coverage in covered.values():
+            coverage.add(batch.predictions, targets)
         done = rows.stop
     totals = PixelTotals.joined(parts, len(task.names))
-    measured = bootstrap(lambda rows: totals.scores(np.bincount(rows, minlength=samples)), samples, progress=progress)
+
+    def measure(rows: NDArray[np.int64]) -> Mapping[str, float]:
+        area = risk_coverage_area(certainty[rows], errors[rows])
+        return {**totals.scores(np.bincount(rows, minlength=samples)), AREA: area}
+
+    measured = bootstrap(measure, samples, progress=progress)
+    area = measured.pop(AREA)
     rows_by_class = pixel_rows(totals.counts.total, task)
-    return BundleEvaluation(task, found.split, samples, measured, RESAMPLES, rows_by_class, masks, found.targets)
+    detected, others = _detected(bundle, known, unknown, notes, None, progress)
+    return BundleEvaluation(
+        task, found.split, samples, measured, RESAMPLES, rows_by_class, masks, found.targets,
+        {level: coverage.rows() for level, coverage in covered.items()}, None, area, detected, others,
+    )  # fmt: skip
 
 
 def _in_blocks(

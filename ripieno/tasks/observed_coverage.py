@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.tasks.conformal import gives_intervals, interval, prediction_set, share_held
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Coverage, Task
+from ripieno.types import IGNORED, Coverage, Task
 
 ERROR = 0.05
 """Probability that a binomial interval misses the truth."""
@@ -57,6 +57,39 @@ def observed_coverage(
         if own.any():
             rows.append(_row(name, found, float(size.mean())))
     return rows
+
+
+class PixelCoverage:
+    """Coverage of sets of pixels, collected in blocks of samples: the share of an image's pixels whose set holds them.
+
+    Pixels of an image are much alike, so that the intervals count images.
+    """
+
+    def __init__(self, task: Task, coverage: Coverage) -> None:
+        self.task, self.coverage = task, coverage
+        self._blocks: list[NDArray[np.float64]] = []
+        """each (3, samples, classes): counted pixels by true class, those held, and the sizes of their sets"""
+
+    def add(self, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Add samples: predictions (samples, height, width, classes) and masks (samples, height, width)."""
+        sets, classes = prediction_set(predictions, self.coverage), len(self.task.names)
+        samples, rows, columns = np.nonzero(targets != IGNORED)
+        true = targets[samples, rows, columns].astype(np.int64)
+        places, length = samples * classes + true, len(targets) * classes
+        held, sizes = sets[samples, rows, columns, true], sets.sum(axis=-1)[samples, rows, columns]
+        sums = [np.bincount(places, weights, length) for weights in (None, held, sizes)]
+        self._blocks.append(np.stack(sums).astype(np.float64).reshape(3, len(targets), classes))
+
+    def rows(self) -> list[ObservedCoverage]:
+        """Return the coverage of all pixels, and of those of each class that occurs, by image."""
+        counts, held, sizes = np.concatenate(self._blocks, axis=1)
+        found = []
+        for name, chosen in ((ALL, slice(None)), *((name, [i]) for i, name in enumerate(self.task.names))):
+            total = counts[:, chosen].sum(axis=1)
+            if (shown := total > 0).any():
+                shares = held[shown][:, chosen].sum(axis=1) / total[shown]
+                found.append(_row(name, shares, float(sizes[shown][:, chosen].sum() / total.sum())))
+        return found
 
 
 def binomial_interval(successes: float, samples: int) -> tuple[float, float]:
