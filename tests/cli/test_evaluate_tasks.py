@@ -92,6 +92,31 @@ def test_labels_are_evaluated_at_their_thresholds(folder: Path, run: Any) -> Non
     text = run("evaluate", str(bundle.path), "labels")
     assert "average precision" in text
     assert "mAP" in text
+    assert "Brier score" in text
+    assert "area under risk-coverage" in text
+    unknown = json.loads(run("evaluate", str(bundle.path), "labels", "--unknown", "values", "--json"))
+    assert unknown["unknown_samples"] == 80
+    assert unknown["unknown"]["entropy"]["value"] == pytest.approx(0.5), "the same pictures"
+    assert "80 known samples against 80 unknown ones" in run(
+        "evaluate", str(bundle.path), "labels", "--unknown", "values"
+    )
+
+
+def test_suspects_of_labels_and_values_are_listed(folder: Path, run: Any) -> None:
+    found = json.loads(run("suspects", "labels-run", "--json"))
+    with open(folder / "labels-run" / "suspects.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["row"]) for row in rows] == [one["row"] for one in found["suspects"]]
+    assert sum(found["samples"].values()) > 0
+    for one in found["suspects"]:
+        assert one["given"] != one["suggested"]
+        assert {*one["given"].split("|"), *one["suggested"].split("|")} <= {"", "0", "1"}
+    text = run("suspects", "values-run")
+    with open(folder / "values-run" / "suspects.csv", newline="") as stream:
+        values = list(csv.DictReader(stream))
+    assert f"contradicts {len(values)} of" in text
+    assert all(float(row["scaled_residual"]) > 3 for row in values)
+    assert (folder / "values-run" / "suspects.html").read_text().startswith("<!doctype html>")
 
 
 def test_values_are_evaluated_in_their_unit(folder: Path, run: Any) -> None:

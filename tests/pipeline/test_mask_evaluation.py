@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 import ripieno
 from ripieno.pipeline.evaluation import BundleEvaluation
 from ripieno.tasks import pixels
+from ripieno.tasks.conformal import fit_coverage, prediction_set, share_held
 from ripieno.types import IGNORED, Bundle
 from tests.server.stand_in import CLASSES, direct_answers, write_mask_bundle
 
@@ -106,3 +108,24 @@ def test_a_folder_of_pictures_and_masks_is_evaluated_with_an_ignored_class(
     notes: list[str] = []
     read = ripieno.evaluate(bundle, tmp_path, ignore="void", notes=notes)
     assert {k: s.value for k, s in read.scores.items()} == pytest.approx({k: s.value for k, s in found.scores.items()})
+
+
+def test_masks_have_coverage_by_image_an_order_of_answers_and_unknown_inputs(
+    bundle: Bundle, images: NDArray[np.uint8], masks: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> None:
+    level = fit_coverage(probabilities, masks, bundle.task, 0.8)
+    fitted = replace(bundle, ensemble=replace(bundle.ensemble, coverage=(level,)))
+    found = ripieno.evaluate(fitted, (images, masks), unknown=images[:7] // 2)
+    rows = found.coverage[0.8]
+    expected = np.nanmean(share_held(prediction_set(probabilities, level), masks))
+    assert (rows[0].name, rows[0].samples) == ("all", COUNT)
+    assert rows[0].value == pytest.approx(expected, abs=1e-4)
+    assert {row.name for row in rows[1:]} <= set(CLASSES)
+    wrong = (probabilities.argmax(axis=-1) != masks) & (masks != IGNORED)
+    errors = wrong.sum(axis=(1, 2)) / (masks != IGNORED).sum(axis=(1, 2))
+    order = np.argsort(-probabilities.max(axis=-1).mean(axis=(1, 2)))
+    area = (np.cumsum(errors[order]) / np.arange(1, COUNT + 1)).mean()
+    assert found.risk_coverage_area is not None
+    assert found.risk_coverage_area.value == pytest.approx(area, rel=1e-4)
+    assert found.unknown_samples == 7
+    assert list(found.unknown) == ["entropy", "mutual information", "largest probability"]

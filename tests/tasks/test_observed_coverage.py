@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ripieno.tasks.conformal import fit_coverage
-from ripieno.tasks.observed_coverage import binomial_interval, observed_coverage
-from ripieno.types import Coverage, Task, classification
+from ripieno.tasks.conformal import fit_coverage, prediction_set, share_held
+from ripieno.tasks.observed_coverage import PixelCoverage, binomial_interval, observed_coverage
+from ripieno.types import IGNORED, Coverage, Task, classification
 
 CLASSES = classification(("a", "b", "c"))
 LABELS = Task("multilabel", (2,), ("x", "y"))
@@ -50,3 +50,24 @@ def test_targets_have_widths_in_their_units_and_exchangeable_ones_the_level() ->
     assert [r.name for r in rows] == ["u", "v"]
     assert rows[1].size == pytest.approx(10 * rows[0].size, rel=0.1)
     assert all(r.low <= 0.9 <= r.high for r in rows)
+
+
+def test_pixels_are_counted_by_image_and_in_blocks() -> None:
+    generator = np.random.default_rng(0)
+    task = Task("segmentation", (4, 5, 3), ("a", "b", "c"))
+    predictions = generator.dirichlet(np.ones(3), (6, 4, 5)).astype(np.float32)
+    targets = generator.integers(0, 2, (6, 4, 5)).astype(np.uint8)
+    targets[0], targets[1, 0, 0], targets[2] = 0, IGNORED, IGNORED
+    coverage = Coverage(0.9, "fnr", (0.7,), 100)
+    found = PixelCoverage(task, coverage)
+    found.add(predictions[:4], targets[:4])
+    found.add(predictions[4:], targets[4:])
+    rows = found.rows()
+    sets = prediction_set(predictions, coverage)
+    shares = share_held(sets, targets)
+    assert [(r.name, r.samples) for r in rows] == [("all", 5), ("a", 5), ("b", 4)]
+    assert rows[0].value == pytest.approx(np.nanmean(shares))
+    assert rows[0].size == pytest.approx(sets.sum(axis=-1)[targets != IGNORED].mean())
+    own = [sets[i, ..., 1][targets[i] == 1].mean() for i in (1, 3, 4, 5)]
+    assert rows[2].value == pytest.approx(np.mean(own))
+    assert rows[2].low < rows[2].value < rows[2].high
