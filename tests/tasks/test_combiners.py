@@ -151,7 +151,7 @@ def of_engine(predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
     for unit in range(members):
         for member, predictions_of_member in runner.run(unit, [(0, samples)])[0]:
             memory.scatter(member, [(0, samples)], predictions_of_member)
-    request = Request(samples, PlanCache(bundle, None, units_of(bundle)).find(None, False, False, None), 0)
+    request = Request(samples, PlanCache(bundle, None, units_of(bundle)).find(None, False, False, False, None), 0)
     whole = RequestSlice(request, 0, 0, samples, 0.0, [], 0, frozenset())
     assert EnsembleCombiner(ensemble, memory, TASKS["classification"]).finish([whole]) == []
     return request.parts[0].predictions
