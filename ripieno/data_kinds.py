@@ -25,8 +25,8 @@ class DataKindTraits:
     """built-in families of networks that take such inputs"""
     card_form: str
     """first word of the pipeline tags of model cards"""
-    has_folds: bool = False
-    """whether folds validate small data sets where the user does not choose"""
+    enough_valid: int = 0
+    """validation samples below which folds validate, where the user does not choose; 0: they never do"""
 
     @property
     def shape(self) -> str:
@@ -42,8 +42,8 @@ TABLE_FAMILIES = ("table", "mlp", "mlp-periodic")
 """Families of networks for tables, and `table`, likewise."""
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
     "image": DataKindTraits(("height", "width", "channels"), "images", True, IMAGE_FAMILIES, "image"),
-    "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series", has_folds=True),
-    "table": DataKindTraits(("columns",), "rows", False, TABLE_FAMILIES, "tabular", has_folds=True),
+    "series": DataKindTraits(("length", "channels"), "series", False, SERIES_FAMILIES, "time-series", 200),
+    "table": DataKindTraits(("columns",), "rows", False, TABLE_FAMILIES, "tabular", 1000),
 }
 
 

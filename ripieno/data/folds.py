@@ -20,8 +20,6 @@ from ripieno.types import SPLITS, Dataset, Folds, Ints, Task
 
 FEWEST, MOST = 2, 20
 """Fewest and most folds."""
-ENOUGH = 200
-"""Validation samples from which a data set has no folds unless the user wants them."""
 FOLDS = 5
 """Folds of a data set for which the user gives no number. More are no better and take longer; where classes have fewer
 samples than there are folds, they are worse: each fold lacks the classes that it holds out (benchmarks/tasks/folds.py).
@@ -37,13 +35,13 @@ def check_fold_option(folds: Folds) -> None:
         raise DataError(f"folds is {folds!r}: it must be auto, 0 for none, or {FEWEST} to {MOST}")
 
 
-def choose_folds(split: NDArray[np.uint8], given: Collection[int]) -> int:
-    """Return the number of folds that suits `split`, as in `Dataset`; 0 where its validation split is large enough.
+def choose_folds(split: NDArray[np.uint8], given: Collection[int], enough: int) -> int:
+    """Return the number of folds that suits `split`, as in `Dataset`; 0 where it has `enough` validation samples.
 
     A validation split that the source has, an index in `given`, is kept.
     """
     valid = SPLITS.index("valid")
-    if valid in given or np.count_nonzero(split == valid) >= ENOUGH:
+    if valid in given or np.count_nonzero(split == valid) >= enough:
         return 0
     samples = int(np.count_nonzero(split != SPLITS.index("test")))
     return min(samples, FOLDS)

@@ -443,8 +443,8 @@ def dataset_of(
     count, held = folds, None
     in_order = by is not None and by.is_order
     if count == "auto":
-        has_folds = for_training and DATA_KINDS[samples.kind].has_folds and not in_order
-        count = choose_folds(split, samples.fixed_split) if has_folds else 0
+        enough = DATA_KINDS[samples.kind].enough_valid if for_training and not in_order else 0
+        count = choose_folds(split, samples.fixed_split, enough)
     if count and in_order:
         raise DataError(f"folds are {count}, but split_by orders the samples, so that later ones validate; use 0")
     if count:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ripieno.data import load_dataset, open_dataset
-from ripieno.data.folds import ENOUGH, FOLDS, NO_FOLD, choose_folds, fold_dataset, make_folds
+from ripieno.data.folds import FOLDS, NO_FOLD, choose_folds, fold_dataset, make_folds
 from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
 from ripieno.types import Task
@@ -80,13 +80,15 @@ def test_small_series_have_folds_without_a_word_and_say_so():
 
 
 def test_the_number_of_folds_is_chosen_by_the_number_of_samples():
-    def chosen(train, valid, given=()):
-        return choose_folds(np.repeat(np.array([0, 1, 2], np.uint8), [train, valid, 50]), [UNASSIGNED, *given])
+    def chosen(train, valid, given=(), enough=200):
+        return choose_folds(np.repeat(np.array([0, 1, 2], np.uint8), [train, valid, 50]), [UNASSIGNED, *given], enough)
 
     assert chosen(20, 2) == FOLDS
-    assert chosen(1000, ENOUGH - 1) == FOLDS
-    assert chosen(1000, ENOUGH) == 0
+    assert chosen(1000, 199) == FOLDS
+    assert chosen(1000, 200) == 0
+    assert chosen(1000, 200, enough=1000) == FOLDS
     assert chosen(1000, 1, given=[1]) == 0
+    assert chosen(1000, 1, enough=0) == 0
     assert chosen(3, 1) == 4
 
 
@@ -172,3 +174,13 @@ def test_masks_have_folds_though_one_fold_alone_has_a_class():
     folds = make_folds(masks, split, task, 5, seed=0)
     assert np.bincount(folds[:15]).tolist() == [3] * 5
     assert (folds[15:] == NO_FOLD).all()
+
+
+def test_tables_have_folds_up_to_more_samples_than_series_and_images_none():
+    generator = np.random.default_rng(0)
+    numbers, targets = generator.normal(size=(4000, 3)).astype(np.float32), generator.normal(size=4000)
+    assert load_dataset((numbers, targets)).fold_count == FOLDS
+    longer = generator.normal(size=(4000, 8, 1)).astype(np.float32)
+    assert load_dataset((longer, targets), kind="series").fold_count == 0
+    many = generator.normal(size=(14_000, 3)).astype(np.float32)
+    assert load_dataset((many, generator.normal(size=14_000))).fold_count == 0
