@@ -20,6 +20,7 @@ import pytest
 from ripieno.server import infer, start_in_thread
 from ripieno.server.replicas.cluster import joined
 from ripieno.server.replicas.deploy import open_router
+from ripieno.tasks.uncertainty import mutual_information
 from tests.server.stand_in import CLASSES, ROOT, direct_answers, write_small_bundle
 
 REASON = "needs Ray Serve: pip install 'ripieno[cluster]'"
@@ -80,7 +81,8 @@ def check_tensors(address: str, path: Path, kind: str, names: list[str]) -> None
     members = direct_answers(bundle, images)
     given = triton.InferInput("images", list(images.shape), "UINT8")
     given.set_data_from_numpy(images)
-    asked = [triton.InferRequestedOutput(name) for name in (*names, "spread")]
+    more = ["mutual_information"] if kind == "multilabel" else []
+    asked = [triton.InferRequestedOutput(name) for name in (*names, "spread", *more)]
     with (
         open_router(bundle.path, address) as router,
         start_in_thread(router) as server,
@@ -92,6 +94,8 @@ def check_tensors(address: str, path: Path, kind: str, names: list[str]) -> None
     np.testing.assert_allclose(result.as_numpy(names[0]), members.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(result.as_numpy("spread"), members.std(0), rtol=1e-4, atol=1e-6)
     if kind == "multilabel":
+        apart = mutual_information(members, np.full(len(members), 1 / len(members)), "sigmoid")
+        np.testing.assert_allclose(result.as_numpy("mutual_information"), apart, rtol=1e-3, atol=1e-6)
         rows = ["|".join(compress(CLASSES, row >= thresholds)) for row in members.mean(0)]
         assert [word.decode() for word in result.as_numpy("labels")] == rows
 
