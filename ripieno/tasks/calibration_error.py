@@ -5,7 +5,7 @@ calibration of modern neural networks", 2017, equation 3; Nixon et al., "Measuri
 for the bins). A finite sample makes it too large: chance alone separates confidence and accuracy in each bin. The
 bootstrap shows by how much, and the value is corrected by that (Efron and Tibshirani, "An introduction to the
 bootstrap", 1993, section 10.6); the interval is the basic one, which has the same correction. It begins at 0 where
-chance alone explains the error: where resamples lie as far from the sample as that lies from perfect calibration.
+chance alone explains the error: where resamples differ as much from the sample as it does from perfect calibration.
 
 `confidence` and `right` are (samples,) or (samples, labels): probabilities of the likelier answer, and its correctness.
 """
