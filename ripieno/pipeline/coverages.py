@@ -30,8 +30,8 @@ from ripieno.types import AbstainRule, CoverageScore, Ensemble, Floats, Ints, Ta
 SAMPLES_PER_DOUBLING = 100
 """Validation samples for which a library may have twice as many members, so that selection does not spoil a coverage.
 
-Measured by `benchmarks/uncertainty/held_out.py`: the coverage of an ensemble is up to three points too low where its
-samples selected it from more members, and within half a point below.
+Measured by `benchmarks/uncertainty/held_out.py`: a coverage fitted to the samples that selected is at most about one
+point too low at this number of members, and up to five where there are many more.
 """
 HELD_SHARE = 3
 """One of so many validation samples is kept from selection."""
