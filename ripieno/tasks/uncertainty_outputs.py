@@ -69,10 +69,12 @@ class UncertaintyOutputs:
     def missing(self, name: str) -> str:
         """Return why the ensemble has no output `name`, and what to do."""
         ensemble, task = self.ensemble.name, self.task.kind
-        if name in ("entropy", "mutual_information"):
+        if name in ("entropy", "mutual_information") or (name == "abstain" and gives_intervals(self.kind)):
             return f"A {task} has no {name.replace('_', ' ')}. Request spread."
         if name in COVERAGE_OUTPUTS and self.ensemble.coverage:
             return f"A {task} has no {name}. Request {' or '.join(self.covered)}."
+        if name == "unusual" and len(self.ensemble.members) == 1:
+            return f"{ensemble} has a single member, which disagrees with none. Request another output."
         lacks, fitted = {
             "abstain": ("no rule to abstain", {"abstain": 0.02}),
             "unusual": ("no figures of what is usual", {"coverage": 0.9}),

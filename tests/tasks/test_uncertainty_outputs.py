@@ -112,6 +112,8 @@ def test_only_the_disagreement_is_asked_of_the_engine_and_only_where_it_is_used(
         (SURE, CLASSES, "lower", r"A classification has no lower\. Request prediction_set\."),
         (MEASURED, VALUES, "prediction_set", r"A regression has no prediction_set\. Request lower or upper\."),
         (MEASURED, VALUES, "mutual_information", r"A regression has no mutual information\. Request spread\."),
+        (MEASURED, VALUES, "abstain", r"A regression has no abstain\. Request spread\."),
+        (dataclasses.replace(PLAIN, members=("a",)), CLASSES, "unusual", "B5 has a single member, which disagrees"),
     ],
 )
 def test_what_an_ensemble_lacks_is_told_with_the_mend(ensemble: Ensemble, task: Task, name: str, words: str) -> None:
