@@ -116,6 +116,13 @@ def test_few_samples_are_used_of_large_masks(run: Library, monkeypatch: pytest.M
     assert found is not None
     assert found.samples == 5
     assert found.rows.tolist() == [0, 6, 12, 19, 25]
+    assert found.masks is not None
+    ensemble = found.spots[-1].ensemble
+    tables = [run.predictions(m, "test").astype(np.float32) for m in ensemble.members]
+    mean = np.average(tables, axis=0, weights=ensemble.weights)
+    for one in found.masks.hardest:
+        assert np.array_equal(one.predicted, mean[one.row].argmax(axis=-1))
+        assert np.array_equal(one.truth, run.targets("test")[one.row])
 
 
 def test_pixels_near_a_boundary_have_another_value_within_the_distance() -> None:
@@ -201,3 +208,10 @@ def test_overlays_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overlays, "BYTES", 1000)
     hard = [HardMask(i, 1.0, 0.5, *np.random.default_rng(i).integers(0, 3, (2, 6, 8), np.uint8)) for i in range(12)]
     assert 0 < len(draw_overlays(hard, TASK.names, None, {}).images) < 12
+
+
+def test_imported_predictions_have_overlays_without_images(tmp_path: Path) -> None:
+    page = report(fill_library(tmp_path / "run", test=0)).read_text()
+    assert "Masks of the hardest images" in page
+    assert len(re.findall(r'alt="Sample \d+: truth"', page)) == 12
+    assert 'alt="Sample 0: image"' not in page
