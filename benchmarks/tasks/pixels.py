@@ -27,7 +27,7 @@ import numpy as np
 from ensembles import BUDGETS, measured
 from libraries import one_thread, versions
 from record import record
-from segmentation import library_path
+from sets import camvid_run
 
 from ripieno import pipeline
 from ripieno.library import Library
@@ -105,7 +105,7 @@ def main() -> None:
     """Select from each run with each number of pixels."""
     one_thread()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="*", default=[library_path(0, "from nothing")], metavar="RUN")
+    parser.add_argument("runs", type=Path, nargs="*", default=[camvid_run(0)], metavar="RUN")
     parser.add_argument("--pixels", type=int, nargs="+", default=[50, 200, 1000, 5000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--child", type=int, help="internal: pixels of the selection in this process; 0: all")

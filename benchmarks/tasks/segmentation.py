@@ -25,7 +25,7 @@ from ensembles import BUDGETS, PRUNE, measured
 from libraries import one_thread, versions
 from searches import CORES, spent, timed_search
 from seeds import MEDIAN, by_seed, mean_row, paired, record_seeds
-from sets import ROOT, RUNS, prepared
+from sets import ROOT, camvid_run, prepared
 
 import ripieno
 from ripieno import pipeline
@@ -51,12 +51,7 @@ def search(seed: int, method: str, options: argparse.Namespace) -> Library:
     arguments = [str(prepared("camvid", 0, options.data)), "--seed", str(seed)]
     if method == "pretrained":
         arguments += ["--space", "segmentation-pretrained", "--weights", str(options.weights)]
-    return timed_search(library_path(seed, method), arguments, options.minutes)
-
-
-def library_path(seed: int, method: str) -> Path:
-    """Return the folder of a search."""
-    return RUNS / "segmentation" / f"camvid-{seed}-{method.replace(' ', '-')}"
+    return timed_search(camvid_run(seed, method), arguments, options.minutes)
 
 
 def ensembles(library: Library) -> dict[str, Ensemble]:

@@ -208,6 +208,11 @@ MASKS: dict[str, Callable[[Path, int], Dataset]] = {f.__name__: f for f in (camv
 """Sets for segmentation."""
 
 
+def camvid_run(seed: int, method: str = "from nothing") -> Path:
+    """Return the folder of a search of CamVid by `segmentation.py`."""
+    return RUNS / "segmentation" / f"camvid-{seed}-{method.replace(' ', '-')}"
+
+
 def prepared(name: str, seed: int, data: Path) -> Path:
     """Prepare a data set unless its folder exists; return the folder."""
     folder = RUNS / "data" / f"{name}-{seed}"

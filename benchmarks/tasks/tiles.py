@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from record import record
 from searches import CORES, timed_search
-from segmentation import library_path
-from sets import ROOT, RUNS, prepared
+from sets import ROOT, RUNS, camvid_run, prepared
 
 import ripieno
 from ripieno.data import open_dataset
@@ -137,7 +136,7 @@ def main() -> None:
     arguments = [str(prepared("quarters", 0, options.data)), "--seed", str(options.seed)]
     run = RUNS / "segmentation" / f"quarters-{options.seed}"
     quarters = bundle_of(timed_search(run, arguments, options.minutes))
-    whole = bundle_of(Library(library_path(options.seed, "from nothing")))
+    whole = bundle_of(Library(camvid_run(options.seed)))
     pictures = np.asarray(dataset.inputs[dataset.rows("test")][: options.images])
     ways: dict[str, Callable[[], dict[str, float]]] = {"whole": lambda: accuracy(whole, pictures, dataset)}
     for overlap in OVERLAPS:
