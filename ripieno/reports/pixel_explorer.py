@@ -62,7 +62,7 @@ class _PixelPredictions:
         self.targets = targets[self.rows]
 
     def blocks(self, members: int, places: slice = slice(None)) -> Iterator[Ints]:
-        """Yield places among the samples used, as many as fit in memory for so many members."""
+        """Yield places among the samples used, as many as fit in memory for this number of members."""
         step = max(1, TOGETHER // (members * self.numbers))
         chosen = np.arange(len(self.rows))[places]
         yield from (chosen[start : start + step] for start in range(0, len(chosen), step))

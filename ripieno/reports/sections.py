@@ -291,7 +291,7 @@ def _masks(folder: PlotWriter, masks: MaskQuality) -> list[PlotFile]:
         drawn = plots.boundary_error(known)
         label = "; ".join(f"{one.near_share:.1%} wrong within {one.distance} pixels" for one in known)
         note = (
-            f"{known[0].share_of_wrong or 0:.0%} of the wrong pixels lie within {known[0].distance} pixel of a "
+            f"{known[0].share_of_wrong or 0:.0%} of the wrong pixels are within {known[0].distance} pixel of a "
             f"boundary of the true mask, {known[-1].share_of_wrong or 0:.0%} within {known[-1].distance}."
         )
         made.append(folder.plot("boundary-error", "Errors near boundaries", drawn, label, "boundary-error", note))
