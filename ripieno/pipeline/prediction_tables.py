@@ -39,7 +39,7 @@ class ClassTable:
     """Of a classification: the most probable class, its probability and its spread, the probability of each class."""
 
     def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
-        """Return `file`, `prediction`, `probability`, `spread`, how sure these are, and a column per class."""
+        """Return `file`, `prediction`, `probability`, `spread`, a column per class, and how sure these are."""
         best = batch.predictions.argmax(axis=1)
         names = bundle.task.names
         return [
@@ -47,8 +47,8 @@ class ClassTable:
             ("prediction", [names[i] for i in best]),
             ("probability", batch.predictions[np.arange(len(best)), best]),
             ("spread", _known(batch.spread, len(best))),
-            *_uncertainty_columns(batch, bundle),
             *zip(names, batch.predictions.T, strict=True),
+            *_uncertainty_columns(batch, bundle),
         ]
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
@@ -70,11 +70,11 @@ class LabelTable:
     """Of several labels: those whose probability reaches their threshold, and the probability of each."""
 
     def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
-        """Return `file`, `prediction`, how sure it is, and a column per label."""
+        """Return `file`, `prediction`, a column per label, and how sure these are."""
         labels = [JOINT.join(record["labels"]) for record in self.records(batch, bundle)]
         probabilities = zip(bundle.task.names, batch.predictions.T, strict=True)
         uncertainty = _uncertainty_columns(batch, bundle)
-        return [("file", batch.names), ("prediction", labels), *uncertainty, *probabilities]
+        return [("file", batch.names), ("prediction", labels), *probabilities, *uncertainty]
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
         """Return the name and `labels`."""
@@ -116,14 +116,14 @@ class MaskTable:
     """Of a segmentation: the confidence and spread of each mask, and the share of its pixels by class."""
 
     def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
-        """Return `file`, `confidence`, `spread`, how sure the mask is, and a column per class."""
+        """Return `file`, `confidence`, `spread`, a column per class, and how sure the mask is."""
         assert isinstance(batch, PredictedMask)
         return [
             ("file", batch.names),
             ("confidence", np.array([batch.confidence], np.float32)),
             ("spread", _known(batch.spread, 1)),
-            *_uncertainty_columns(batch, bundle),
             *zip(bundle.task.names, batch.predictions.T, strict=True),
+            *_uncertainty_columns(batch, bundle),
         ]
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ class MaskTable:
 def _uncertainty_columns(batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
     """Return a column for each number of a sample, and one for its set of classes or labels, unless it has pixels."""
     columns: list[OutputColumn] = []
-    for name in UncertaintyOutputs(bundle.ensemble, bundle.task).names:
+    for name in UncertaintyOutputs(bundle.ensemble, bundle.task).in_tables:
         values = batch.uncertainty.get(name)
         if name not in COVERAGE_OUTPUTS:
             columns.append((name, _known(values, len(batch.names))))

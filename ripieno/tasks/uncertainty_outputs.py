@@ -57,6 +57,11 @@ class UncertaintyOutputs:
         """names of the outputs that it has"""
 
     @property
+    def in_tables(self) -> tuple[str, ...]:
+        """Names of the outputs in tables of predictions: all, where the user has fitted a coverage or an abstention."""
+        return self.names if self.ensemble.coverage or self.ensemble.abstain else ()
+
+    @property
     def levels(self) -> tuple[float, ...]:
         """Levels of coverage, the default first."""
         return tuple(coverage.level for coverage in self.ensemble.coverage)

@@ -164,7 +164,7 @@ def test_predictions_of_a_folder_with_a_broken_picture_are_a_table_of_the_others
         rows = list(csv.DictReader(stream))
     assert [row["file"] for row in rows] == ["1.png", odd, str(sound)]
     classes = [f"digit-{n}" for n in range(10)]
-    assert list(rows[0]) == ["file", "prediction", "probability", "spread", "entropy", "mutual_information", *classes]
+    assert list(rows[0]) == ["file", "prediction", "probability", "spread", *classes]
     for row in rows:
         values = [float(row[name]) for name in classes]
         assert sum(values) == pytest.approx(1, abs=1e-5)
