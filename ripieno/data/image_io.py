@@ -157,7 +157,7 @@ def _sized(image: Image.Image, size: int | None) -> NDArray[Any]:
 
 
 def content_box(shape: tuple[int, int], size: int) -> tuple[int, int, int, int]:
-    """Return where a picture of `shape` (height, width) lies when it is resized to a square of `size` pixels.
+    """Return the place of a picture of `shape` (height, width) that is resized to a square of `size` pixels.
 
     The numbers are its first and last row, then its first and last column (exclusive); the rest is padding.
     """

@@ -140,7 +140,7 @@ COUNTED = ("hits", "truth", "predicted")
 
 @dataclass(frozen=True, eq=False)
 class PixelTotals:
-    """What the metrics of samples need, so that they can be computed for any choice of samples."""
+    """Losses and counts of samples, from which the metrics of any choice of them can be computed."""
 
     losses: Floats
     """(samples,), sum over the counted pixels of the negative logarithm of their likelihood, in nats"""
