@@ -34,7 +34,7 @@ Measured by `benchmarks/uncertainty/held_out.py`: a coverage fitted to the sampl
 point too low at this number of members, and up to five where there are many more.
 """
 HELD_SHARE = 3
-"""One of so many validation samples is kept from selection."""
+"""Of this number of validation samples, one is kept from selection."""
 DESCRIBED = 1 << 31
 """Most predictions of members from which the quantiles of their disagreement are computed."""
 
@@ -45,7 +45,7 @@ NO_ROWS: Ints = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class CoverageOptions:
-    """What an ensemble's answers say of themselves."""
+    """Options of a coverage, and of the rule by which an ensemble abstains."""
 
     levels: tuple[float, ...] = ()
     """coverages of prediction sets or intervals, the default of requests first"""
@@ -60,7 +60,7 @@ class CoverageOptions:
 
     @property
     def asked(self) -> bool:
-        """Whether anything is to be fitted."""
+        """True where a coverage or a rule is to be fitted."""
         return bool(self.levels) or self.abstain is not None
 
 
@@ -237,7 +237,7 @@ def describe_fits(ensembles: Sequence[Ensemble], options: CoverageOptions, sampl
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
+class CombinedBlock:
     """Validation predictions of some samples, as served."""
 
     members: NDArray[Any]
@@ -247,7 +247,7 @@ class _Block:
     targets: NDArray[Any]
 
 
-def _blocks(library: Library, ensemble: Ensemble, rows: Ints) -> Iterator[_Block]:
+def _blocks(library: Library, ensemble: Ensemble, rows: Ints) -> Iterator[CombinedBlock]:
     kind = kind_of(library.member(ensemble.members[0]).task)
     predictions = [library.predictions(m) for m in ensemble.members]
     targets = library.targets()
@@ -257,7 +257,7 @@ def _blocks(library: Library, ensemble: Ensemble, rows: Ints) -> Iterator[_Block
         pairs = zip(predictions, temperatures, strict=True)
         members = np.stack([apply_temperature(np.asarray(p[own]), t) for p, t in pairs])
         combined = kind.combine(members, ensemble.weights, ensemble.combiner)
-        yield _Block(members, apply_temperature(combined, ensemble.temperature), targets[own])
+        yield CombinedBlock(members, apply_temperature(combined, ensemble.temperature), targets[own])
 
 
 def _fit_samples(
@@ -291,7 +291,7 @@ def _fit_samples(
 
 
 def _reduced(
-    kind: TaskKind, shares: Floats, blocks: Iterator[_Block]
+    kind: TaskKind, shares: Floats, blocks: Iterator[CombinedBlock]
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]:
     """Yield combined predictions, targets, and of values the spread of the members."""
     for block in blocks:

@@ -23,7 +23,7 @@ VALUES = 1 << 27
 TOGETHER = 1 << 26
 """Predicted values of all members in memory, unless those of one sample are more."""
 
-Pair = tuple[str, str]
+MemberPair = tuple[str, str]
 
 
 def explore_pixels(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunction) -> Explorer | None:
@@ -81,8 +81,8 @@ class _PixelPredictions:
             yield from zip(self.targets[block], most_likely(self.combine(ensemble, block)), strict=True)
 
     def measure(
-        self, front: Sequence[Ensemble], pairs: Sequence[Pair], progress: ProgressFunction
-    ) -> tuple[list[PixelTotals], dict[Pair, float]]:
+        self, front: Sequence[Ensemble], pairs: Sequence[MemberPair], progress: ProgressFunction
+    ) -> tuple[list[PixelTotals], dict[MemberPair, float]]:
         """Return the totals of each ensemble, and the share of counted pixels that members of a pair class apart."""
         ids = sorted({m for e in front for m in e.members})
         parts: list[list[PixelTotals]] = [[] for _ in front]
