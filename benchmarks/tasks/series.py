@@ -34,6 +34,8 @@ from sets import RUNS
 from ripieno.library import Library
 from ripieno.search.built_in_spaces import find_space
 from ripieno.search.space import Categorical, space_to_plain
+from ripieno.tasks.registry import TASKS
+from ripieno.tasks.task_kind import TRAINING_OPTIONS
 from ripieno.types import loss_key
 
 SETS = ("OSULeaf", "ItalyPowerDemand", "ArrowHead", "GunPoint", "ACSF1", "BasicMotions", "JapaneseVowels")
@@ -47,20 +49,21 @@ METHODS = ("InceptionTime", "LITETime", "MiniROCKET", "Hydra", "MR-Hydra", "HC2"
 
 def search(name: str, seed: int, options: argparse.Namespace) -> Library:
     """Return the finished library of a set and a seed."""
-    space = RUNS / "series" / "space.json"
+    task = "regression" if name in REGRESSION else "classification"
+    space = RUNS / "series" / f"space-{task}.json"
     space.parent.mkdir(parents=True, exist_ok=True)
-    write_space(space)
+    write_space(space, task)
     arguments = [str(options.data / name), "--kind", "series", "--space", str(space), "--seed", str(seed)]
-    arguments += ["--epochs", str(options.epochs)]
-    if name in REGRESSION:
-        arguments += ["--task", "regression"]
+    arguments += ["--epochs", str(options.epochs), "--task", task]
     return counted_search(RUNS / "series" / f"{name}-{seed}", arguments, options.trials)
 
 
-def write_space(path: Path) -> None:
-    """Write the default space of series less its slow networks."""
+def write_space(path: Path, task: str) -> None:
+    """Write the default space of series for `task` less its slow networks."""
     space = find_space("series")
-    space = dataclasses.replace(space, ranges={**space.ranges, "network": Categorical(NETWORKS)})
+    unfit = set(TRAINING_OPTIONS) - set(TASKS[task].training_options)
+    ranges = {name: found for name, found in space.ranges.items() if name not in unfit}
+    space = dataclasses.replace(space, ranges={**ranges, "network": Categorical(NETWORKS)})
     path.write_text(json.dumps(space_to_plain(space), indent=2) + "\n")
 
 
