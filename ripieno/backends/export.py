@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.backends.difference import largest_difference
@@ -22,6 +23,7 @@ from ripieno.backends.quantise import quiet
 from ripieno.backends.torch import load_network
 from ripieno.data.input_tensors import IMAGES
 from ripieno.data.pixels import random_images
+from ripieno.data_kinds import is_series
 from ripieno.errors import EngineError, error_summary, require
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Input, Member, OutputActivation
@@ -61,6 +63,16 @@ class _ExportGraph:
     activation: OutputActivation
     relative: bool = False
     """whether differences are divided by the largest of all values, as those of features"""
+    moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    """mean and deviation of each channel of the inputs, by which noise is scaled; None: noise has the input's range"""
+
+    def draw(self, count: int) -> Tensor:
+        """Return random inputs of the module, (count, *input.shape)."""
+        inputs = random_images(self.input, count)
+        if self.moments is not None:
+            mean, deviation = self.moments
+            inputs = (inputs * deviation + mean).astype(np.float32)
+        return torch.from_numpy(inputs)
 
 
 def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection[str] = ()) -> float:
@@ -80,9 +92,10 @@ def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection
     torch.set_num_threads(1)  # for small batches more threads only wait, on a busy machine up to 30 times longer
     try:
         if not member.backbone:
-            return _export(
-                _ExportGraph(_Predictions(network), member.input, (IMAGES, output), activation), member.id, target
-            )
+            # noise far from the scale of the training series would compare rounding errors of constant inputs
+            moments = (network.mean.numpy(), network.std.numpy()) if is_series(member.input) else None
+            whole = _ExportGraph(_Predictions(network), member.input, (IMAGES, output), activation, moments=moments)
+            return _export(whole, member.id, target)
         features = part_input(member, "head", count_features(network))
         shared = backbone_file(target, member)
         if not shared.exists():
@@ -109,7 +122,7 @@ def _export(graph: _ExportGraph, name: str, target: Path) -> float:
     for method in (_by_trace, _by_export):
         try:
             with quiet():
-                content = method(graph, torch.from_numpy(random_images(graph.input, 2)))
+                content = method(graph, graph.draw(2))
             worst = _difference(content, graph)
         except Exception as error:  # the network's code may raise any exception
             reasons.append(error_summary(error, named=True))
@@ -147,7 +160,7 @@ def _difference(content: bytes, graph: _ExportGraph) -> float:
     run = open_file(content)
     worst = 0.0
     for batch in (1, 5):
-        inputs = torch.from_numpy(random_images(graph.input, batch))
+        inputs = graph.draw(batch)
         with torch.inference_mode():
             expected = graph.module(inputs).numpy()
         (outputs,) = run(inputs.numpy())

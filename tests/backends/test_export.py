@@ -146,3 +146,14 @@ def test_weights_that_are_no_numbers_are_not_exported(digit: Made, tmp_path: Pat
     with pytest.raises(EngineError, match="cannot be exported"):
         export.export_onnx(digit.member, tmp_path / "weights.safetensors", tmp_path / "model.onnx")
     assert dataclasses.replace(digit.member) == digit.member
+
+
+def test_series_are_drawn_at_the_scale_of_the_training_series() -> None:
+    """Noise of another scale would be nearly constant to the network, and compare rounding errors."""
+    moments = np.array([10_000, -5], np.float32), np.array([300, 0.01], np.float32)
+    names = ("images", "values")
+    graph = export._ExportGraph(torch.nn.Identity(), Input((200, 2), "float32"), names, "identity", False, moments)
+    drawn = graph.draw(5).numpy()
+    assert (drawn.shape, drawn.dtype) == ((5, 200, 2), np.float32)
+    assert drawn.mean(axis=(0, 1)) == pytest.approx(moments[0], rel=0.01)
+    assert drawn.std(axis=(0, 1)) == pytest.approx(moments[1], rel=0.1)
