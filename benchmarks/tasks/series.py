@@ -1,7 +1,7 @@
 """Searches of series by the default space: single members and ensembles, beside published figures.
 
     python benchmarks/tasks/series.py [SET ...] --data FOLDER [--seeds 0 1 2 3 4] [--trials 24]
-        [--published FILE] [--aeon PYTHON] [--search-only]
+        [--published FILE] [--aeon PYTHON] [--name series] [--search-only]
 
 FOLDER holds a folder for each set, with SET_TRAIN and SET_TEST. The training part is validated by folds where it is
 small, as by default; the test part is the default one. A search has TRIALS trials of at most EPOCHS epochs of the
@@ -9,7 +9,7 @@ networks that ten minutes of two cores would keep, so it may run beside other wo
 Finished searches are read; remove the folder of one that was interrupted. Costs are measured alone. Budgets are in
 costs of the median member. Means over seeds have 95 % intervals by Student's t. `--published FILE` is a table with a
 row for each set and a column METHOD_default. `--aeon` adds methods that are run here, in the environment of PYTHON.
-Sets of REGRESSION have numbers as targets. Writes benchmarks/results/tasks-series.{json,txt}.
+Sets of REGRESSION have numbers as targets. Writes benchmarks/results/tasks-NAME.{json,txt}.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--published", type=Path)
     parser.add_argument("--aeon", help="a Python with aeon")
+    parser.add_argument("--name", default="series", help="last part of the name of the results")
     parser.add_argument("--search-only", action="store_true")
     options = parser.parse_args()
     runs = [(name, seed) for seed in options.seeds for name in options.sets]
@@ -144,7 +145,7 @@ def main() -> None:
     found = [row for key in runs for row in rows(*key, libraries[key], options)]
     settings = {"trials": options.trials, "epochs": options.epochs, "networks": ", ".join(NETWORKS), **versions()}
     table = summary(found, read_published(options.published))
-    record_seeds("tasks-series", settings, table, found, MEDIAN)
+    record_seeds(f"tasks-{options.name}", settings, table, found, MEDIAN)
 
 
 if __name__ == "__main__":
