@@ -145,26 +145,29 @@ def read_values(
 ) -> MaskValues:
     """Read the values of all masks. `names`, which `namer` gives, are those of the classes without a class file.
 
-    Raises DataError for masks of another size than their picture, for broken ones unless `skip_bad`, and for values
+    Raises DataError for masks of another size than their picture, for broken files unless `skip_bad`, and for values
     without a class.
     """
     colours = found.class_file.colours if found.class_file else ()
 
     def values_of(path: Path) -> NDArray[np.bool_]:
-        mask, shape = read_mask(path, colours), read_header(pictures[path]).shape
+        mask, shape = read_mask(path, colours), shapes[path]
         if mask.shape != shape:
             sizes = f"{mask.shape[1]} x {mask.shape[0]} pixels, its picture {shape[1]} x {shape[0]}"
             raise DataError(f"has {sizes}")
         return present_values(mask)
 
-    pictures = {picture.mask: picture.path for picture in found.pictures}
     bad: list[str] = []
     with ThreadPoolExecutor(min(16, len(usable_cores()))) as pool:
-        read = successful(pool, values_of, [(i, p.mask) for i, p in enumerate(found.pictures)], skip_bad, bad)
+        paths = [(row, picture.path) for row, picture in enumerate(found.pictures)]
+        headers = successful(pool, read_header, paths, skip_bad, bad)
+        shapes = {found.pictures[row].mask: header.shape for row, header in headers}
+        read = successful(pool, values_of, [(row, found.pictures[row].mask) for row, _ in headers], skip_bad, bad)
     if not read:
-        raise DataError(f"{where} holds no readable mask: {bad[0]}")
+        raise DataError(f"{where} holds no readable picture with a mask: {bad[0]}")
     if bad:
-        notes.append(f"skipped {len(bad):,} broken mask{'s' * (len(bad) > 1)}, the first: {bad[0]}")
+        held = "pictures or masks" if len(bad) > 1 else "picture or mask"
+        notes.append(f"skipped {len(bad):,} broken {held}, the first: {bad[0]}")
     kept = tuple(found.pictures[row] for row, _ in read)
     present = np.stack([values for _, values in read])
     if found.class_file is not None:

@@ -162,6 +162,15 @@ def test_a_mask_of_another_size_is_refused_or_skipped(folder: Path) -> None:
     assert len(load_dataset(folder, skip_bad=True).inputs) == 19
 
 
+def test_a_broken_picture_is_named_and_not_its_mask(folder: Path) -> None:
+    path = folder / "images" / "p03.png"
+    path.write_bytes(path.read_bytes()[:20])
+    assert error_of(folder).startswith(f"{path} is broken")
+    notes: list[str] = []
+    check(load_dataset(folder, skip_bad=True, notes=notes), 19)
+    assert any(note.startswith(f"skipped 1 broken picture or mask, the first: {path} is broken") for note in notes)
+
+
 def test_a_value_beyond_the_classes_is_refused_with_its_file(folder: Path) -> None:
     (folder / "classes.txt").write_text("sky\nroad\ntree\n")
     Image.fromarray(mask_of("p03") + np.uint8(1)).save(folder / "masks" / "p03.png")
