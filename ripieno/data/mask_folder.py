@@ -81,7 +81,7 @@ def find_masked_pictures(
     """List all pictures of `folder` with their masks; skip folders in `apart`.
 
     Notes count what is skipped, masks without a picture among it. Raises DataError for annotations that are no
-    pictures, and for pictures without a mask unless `skip_bad`.
+    pictures, for two pictures or masks of one name, and for pictures without a mask unless `skip_bad`.
     """
     places = _places(folder)
     if not places:
@@ -90,8 +90,8 @@ def find_masked_pictures(
     bare: list[Path] = []
     walk = Walk(folder, apart)
     for split, images, masks in places:
-        found = {path.relative_to(images).with_suffix(""): path for path in walk.pictures(images)}
-        known = _masks(walk, masks)
+        found = _by_name(walk, images, "pictures of one mask")
+        known = _by_name(walk, masks, "masks of one picture")
         if found and not known:
             _refuse_annotations(masks)
         exact = {name: path for name, path in known.items() if name in found}
@@ -306,15 +306,18 @@ def _pair(folders: Mapping[str, Path]) -> tuple[Path, Path] | None:
     return found[0][0], found[1][0]
 
 
-def _masks(walk: Walk, folder: Path) -> dict[Path, Path]:
-    """Return the masks below `folder` by their paths there without suffix. Raises DataError for two of one name."""
-    masks: dict[Path, Path] = {}
+def _by_name(walk: Walk, folder: Path, twice: str) -> dict[Path, Path]:
+    """Return the files below `folder` by their paths there without suffix.
+
+    Raises DataError for two of one name, which are `twice`.
+    """
+    named: dict[Path, Path] = {}
     for path in walk.pictures(folder):
         name = path.relative_to(folder).with_suffix("")
-        if name in masks:
-            raise DataError(f"{shown(masks[name])} and {shown(path)} are masks of one picture; leave one out")
-        masks[name] = path
-    return masks
+        if name in named:
+            raise DataError(f"{shown(named[name])} and {shown(path)} are {twice}; leave one out")
+        named[name] = path
+    return named
 
 
 def _refuse_annotations(folder: Path) -> None:

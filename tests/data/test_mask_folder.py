@@ -162,6 +162,13 @@ def test_a_mask_of_another_size_is_refused_or_skipped(folder: Path) -> None:
     assert len(load_dataset(folder, skip_bad=True).inputs) == 19
 
 
+@pytest.mark.parametrize(("kind", "twice"), [("images", "pictures of one mask"), ("masks", "masks of one picture")])
+def test_two_files_of_one_name_are_refused(folder: Path, make: Any, kind: str, twice: str) -> None:
+    make.picture(folder / kind / "p03.bmp", SIZE)
+    paths = [folder / kind / f"p03{suffix}" for suffix in (".bmp", ".png")]
+    assert error_of(folder) == f"{paths[0]} and {paths[1]} are {twice}; leave one out"
+
+
 def test_a_broken_picture_is_named_and_not_its_mask(folder: Path) -> None:
     path = folder / "images" / "p03.png"
     path.write_bytes(path.read_bytes()[:20])
