@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     """
     tensors = read_tensors(path)
     current = backbone.state_dict()
+    own: Any = backbone.pretrained_cfg
     for name in [name for name, tensor in tensors.items() if name in current and tensor.shape != current[name].shape]:
-        tensors[name] = _adapt(backbone, name, tensors[name], current[name])
+        tensors[name] = _adapt(own.get("first_conv"), name, tensors[name], current[name])
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in current.items()}:
         raise LibraryError(f"{path} holds the weights of another backbone; use another folder with --run")
     with torch.no_grad():
@@ -54,13 +56,12 @@ def load_encoder(body: SmpBody, path: Path) -> None:
         names = body.encoder_tensors(tensors)
     except ModelError as error:
         raise LibraryError(f"{path}: {error}") from error
-    own = require("timm").get_pretrained_cfg(body.timm_name)
-    first = (own.first_conv,) if isinstance(own.first_conv, str) else own.first_conv or ()
+    first = require("timm").get_pretrained_cfg(body.timm_name).first_conv
     loaded = {}
     for name, inner in names.items():
         tensor = tensors[name]
-        if tensor.shape != current[inner].shape and name.removesuffix(".weight") in first:
-            tensor = require("timm.models").adapt_input_conv(current[inner].shape[1], tensor)
+        if tensor.shape != current[inner].shape:
+            tensor = _adapt(first, name, tensor, current[inner])
         if tensor.shape != current[inner].shape:
             raise LibraryError(f"{path} holds the weights of another backbone; use another folder with --run")
         loaded[inner] = tensor
@@ -69,10 +70,12 @@ def load_encoder(body: SmpBody, path: Path) -> None:
     body.keeps_statistics = True
 
 
-def _adapt(backbone: Any, name: str, tensor: Tensor, current: Tensor) -> Tensor:
-    """Return a tensor adapted to the channels of `backbone`, or as it is where it is of no first convolution."""
-    convolutions = backbone.pretrained_cfg.get("first_conv") or ()
-    convolutions = (convolutions,) if isinstance(convolutions, str) else convolutions
+def _adapt(first: str | Sequence[str] | None, name: str, tensor: Tensor, current: Tensor) -> Tensor:
+    """Return a tensor with the channels of `current`, or as it is where it is not of one of the `first` convolutions.
+
+    These are named as in timm's configuration of pretrained weights.
+    """
+    convolutions = (first,) if isinstance(first, str) else first or ()
     if name.removesuffix(".weight") in convolutions and tensor.ndim == current.ndim == 4:
         adapted: Tensor = require("timm.models").adapt_input_conv(current.shape[1], tensor)
         return adapted
