@@ -19,7 +19,7 @@ FAMILY = "smp"
 PREFIX = f"{FAMILY}:"
 SmpArchitecture = Literal["Unet", "FPN", "DeepLabV3Plus", "Segformer"]
 _ALIASES = {"DeepLabV3+": "DeepLabV3Plus", "SegFormer": "Segformer"}
-_TIMM_PREFIX = "tu-"
+TIMM_PREFIX = "tu-"
 """How smp marks the networks of timm."""
 
 
@@ -83,4 +83,4 @@ def encoder_of(family: str) -> str:
 
 def _plain(name: Any) -> Any:
     """Return the one spelling of a name of an architecture or an encoder."""
-    return _ALIASES.get(name, name.removeprefix(_TIMM_PREFIX)) if isinstance(name, str) else name
+    return _ALIASES.get(name, name.removeprefix(TIMM_PREFIX)) if isinstance(name, str) else name

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ripieno.errors import ModelError, error_summary
 from ripieno.models.image_padding import ImagePadding
 from ripieno.models.resnet_config import image_shape
-from ripieno.models.smp_config import SmpConfig, smp_config, smp_family
+from ripieno.models.smp_config import TIMM_PREFIX, SmpConfig, smp_config, smp_family
 from ripieno.models.timm_network import NEAREST, pretrained_moments
 from ripieno.models.torchvision_import import import_timm
 from ripieno.types import Configuration, Input
@@ -118,7 +118,7 @@ def encoder_name(backbone: str) -> str:
     """Return smp's name of an encoder: `tu-NAME` of a network of timm, else NAME. Raises ModelError for neither."""
     known = import_timm().list_models()
     if backbone.partition(".")[0] in known:
-        return f"tu-{backbone}"
+        return TIMM_PREFIX + backbone
     own = import_smp().encoders.get_encoder_names()
     if backbone in own:
         return backbone
