@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ripieno.data.class_file import Colour
-from ripieno.data.image_io import opened, raw_modes
+from ripieno.data.image_io import content_box, opened, raw_modes
 from ripieno.data.mask_classes import VALUES
 from ripieno.errors import DataError
 from ripieno.types import IGNORED
@@ -81,14 +81,12 @@ def fit_mask(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     """
     if mask.shape == (height, width):
         return mask
-    image, inner_height, inner_width = Image.fromarray(np.ascontiguousarray(mask)), height, width
-    if height == width:
-        scale = width / max(image.size)
-        inner_width, inner_height = (max(1, round(side * scale)) for side in image.size)
-    pixels = np.asarray(image.resize((inner_width, inner_height), Image.Resampling.NEAREST))
-    down, across = height - inner_height, width - inner_width
-    margins = ((down // 2, down - down // 2), (across // 2, across - across // 2))
-    return np.pad(pixels, margins, constant_values=IGNORED)
+    rows, columns = mask.shape
+    square = height == width
+    top, bottom, left, right = content_box((rows, columns), width) if square else (0, height, 0, width)
+    image = Image.fromarray(np.ascontiguousarray(mask))
+    pixels = np.asarray(image.resize((right - left, bottom - top), Image.Resampling.NEAREST))
+    return np.pad(pixels, ((top, height - bottom), (left, width - right)), constant_values=IGNORED)
 
 
 def resize_masks(masks: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
