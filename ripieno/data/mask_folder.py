@@ -71,8 +71,11 @@ def is_mask_folder(folder: Path) -> bool:
 
 
 def image_folders(folder: Path) -> list[Path]:
-    """Return the folders of images below `folder` where it holds masks too, else `folder` itself."""
-    return [images for _, images, _ in _places(folder)] or [folder]
+    """Return the folders of images below `folder` where it holds masks too, else `folder` itself.
+
+    A split may have no masks.
+    """
+    return [images for _, images, _ in _splits(folder)] or [folder]
 
 
 def find_masked_pictures(
@@ -251,7 +254,24 @@ def _read_masks(
 
 
 def _places(folder: Path) -> list[tuple[Split, Path, Path]]:
-    """Return the folders of images and masks with their splits; none where a folder has other folders."""
+    """Return the folders of images and masks with their splits; none where a folder has other folders.
+
+    Raises DataError for a split without masks, for two of one split, and without a train split.
+    """
+    places = _splits(folder)
+    splits = [split for split, _, _ in places]
+    for split, images, masks in places:
+        if masks is None:
+            raise DataError(f"{shown(folder)} has no masks for the {split} split, {shown(images)}; {EXPECTED}")
+    if len(set(splits)) < len(splits):
+        raise DataError(f"{shown(folder)} has two folders for one split; expected at most train, valid and test")
+    if splits and "train" not in splits:
+        raise DataError(f"{shown(folder)} has {' and '.join(splits)} but no train folder; training images are required")
+    return [(split, images, masks) for split, images, masks in places if masks is not None]
+
+
+def _splits(folder: Path) -> list[tuple[Split, Path, Path | None]]:
+    """Return the folders of images with their splits and masks; none where a folder has other folders."""
     if not folder.is_dir():
         return []
     tops = _folders(folder)
@@ -260,26 +280,13 @@ def _places(folder: Path) -> list[tuple[Split, Path, Path]]:
         splits, others = splits_of(images), splits_of(masks)
         if splits and others and all(splits.values()) and all(others.values()):
             by_split = {split: masks[name] for name, split in others.items()}
-            return _checked(folder, [(s, images[name], by_split.get(s)) for name, s in splits.items() if s])
+            return [(s, images[name], by_split.get(s)) for name, s in splits.items() if s]
         return [("train", *pair)]
     splits = {name: split for name, split in splits_of(tops).items() if split is not None}
     pairs = {name: _pair(_folders(tops[name])) for name in splits}
     if not splits or not any(pairs.values()):
         return []
-    return _checked(folder, [(split, *(pairs[name] or (tops[name], None))) for name, split in splits.items()])
-
-
-def _checked(folder: Path, places: Sequence[tuple[Split, Path, Path | None]]) -> list[tuple[Split, Path, Path]]:
-    """Return `places`. Raises DataError for a split without masks, for two of one split, and without a train split."""
-    splits = [split for split, _, _ in places]
-    for split, images, masks in places:
-        if masks is None:
-            raise DataError(f"{shown(folder)} has no masks for the {split} split, {shown(images)}; {EXPECTED}")
-    if len(set(splits)) < len(splits):
-        raise DataError(f"{shown(folder)} has two folders for one split; expected at most train, valid and test")
-    if "train" not in splits:
-        raise DataError(f"{shown(folder)} has {' and '.join(splits)} but no train folder; training images are required")
-    return [(split, images, masks) for split, images, masks in places if masks is not None]
+    return [(split, *(pairs[name] or (tops[name], None))) for name, split in splits.items()]
 
 
 def _folders(folder: Path) -> dict[str, Path]:

@@ -263,6 +263,17 @@ def test_only_the_images_are_predicted(folder: Path) -> None:
     assert names[0] == "images/p00.png"
 
 
+@pytest.mark.parametrize("above", [True, False])
+def test_images_of_a_split_without_masks_are_predicted(tmp_path: Path, make: Any, above: bool) -> None:
+    for split in ("train", "test"):
+        images, masks = [tmp_path / split / k if above else tmp_path / k / split for k in ("images", "masks")]
+        write_pair(make, images, masks, split)
+    (masks / "test.png").unlink()
+    masks.rmdir()
+    assert count_inputs(tmp_path) == len(read_inputs(tmp_path, Input((6, 8, 3)))[0]) == 2
+    assert "no masks for the test split" in error_of(tmp_path)
+
+
 def test_classes_named_images_and_masks_are_read_as_told(folder: Path) -> None:
     assert load_dataset(folder, task="classification").classes == ("images", "masks")
 
