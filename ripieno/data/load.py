@@ -233,8 +233,8 @@ def _prepared(
         source = dataclasses.replace(source, range=_range(source.inputs, source.kind, source.split, splits, notes))
     if leave_out is not None:
         split, doubted = leave_out.applied(source.split, source.files, source.targets, source.task, notes)
-        rows = np.flatnonzero(split == 0)
-        mean, std = moments(source.inputs, rows)
+        doubted = tuple(sorted({*source.doubted, *doubted}))
+        mean, std = moments(source.inputs, np.flatnonzero(split == 0))
         source = dataclasses.replace(source, split=split, doubted=doubted, mean=mean, std=std, path=None)
     if options.folds not in ("auto", source.fold_count):
         source = _with_folds(source, int(options.folds), options.seed, notes)

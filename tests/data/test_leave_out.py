@@ -102,3 +102,11 @@ def test_a_list_of_all_training_samples_is_refused(
     path = listed(tmp_path / "list.csv", "file", *names(whole, np.arange(40)))
     with pytest.raises(DataError, match=r"^list\.csv lists all training samples; .* leave some to train on$"):
         load_dataset(tmp_path / "made" if prepared else source, leave_out=read_leave_out(path))
+
+
+def test_a_second_list_adds_to_the_first(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    source = image_folder(count=20)
+    chosen = [int(row) for row in load_dataset(source).rows("test")[:2]]
+    first, second = (listed(tmp_path / f"{row}.csv", "row", str(row)) for row in chosen)
+    load_dataset(source, leave_out=read_leave_out(first), folder=tmp_path / "made")
+    assert load_dataset(tmp_path / "made", leave_out=read_leave_out(second)).doubted == tuple(chosen)
