@@ -143,9 +143,7 @@ def _read_mask_folder(
         if (name := classes[index]) not in task.names:
             held = f"masks of {shown(folder)} hold class {name!r}, which the bundle does not have"
             raise DataError(f"{held}: {names_shown(task.names)}; ignore its pixels with --ignore {name} (ignore=)")
-    masks = np.empty((len(values.pictures), height, width), np.uint8)
-    for row in range(len(masks)):
-        masks[row] = values.mask(row, height, width)
+    masks = values.masks(np.arange(len(values.pictures)), height, width)
     given = np.concatenate([given_of(picture.split, 1) for picture in values.pictures])
     found = Task(task.kind, (height, width, len(classes)), classes)
     return [picture.path for picture in values.pictures], masks, given, found

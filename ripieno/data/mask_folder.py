@@ -36,6 +36,8 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos", "jpegim
 """Lower-case names of folders of images."""
 MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "annotation", "segmentations", "segmentationclass")
 """Lower-case names of folders of masks."""
+BLOCK_BYTES = 1 << 26
+"""Bytes of masks read between two writes, at most; a single larger mask is allowed."""
 EXPECTED = "expected images/1.jpg with masks/1.png, perhaps inside train, valid and test"
 FEW = 20
 """JSON files that are searched for the keys of COCO, at most."""
@@ -131,9 +133,20 @@ class MaskValues:
     classes: MaskClasses
     colours: tuple[tuple[int, int, int], ...]
 
-    def mask(self, row: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Read the mask of picture `row` as classes, at a size."""
-        return fit_mask(self.classes.table[read_mask(self.pictures[row].mask, self.colours)], height, width)
+    def masks(self, rows: Ints, height: int, width: int, target: Path | None = None) -> NDArray[np.uint8]:
+        """Read the masks of the pictures `rows` as classes (samples, height, width), into a .npy file when given."""
+
+        def read(row: int) -> NDArray[np.uint8]:
+            return fit_mask(self.classes.table[read_mask(self.pictures[row].mask, self.colours)], height, width)
+
+        with (
+            ThreadPoolExecutor(min(16, len(usable_cores()))) as pool,
+            array_store(len(rows), (height, width), np.uint8, target) as (append, masks),
+        ):
+            step = max(1, min(BLOCK, BLOCK_BYTES // (height * width)))
+            for start in range(0, len(rows), step):
+                append(np.stack(list(pool.map(read, rows[start : start + step].tolist()))))
+        return masks()
 
 
 def read_values(
@@ -221,7 +234,7 @@ def read_mask_folder(
         check=check,
     )
     height, width = images.shape[1:3]
-    masks = _read_masks(values, rows, height, width, None if place is None else place / "targets.npy")
+    masks = values.masks(rows, height, width, None if place is None else place / "targets.npy")
     names = values.classes.names
     task = Task("segmentation", (height, width, len(names)), names)
     named = file_names([values.pictures[row].path for row in rows], folder)
@@ -236,21 +249,6 @@ def check_held(held: NDArray[np.bool_], given: NDArray[np.int8], names: Sequence
         raise DataError(
             f"{where}: no training mask holds class {names[absent[0]]!r}{more}; add some, or ignore it (--ignore)"
         )
-
-
-def _read_masks(
-    values: MaskValues, rows: NDArray[np.int64], height: int, width: int, target: Path | None
-) -> NDArray[np.uint8]:
-    """Read the masks of the pictures `rows` (samples, height, width), into the .npy file `target` when given."""
-    with (
-        ThreadPoolExecutor(min(16, len(usable_cores()))) as pool,
-        array_store(len(rows), (height, width), np.uint8, target) as (append, masks),
-    ):
-        step = max(1, min(BLOCK, (1 << 26) // (height * width)))
-        for start in range(0, len(rows), step):
-            block = pool.map(lambda row: values.mask(row, height, width), rows[start : start + step].tolist())
-            append(np.stack(list(block)))
-    return masks()
 
 
 def _places(folder: Path) -> list[tuple[Split, Path, Path]]:
