@@ -68,8 +68,10 @@ def mask_classes(
 
     `names` are those of the values from 0, which `namer` gives; None: the values are the names. `ignore` names values
     and classes whose pixels are ignored; later classes move up. A note reports values with gaps. Raises DataError for
-    an unknown name, and where no two classes remain.
+    an unknown name, for more names than values, and where no two classes remain.
     """
+    if names is not None and len(names) > VALUES:
+        raise DataError(f"{namer or 'the data'} names {len(names)} classes; masks hold at most {IGNORED}")
     ignored, found = _ignored_values(names, ignore), np.flatnonzero(present.sum(axis=0)).tolist()
     binary = set(found) == set(_BINARY) and not ignored
     if not binary:

@@ -101,3 +101,8 @@ def test_an_axis_of_length_one_is_left_out(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 3, 3), (0, 2, 2)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     assert f"shape {shape}" in error_of(np.zeros(shape, np.uint8))
+
+
+def test_more_names_than_values_are_refused() -> None:
+    names = [f"c{i}" for i in range(257)]
+    assert error_of(row(0, 1), names=names, ignore=("c256",)) == "the data names 257 classes; masks hold at most 255"
