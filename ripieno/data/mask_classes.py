@@ -132,6 +132,8 @@ def read_masks(
     present = [_presence(array) for array in masks]
     where = parts[0].where
     namer = "" if names is None else "the data"
+    if any(_has_negative(part.values) for part in parts):
+        ignore = (*ignore, str(_NEGATIVE[0]))  # so that what is read as 255 is no class beside 0
     classes = mask_classes(np.concatenate(present), names, ignore, where, notes, namer)
     for part, held in zip(parts, present, strict=True):
         for sample in np.flatnonzero(held[:, ~classes.known].any(axis=1))[:1]:
@@ -171,6 +173,11 @@ def _whole_masks(part: RawTargets) -> NDArray[np.uint8]:
             raise DataError(f"masks of {part.where} hold {held}; expected whole numbers, 0 to 255")
         masks[block] = np.where(ignored, IGNORED, values)
     return masks
+
+
+def _has_negative(masks: NDArray[Any]) -> bool:
+    """Return whether masks, of values that can be read, hold ignored pixels below 0."""
+    return masks.dtype.kind in "if" and any((masks[block] < 0).any() for block in blocks(masks))
 
 
 def _presence(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:

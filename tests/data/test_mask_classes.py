@@ -88,6 +88,12 @@ def test_negative_values_of_conventions_are_ignored_and_others_refused() -> None
     assert "0.5, sample 0" in error_of(np.array([[[0, 0.5]]]))
 
 
+def test_a_negative_value_is_no_class_beside_0_alone() -> None:
+    masks, names, _ = read(row(0, -1), names=["sky", "road"])
+    assert (masks[0].tolist(), names) == ([[[0, IGNORED]]], ("sky", "road"))
+    assert "only the class '0'" in error_of(row(0, -100))
+
+
 def test_indices_in_bytes_are_not_copied() -> None:
     given = np.array([[[0, 1, 255]]], np.uint8)
     assert read(given)[0][0] is given
