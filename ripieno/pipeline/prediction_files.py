@@ -51,7 +51,7 @@ def _check_apart(folder: Path, sources: Sequence[Path]) -> None:
     target = folder.resolve()
     for source in sources:
         place = source.resolve()
-        if place == target or (place.is_dir() and place in target.parents) or place.parent == target:
+        if place == target or target in place.parents or (place.is_dir() and place in target.parents):
             raise RipienoError(f"cannot write masks to {folder}: {source} is predicted; choose a folder outside of it")
 
 
@@ -134,7 +134,10 @@ def _npy_writer(path: Path, bundle: Bundle) -> Iterator[AppendFunction]:
 
 @contextmanager
 def _mask_folder(path: Path) -> Iterator[AppendFunction]:
-    """Write each mask as `PATH/NAME.png`, named as its picture; of two with one stem, the second keeps its suffix."""
+    """Write each mask as `PATH/NAME.png`, named as its picture.
+
+    Of two with one stem the second keeps its suffix, and where that name is taken too, it gets a number.
+    """
     written: set[Path] = set()
 
     def append(batch: PredictionBatch) -> None:
@@ -143,6 +146,9 @@ def _mask_folder(path: Path) -> Iterator[AppendFunction]:
         target = name.with_suffix(".png") if name.suffix.lower() in suffixes() else name.with_name(f"{name.name}.png")
         if target in written:
             target = name.with_name(f"{name.name}.png")
+        number = 2
+        while target in written:
+            target, number = name.with_name(f"{name.name}-{number}.png"), number + 1
         written.add(target)
         files.write_bytes(path / target, mask_png(batch.mask))
 

@@ -148,6 +148,15 @@ def test_two_pictures_with_one_stem_get_two_masks(bundle: Bundle, tmp_path: Path
     assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["a.png", "a.png.png"]
 
 
+def test_pictures_whose_masks_would_have_one_name_get_one_mask_each(bundle: Bundle, tmp_path: Path) -> None:
+    (mask,) = predict_masks(bundle, pixels_of((8, 12)))
+    with prediction_writer(tmp_path / "masks", bundle) as append:
+        for name in ("x/a.jpg", "../x/a.jpg", "/x/a.jpg", "../../x/a.jpg"):
+            append(replaced(mask, name))
+    names = sorted(p.name for p in (tmp_path / "masks" / "x").iterdir())
+    assert names == ["a.jpg-2.png", "a.jpg-3.png", "a.jpg.png", "a.png"]
+
+
 def replaced(mask: PredictedMask, name: str) -> PredictedMask:
     return PredictedMask([name], mask.predictions, mask.spread, mask.mask, mask.confidence)
 
@@ -188,7 +197,14 @@ def test_an_array_of_masks_of_several_sizes_is_refused_and_absent(bundle: Bundle
 
 
 def test_a_folder_that_is_predicted_is_no_folder_for_masks(bundle: Bundle, photos: Path, tmp_path: Path) -> None:
-    for folder, source in ((photos, photos), (photos / "masks", photos), (photos, photos / "a.png")):
+    deep = photos / "inner" / "c.png"  # of several sources, masks are named by the whole path
+    for folder, source in (
+        (photos, photos),
+        (photos / "masks", photos),
+        (photos, photos / "a.png"),
+        (photos, deep),
+        (photos.parent, photos / "inner"),
+    ):
         with pytest.raises(RipienoError, match="is predicted; choose a folder outside of it"):
             check_output(folder, bundle.task, [source])
     check_output(tmp_path / "masks", bundle.task, [photos, photos / "a.png"])
