@@ -127,7 +127,7 @@ class MaskTable:
         ]
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
-        """Return the name, the class with the most pixels, its `share` of them, and `confidence`."""
+        """Return the name, the class with most pixels, its `share` of them, `confidence`, and `abstain` if known."""
         assert isinstance(batch, PredictedMask)
         shares = batch.predictions[0]
         largest = int(shares.argmax())
@@ -137,6 +137,7 @@ class MaskTable:
                 "class": bundle.task.names[largest],
                 "share": float(shares[largest]),
                 "confidence": batch.confidence,
+                **_uncertainty_records(batch, bundle)[0],
             }
         ]
 

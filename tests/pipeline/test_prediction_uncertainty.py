@@ -126,6 +126,8 @@ def test_masks_have_the_means_of_their_tiles_and_abstain_by_the_whole_picture(tm
         values = [mask.uncertainty[name].tolist() for mask in found]
         np.testing.assert_allclose(np.ravel(values), expected(bundle, name), rtol=1e-3, atol=1e-5)
     assert {type(value) for value in values[0]} == {bool}
+    listed = [json.loads(json.dumps(TABLES["segmentation"].records(mask, bundle)))[0]["abstain"] for mask in found]
+    assert listed == expected(bundle, "abstain").tolist()
     wide = np.concatenate(pictures(bundle)[:2], axis=1)[None]  # two tiles without overlap
     (mask,) = predict_masks(bundle, wide, overlap=0.0)
     apart = UncertaintyOutputs(bundle.ensemble, bundle.task).kind.member_disagreement(own[:, :2], np.full(2, 0.5))
