@@ -315,6 +315,7 @@ def test_the_page_shows_the_set_or_the_interval_and_what_is_unusual(served: Serv
         page.until("!document.getElementById('answer').hidden")
         shown = page.run("document.getElementById('uncertainty').textContent")
         hidden = page.run("document.getElementById('abstain').hidden")
+        assert page.run("uncertainty({ coverage: 0.995, prediction_set: [] })") == "99.5 % coverage: no class"
     if kind in ("classification", "multilabel"):
         held = [c for c, inside in zip(CLASSES, served.expected("prediction_set")[0], strict=True) if inside]
         assert shown.startswith(f"90 % coverage: {', '.join(held)}; entropy ")
