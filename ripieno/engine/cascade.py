@@ -79,7 +79,7 @@ class _RunningMeans:
         """(units, samples[, labels])"""
         return np.stack(confidences).astype(np.float32)
 
-    @property
+    @functools.cached_property
     def whole_loss(self) -> float:
         """Loss of the mean of all members."""
         return self.loss(np.full(len(self._samples), len(self._order) - 1))
@@ -320,7 +320,7 @@ def _order(
     weight, loss = 0.0, -math.log(chance)
     while rest:
         # a unit with weight 0 changes nothing, and may even be the first
-        losses = {u: cross_entropy((total + sums[u]) / max(weight + weights[u], 1e-12)) for u in rest}
+        losses = {u: cross_entropy((total + sums[u]) / max(weight + weights[u], LEAST)) for u in rest}
         best = max(rest, key=lambda u: ((loss - losses[u]) / prices[u], -prices[u]))
         rest.remove(best)
         order.append(units[best])
