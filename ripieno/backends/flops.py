@@ -58,20 +58,16 @@ def onnx_flops(path: Path) -> float:
 
 
 def _dims(value: Any) -> list[int]:
-    return _dims_of(value.type.tensor_type)
-
-
-def _dims_of(tensor: Any) -> list[int]:
     """Return the axes of a tensor: 1 for an unknown first one, which is the batch, and 0 for another unknown one."""
-    return [d.dim_value or int(place == 0) for place, d in enumerate(tensor.shape.dim)]
+    return [d.dim_value or int(place == 0) for place, d in enumerate(value.type.tensor_type.shape.dim)]
 
 
 def _run_shapes(model: Any, names: Sequence[str]) -> dict[str, list[int]]:
     """Return the shapes of tensors of a graph, found by running it on one blank sample."""
     onnx = require("onnx")
     weights = {w.name for w in model.graph.initializer}
-    given = next(i for i in model.graph.input if i.name not in weights).type.tensor_type
-    blank = np.zeros(_dims_of(given), onnx.helper.tensor_dtype_to_np_dtype(given.elem_type))
+    given = next(i for i in model.graph.input if i.name not in weights)
+    blank = np.zeros(_dims(given), onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type))
     opened = type(model)()
     opened.CopyFrom(model)
     del opened.graph.output[:]
