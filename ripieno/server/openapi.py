@@ -178,8 +178,9 @@ def _documents(row: Document | None = None) -> Document:
     else:
         several = {"type": "array", "minItems": 1, "maxItems": ROWS, "items": row}
         content = {_JSON: {"schema": {"anyOf": [row, several]}}}
+    found = "rows: classes, labels or values" if row else "pictures: classes, labels, values or masks"
     return {
-        "summary": f"Predict {'rows' if row else 'pictures'}: classes or labels with probabilities, values, or masks.",
+        "summary": f"Predict {found}.",
         "parameters": query,
         "requestBody": {"required": True, "content": content},
         "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, PREDICTION_ERRORS),
