@@ -99,10 +99,11 @@ def _parquet_writer(path: Path, bundle: Bundle) -> Iterator[AppendFunction]:
     form, held, writer = TABLES[bundle.task.kind], [], None
 
     def column_type(name: str, values: Any) -> Any:
-        """Return the type of a column, also of one without values."""
-        if isinstance(values[0], str) or name == "prediction_set":
+        """Return the type of a column by its values, of one without values by its name: a class may have any name."""
+        kind = {"prediction_set": str, "abstain": bool}.get(name) if values[0] is None else type(values[0])
+        if kind is not None and issubclass(kind, str):
             return arrow.string()
-        return arrow.bool_() if name == "abstain" else arrow.float32()
+        return arrow.bool_() if kind in (bool, np.bool_) else arrow.float32()
 
     def append(batch: PredictionBatch) -> None:
         columns = form.columns(batch, bundle)

@@ -18,7 +18,7 @@ from ripieno.data.dataset import open_dataset
 from ripieno.errors import SelectionError
 from ripieno.library import read_bundle
 from ripieno.pipeline.mask_prediction import predict_masks
-from ripieno.pipeline.prediction import stream_predictions
+from ripieno.pipeline.prediction import PredictionBatch, stream_predictions
 from ripieno.pipeline.prediction_files import prediction_writer
 from ripieno.pipeline.prediction_tables import TABLES
 from ripieno.tasks.conformal import share_held
@@ -134,6 +134,18 @@ def test_masks_have_the_means_of_their_tiles_and_abstain_by_the_whole_picture(tm
     assert mask.uncertainty["mutual_information"][0] == pytest.approx(apart.mean(), rel=1e-3)
     cascaded = dataclasses.replace(bundle, cascade=Cascade(MEMBERS, 0.0))
     assert [mask.uncertainty for mask in predict_masks(cascaded, wide)] == [{}]
+
+
+def test_a_class_may_have_the_name_of_an_output(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra `parquet`")
+    bundle = write_small_bundle(tmp_path / "bundle")
+    names = ("abstain", "prediction_set", *bundle.task.names[2:])
+    bundle = dataclasses.replace(bundle, task=dataclasses.replace(bundle.task, names=names))
+    shares = np.full((1, len(names)), 1 / len(names), np.float32)
+    with prediction_writer(tmp_path / "out.parquet", bundle) as append:
+        append(PredictionBatch(["a.png"], shares, None))
+    (row,) = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row[name] for name in names] == shares[0].tolist()
 
 
 def test_the_command_takes_a_level_and_lists_what_is_in_the_sets(tmp_path: Path) -> None:
