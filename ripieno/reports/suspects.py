@@ -73,9 +73,9 @@ def suspects_csv(suspects: Suspects) -> bytes:
 
 def suspects_page(suspects: Suspects, run: str, dataset: Dataset | None, leave_out: str) -> bytes:
     """Return the page, which opens from disk; `leave_out` is the command that takes the list."""
-    import_jinja = require("jinja2")
-    environment = import_jinja.Environment(
-        autoescape=True, undefined=import_jinja.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    jinja2 = require("jinja2")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     shown = suspects.found[:DRAWN]
     page = environment.from_string(page_asset("suspects.html")).render(
