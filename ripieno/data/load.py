@@ -126,7 +126,7 @@ def load_dataset(
       A prepared data set keeps its splits.
     - `folds`: 2 to 20 folds of the training samples take the place of the validation split, whose samples are trained
       on, too: see `ripieno.data.folds`. 0: none; "auto": 0 for images, a validation split of the source or of 200
-      samples and more, and samples in the order of `split_by`, else 5. A prepared data set keeps its own.
+      series or 1,000 rows and more, and samples in the order of `split_by`, else 5. A prepared data set keeps its own.
     - `metric`: the score shown for trials and ensembles, one of the task's; trials are always ranked by its loss. A
       prepared data set keeps its own when None.
     - `skip_bad`: skip broken and missing image files instead of raising.
