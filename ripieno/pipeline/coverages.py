@@ -221,9 +221,10 @@ def unusual_quantiles(library: Library, ensemble: Ensemble) -> tuple[float, ...]
 def describe_fits(ensembles: Sequence[Ensemble], options: CoverageOptions, samples: int, held_out: bool) -> list[str]:
     """Return notes: which samples the thresholds of `ensembles` are fitted to, and where sets may be empty."""
     which = "that were kept from selection" if held_out else "of the run, by which members were also selected"
-    if len(ensembles) == 0:
+    abstains = options.abstain is not None and any(ensemble.abstain for ensemble in ensembles)
+    what = " and ".join([*["coverage"] * bool(options.levels), *["abstention"] * abstains])
+    if not what or not ensembles:
         return []
-    what = " and ".join([*["coverage"] * bool(options.levels), *["abstention"] * (options.abstain is not None)])
     notes = [f"{what} fitted to {samples:,} validation samples {which}"]
     for ensemble in ensembles:
         accuracy = ensemble.losses.get("valid_accuracy", 0.0)

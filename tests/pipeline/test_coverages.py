@@ -207,6 +207,11 @@ def test_unreachable_errors_are_notes_of_select_and_errors_of_coverage(classes: 
     assert ensemble.abstain is None
     assert ensemble.coverage
     assert any(note.startswith(f"{ensemble.name}: ") and "0.002" in note for note in notes)
+    assert not any("abstention" in note for note in notes)
+    assert any(note.startswith("coverage fitted") for note in notes)
+    notes.clear()
+    ripieno.select(classes, 3, prune=1.0, abstain=0.002, notes=notes)
+    assert not any(" fitted to " in note for note in notes)
     with pytest.raises(SelectionError, match=r"0\.002"):
         ripieno.coverage(classes, ensemble.name, abstain=0.002)
 
