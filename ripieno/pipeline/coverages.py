@@ -7,6 +7,7 @@ predictions.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ def held_out_rows(targets: NDArray[Any], task: Task, members: int, options: Cove
     pixels, of which an image has many.
     """
     kind = kind_of(task)
-    if not options.asked or kind.is_pixelwise or members <= 2 ** (len(targets) / SAMPLES_PER_DOUBLING):
+    if not options.asked or kind.is_pixelwise or math.log2(members) <= len(targets) / SAMPLES_PER_DOUBLING:
         return NO_ROWS
     strata = kind.strata(targets)
     random = np.random.default_rng(0).permutation(len(targets))

@@ -197,6 +197,7 @@ def test_the_kept_samples_are_a_third_of_each_class() -> None:
     held = held_out_rows(targets, task, 100, CoverageOptions((0.8,)))
     np.testing.assert_array_equal(np.bincount(targets[held]), [10, 20, 30, 40])
     assert not len(held_out_rows(targets, task, 8, CoverageOptions((0.8,))))  # few members
+    assert not len(held_out_rows(np.tile(targets, 400), task, 100, CoverageOptions((0.8,))))  # very many samples
     assert not len(held_out_rows(targets, task, 100, CoverageOptions()))  # nothing is asked for
     assert not len(held_out_rows(targets, task, 100, CoverageOptions((0.995,))))  # a third would not be enough
 
