@@ -73,7 +73,8 @@ def coverage_options(
     seed: int = 0,
 ) -> CoverageOptions:
     """Return the options given as arguments of Python; a single level may be a number."""
-    levels = (coverage,) if isinstance(coverage, int | float | str) else tuple(coverage)
+    given: Any = coverage
+    levels = tuple(given) if np.ndim(given) else (given,)
     return CoverageOptions(levels, score, per_class, abstain, seed)
 
 
@@ -96,8 +97,10 @@ def check_options(options: CoverageOptions, task: Task, targets: NDArray[Any]) -
     if options.abstain is not None:
         if conformal.gives_intervals(kind):
             raise SelectionError(f"abstain does not fit task {kind.name}: its answers are not right or wrong")
-        if not 0 < options.abstain < 1:
-            raise SelectionError(f"abstain {options.abstain:g} is invalid: expected an error between 0 and 1")
+        if not isinstance(options.abstain, int | float | np.number) or not 0 < options.abstain < 1:
+            raise SelectionError(f"abstain {options.abstain} is invalid: expected an error between 0 and 1")
+    if not isinstance(options.seed, int | np.integer) or options.seed < 0:
+        raise SelectionError(f"seed {options.seed!r} is invalid: expected a whole number, at least 0")
 
 
 def coverage(
@@ -330,4 +333,4 @@ def _fit_pixels(
 def _rule(error: float, certainty: Floats, errors: Floats, held_out: bool) -> AbstainRule:
     threshold = abstention_threshold(certainty, errors, error)
     answered = float((certainty >= threshold).mean())
-    return AbstainRule(error, threshold, len(errors), answered=answered, held_out=held_out)
+    return AbstainRule(float(error), threshold, len(errors), answered=answered, held_out=held_out)

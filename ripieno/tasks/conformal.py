@@ -152,7 +152,7 @@ def fit_coverage(
     check_score(chosen, kind)
     if per_class:
         check_per_class(kind)
-    empty = Coverage(float(level), chosen, (), len(targets), per_class=per_class, held_out=held_out, seed=seed)
+    empty = Coverage(float(level), chosen, (), len(targets), per_class=per_class, held_out=held_out, seed=int(seed))
     check_targets(targets, task, level, per_class)
     if gives_intervals(kind):
         return _fit_intervals(empty, predictions, targets, spread)

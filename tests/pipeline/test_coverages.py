@@ -259,7 +259,10 @@ def test_the_quantiles_of_disagreement_are_kept_with_each_ensemble(run: ripieno.
         ({"coverage": 0.9, "score": "root"}, "score 'root' does not fit task classification"),
         ({"score": "lac"}, "a score needs a coverage"),
         ({"per_class": True}, "coverage by class needs a coverage"),
-        ({"abstain": 0.0}, "abstain 0 is invalid"),
+        ({"coverage": np.float32(1.5)}, r"coverage 1\.5 is invalid"),
+        ({"coverage": None}, "coverage None is invalid: expected a number"),
+        ({"abstain": 0.0}, "abstain 0.0 is invalid"),
+        ({"abstain": "0.2"}, "abstain 0.2 is invalid: expected an error between 0 and 1"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(
@@ -280,6 +283,21 @@ def test_values_are_never_right_or_wrong(tmp_path: Path) -> None:
         ripieno.coverage(run, ensemble.name, abstain=0.1)
     with pytest.raises(SelectionError, match="coverage by class does not fit task regression"):
         ripieno.coverage(run, ensemble.name, coverage=0.9, per_class=True)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "one"])
+def test_a_seed_that_is_no_whole_number_is_refused(classes: ripieno.Library, seed: Any) -> None:
+    (ensemble,) = ripieno.select(classes, 3, prune=1.0)
+    with pytest.raises(SelectionError, match=r"seed .* is invalid: expected a whole number, at least 0"):
+        ripieno.coverage(classes, ensemble.name, coverage=0.9, score="aps", seed=seed)
+
+
+def test_numbers_of_numpy_are_numbers(classes: ripieno.Library) -> None:
+    (ensemble,) = ripieno.select(classes, 3, prune=1.0)
+    given: dict[str, Any] = {"coverage": np.float32(0.9), "abstain": np.float32(0.25), "seed": np.int64(3)}
+    fitted = ripieno.coverage(classes, ensemble.name, score="aps", **given)
+    assert classes.ensemble(ensemble.name) == fitted
+    assert fitted.coverage[0].level == pytest.approx(0.9)
 
 
 def test_coverage_needs_an_ensemble_and_something_to_fit(classes: ripieno.Library) -> None:
