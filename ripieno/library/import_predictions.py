@@ -281,7 +281,10 @@ def _read_labels(source: str | Path | ArrayLike, kind: TaskKind | None) -> NDArr
     if not isinstance(source, str | Path):
         if np.ma.is_masked(source):
             raise LibraryError("some labels are masked; leave those samples out")
-        values = np.asarray(source)
+        try:
+            values = np.asarray(source)
+        except ValueError as error:
+            raise LibraryError("the targets are no array: give those of all samples one shape") from error
         return values[:, 0] if hasattr(source, "columns") and values.shape[1:] == (1,) else values
     path = Path(source)
     if path.suffix.lower() in (".csv", ".parquet"):

@@ -124,3 +124,10 @@ def test_predictions_of_pixels_are_imported_with_their_masks(tmp_path: Path) -> 
     assert any(note.startswith("other is right for") for note in notes)
     with pytest.raises(LibraryError, match="predictions of 11 samples, but there are 12 masks"):
         import_predictions(library, {"third": one[:-1]})
+
+
+def test_masks_of_several_sizes_are_refused_in_a_line(tmp_path: Path) -> None:
+    masks = [np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8)]
+    found = {"theirs": np.full((2, 2, 2, 3), 1 / 3, np.float32)}
+    with pytest.raises(LibraryError, match="the targets are no array: give those of all samples one shape"):
+        import_predictions(Library(tmp_path / "run"), found, targets=masks, task="segmentation")
