@@ -20,9 +20,9 @@ from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.reports.suspects import LIST, PAGE, Suspect, Suspects, suspects_csv, suspects_page
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import combine_calibrated
+from ripieno.tasks.combiners import member_shares
 from ripieno.tasks.contradiction import contradictions
 from ripieno.tasks.registry import kind_of
-from ripieno.tasks.spread import deviation
 from ripieno.tasks.target_text import target_text
 from ripieno.types import Dataset, Ensemble, Ints, Split, Task, ranking_loss
 
@@ -104,7 +104,7 @@ def _of_split(
     rows: Ints | None,
 ) -> list[Suspect]:
     """Return the suspects of one split, called `name`."""
-    targets, kind = np.asarray(library.targets(split)), kind_of(task)
+    targets, kind, shares = np.asarray(library.targets(split)), kind_of(task), member_shares(ensemble)
     tables = [library.predictions(member, split) for member in ensemble.members]
     is_value = kind.activation == "identity"
     combined, spreads = [], []
@@ -112,7 +112,7 @@ def _of_split(
         block = [np.asarray(table[start : start + BLOCK], np.float32) for table in tables]
         combined.append(combine_calibrated(block, ensemble, kind.activation))
         if is_value:
-            spreads.append(deviation(np.stack(block), np.asarray(ensemble.weights)))
+            spreads.append(kind.spread(np.stack(block), combined[-1], shares))
     spread = np.concatenate(spreads) if spreads else None
     wrong = contradictions(np.concatenate(combined), targets, task, ensemble.thresholds, spread)
     suspects = []
