@@ -462,7 +462,7 @@ class Ensemble:
     abstain: AbstainRule | None = None
     """when it would rather not answer; None: it always answers"""
     unusual: tuple[float, ...] = ()
-    """quantiles of the mutual information of the validation samples, at equal steps from 0 to 1; empty: not known"""
+    """quantiles of the disagreement of the members about validation samples, at equal steps; empty: not known"""
 
 
 def combiner_name(combiner: Combiner) -> str:
