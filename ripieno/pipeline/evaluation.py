@@ -17,7 +17,14 @@ from ripieno.data.prediction_inputs import count_inputs, stream_inputs
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import PredictionBatch, predict_batches
 from ripieno.reports.task_tables import ROWS, Row, pixel_rows
-from ripieno.tasks.calibration_error import CalibrationError, brier_score, confident_answers, measure_calibration
+from ripieno.tasks.calibration_error import (
+    COVERED,
+    RESAMPLES,
+    CalibrationError,
+    brier_score,
+    confident_answers,
+    measure_calibration,
+)
 from ripieno.tasks.detection import DetectionArea, detection_area
 from ripieno.tasks.observed_coverage import ObservedCoverage, PixelCoverage, observed_coverage
 from ripieno.tasks.pixels import PixelTotals, confusion, most_likely, sample_blocks
@@ -26,16 +33,12 @@ from ripieno.tasks.task_kind import TaskKind
 from ripieno.tasks.uncertainty import geometric_spread, risk_coverage_area
 from ripieno.types import Bundle, Floats, Ints, ProgressFunction, Task
 
-RESAMPLES = 1000
-"""Resamples of the bootstrap."""
 FEWEST = 200
 """Resamples of the bootstrap where there are many predictions."""
 RESAMPLED = 10**9
 """Values in all resamples together, above which there are fewer of them."""
 AREA = "risk_coverage_area"
 """Name of the area under the risk-coverage curve among scores; its unit is that of the task's errors."""
-COVERED = 0.95
-"""Share of the resamples within an interval."""
 
 
 @dataclass(frozen=True)
