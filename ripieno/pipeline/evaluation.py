@@ -14,6 +14,7 @@ from ripieno.data.evaluation_data import EvaluationData, EvaluationSplit, read_e
 from ripieno.data.load import ignored_values, names_of
 from ripieno.data.long_table import SeriesColumns
 from ripieno.data.prediction_inputs import count_inputs, stream_inputs
+from ripieno.errors import DataError
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import PredictionBatch, predict_batches
 from ripieno.reports.task_tables import ROWS, Row, pixel_rows
@@ -214,6 +215,8 @@ def _detected(
     inputs = stream_inputs(unknown, bundle.input, notes, columns=columns)
     batches = predict_batches(bundle, _in_blocks(inputs, bundle.task), count_inputs(unknown), progress)
     others = [_doubts(kind, batch) for batch in batches]
+    if not others:
+        raise DataError("there are no unknown inputs: pass at least one sample, or leave them out")
     areas, samples = {}, 0
     for name in known[0]:
         pair = [np.concatenate([numbers[name] for numbers in side]) for side in (known, others)]

@@ -145,3 +145,5 @@ def test_unknown_inputs_are_told_by_each_number(finished_bundle: Path, finished_
         assert area.low <= area.value <= area.high
     with pytest.raises(DataError, match=r"must be \(samples, 8, 8, 1\)"):
         ripieno.evaluate(finished_bundle, finished_run / "dataset", unknown=np.zeros((3, 9, 9, 1), np.uint8))
+    with pytest.raises(DataError, match="there are no unknown inputs: pass at least one sample"):
+        ripieno.evaluate(finished_bundle, finished_run / "dataset", unknown=noise[:0])
