@@ -25,7 +25,7 @@ from ripieno.tasks.combiners import member_shares
 from ripieno.tasks.pixels import sample_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.tasks.uncertainty import abstention_threshold, quantiles_of
+from ripieno.tasks.uncertainty import abstention_threshold, least_samples, quantiles_of
 from ripieno.types import AbstainRule, CoverageScore, Ensemble, Floats, Ints, Task
 
 SAMPLES_PER_DOUBLING = 100
@@ -188,8 +188,8 @@ def fit_all(
 def held_out_rows(targets: NDArray[Any], task: Task, members: int, options: CoverageOptions) -> Ints:
     """Return the validation samples that are kept from a selection among `members`, ascending; empty where all may be.
 
-    They are one in `HELD_SHARE` of each stratum. None are kept where so few are not enough for a coverage, and of
-    pixels, of which an image has many.
+    They are one in `HELD_SHARE` of each stratum. None are kept where so few are not enough for what is asked, and
+    of pixels, of which an image has many.
     """
     kind = kind_of(task)
     if not options.asked or kind.is_pixelwise or math.log2(members) <= len(targets) / SAMPLES_PER_DOUBLING:
@@ -198,6 +198,8 @@ def held_out_rows(targets: NDArray[Any], task: Task, members: int, options: Cove
     random = np.random.default_rng(0).permutation(len(targets))
     order = random if strata is None else np.lexsort((random, strata))
     rows = np.sort(order[HELD_SHARE // 2 :: HELD_SHARE])
+    if options.abstain is not None and len(rows) < least_samples(options.abstain):
+        return NO_ROWS
     try:
         check_options(options, task, targets[rows])
     except SelectionError:

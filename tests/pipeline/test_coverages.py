@@ -200,6 +200,8 @@ def test_the_kept_samples_are_a_third_of_each_class() -> None:
     assert not len(held_out_rows(np.tile(targets, 400), task, 100, CoverageOptions((0.8,))))  # very many samples
     assert not len(held_out_rows(targets, task, 100, CoverageOptions()))  # nothing is asked for
     assert not len(held_out_rows(targets, task, 100, CoverageOptions((0.995,))))  # a third would not be enough
+    assert len(held_out_rows(targets, task, 100, CoverageOptions(abstain=0.01))) == 100
+    assert not len(held_out_rows(targets, task, 100, CoverageOptions(abstain=0.009)))  # which needs 111 samples
 
 
 def test_unreachable_errors_are_notes_of_select_and_errors_of_coverage(classes: ripieno.Library) -> None:
