@@ -17,12 +17,12 @@ from ripieno.data.feature_table import open_table, read_feature_targets, read_fe
 from ripieno.data.idx import is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import TableTargets, read_table_targets, table_path
-from ripieno.data.load import ReadOptions, read_samples
 from ripieno.data.long_table import SeriesColumns
 from ripieno.data.mask_folder import find_masked_pictures, read_values
 from ripieno.data.pixels import fit_array
 from ripieno.data.prediction_inputs import BATCH, stream_inputs
 from ripieno.data.samples import UNASSIGNED, given_of
+from ripieno.data.sources import ReadOptions, read_samples
 from ripieno.data.table_file import TABLES, read_columns
 from ripieno.data.targets import match_targets
 from ripieno.data.walk import shown

@@ -133,7 +133,7 @@ def read_masks(
     where = parts[0].where
     namer = "" if names is None else "the data"
     if any(_has_negative(part.values) for part in parts):
-        ignore = (*ignore, str(_NEGATIVE[0]))  # so that what is read as 255 is no class beside 0
+        ignore = (*ignore, str(_NEGATIVE[0]))  # so that what is read as 255 is no class next to 0
     classes = mask_classes(np.concatenate(present), names, ignore, where, notes, namer)
     for part, held in zip(parts, present, strict=True):
         for sample in np.flatnonzero(held[:, ~classes.known].any(axis=1))[:1]:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.evaluation_data import EvaluationData, EvaluationSplit, read_evaluation_data
-from ripieno.data.load import ignored_values, names_of
 from ripieno.data.long_table import SeriesColumns
 from ripieno.data.prediction_inputs import count_inputs, stream_inputs
+from ripieno.data.sources import ignored_values, names_of
 from ripieno.errors import DataError
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import PredictionBatch, predict_batches

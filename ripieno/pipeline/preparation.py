@@ -19,7 +19,7 @@ from ripieno.data.dataset import check_trainable
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.folds import validation_words
 from ripieno.data.leave_out import read_leave_out
-from ripieno.data.load import ignored_values, names_of
+from ripieno.data.sources import ignored_values, names_of
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError
