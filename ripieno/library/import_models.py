@@ -23,7 +23,7 @@ from ripieno.library import check, probe
 from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
 from ripieno.library.library import Library
 from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
-from ripieno.library.prediction_room import gather_predictions
+from ripieno.library.prediction_arrays import gather_predictions
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Dataset, Device, Member
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zlib import crc32
 
 import numpy as np
@@ -54,22 +54,22 @@ class Sections:
 
     trials: int
     slots: int
-    search: list[PlotFile]
-    hyperparameters: list[PlotFile]
-    library: list[PlotFile]
-    front: list[PlotFile]
-    uncertainty: list[PlotFile]
+    search: list[PlotFile] = field(default_factory=list)
+    hyperparameters: list[PlotFile] = field(default_factory=list)
+    library: list[PlotFile] = field(default_factory=list)
+    front: list[PlotFile] = field(default_factory=list)
+    uncertainty: list[PlotFile] = field(default_factory=list)
     """calibration, and the error of what is answered"""
-    task: list[PlotFile]
+    task: list[PlotFile] = field(default_factory=list)
     """residuals and errors by decile, scores by label, or IoU by class of masks; empty for classes of samples"""
-    task_rows: list[Row]
+    task_rows: list[Row] = field(default_factory=list)
     """figures of each label, target or class of masks; empty for classes of samples"""
-    columns: list[PlotFile]
+    columns: list[PlotFile] = field(default_factory=list)
     """of a table: importance of its columns, and losses by their values"""
-    paper: list[PlotFile]
-    allocations: list[tuple[Allocation, PlotFile]]
-    serving: list[PlotFile]
-    tables: list[tuple[str, str]]
+    paper: list[PlotFile] = field(default_factory=list)
+    allocations: list[tuple[Allocation, PlotFile]] = field(default_factory=list)
+    serving: list[PlotFile] = field(default_factory=list)
+    tables: list[tuple[str, str]] = field(default_factory=list)
     """(name, address) of all CSV files"""
 
 
@@ -117,20 +117,22 @@ def draw(
     serving = [_speed(folder, timed[:ALLOCATIONS])] if timed else []
     progress("drawing", steps, steps)
     slots = 1 + max((s.slot for s in intervals), default=-1)
-    figures = (
-        search,
-        hyperparameters,
-        library,
-        front,
-        uncertainty,
-        task_plots,
-        task_rows,
-        columns,
-        paper,
-        allocations,
-        serving,
+    return Sections(
+        trials=len(tried),
+        slots=slots,
+        search=search,
+        hyperparameters=hyperparameters,
+        library=library,
+        front=front,
+        uncertainty=uncertainty,
+        task=task_plots,
+        task_rows=task_rows,
+        columns=columns,
+        paper=paper,
+        allocations=allocations,
+        serving=serving,
+        tables=folder.tables(),
     )
-    return Sections(len(tried), slots, *figures, folder.tables())
 
 
 def _search(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.dataset import batches
 from ripieno.errors import ModelError
-from ripieno.library.prediction_room import gather_predictions
+from ripieno.library.prediction_arrays import gather_predictions
 from ripieno.models.build import Network
 from ripieno.tasks.registry import kind_of
 from ripieno.train.trainer import Trainer

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.folds import fold_dataset
 from ripieno.errors import ModelError
-from ripieno.library.prediction_room import room_for
+from ripieno.library.prediction_arrays import empty_predictions
 from ripieno.train.evaluate import predict_rows
 from ripieno.train.trainer import Tensors, Trainer, close, tensors_of, unit_of
 from ripieno.types import Dataset, Job, TrainingUnit
@@ -75,7 +75,7 @@ class FoldTrainer:
         """Predict the validation samples of `data`, each by the model that was trained without its fold."""
         assert data.folds is not None
         rows = data.rows("valid")
-        predictions = room_for(data, len(rows))
+        predictions = empty_predictions(data, len(rows))
         for fold, trainer in enumerate(self.held):
             own = data.folds[rows] == fold
             predictions[own] = predict_rows(trainer, data, rows[own])

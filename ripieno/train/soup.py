@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ripieno.data.blocks import blocks as blocks_of
 from ripieno.data.dataset import BATCH, batches, spread_rows
 from ripieno.errors import LibraryError
-from ripieno.library.prediction_room import gather_predictions
+from ripieno.library.prediction_arrays import gather_predictions
 from ripieno.models.backbone_weights import read_tensors
 from ripieno.models.build import Network
 from ripieno.train.evaluate import block_length, losses_of, predict

@@ -99,7 +99,7 @@ def test_the_validation_is_named_where_a_run_is_shown(run: Path) -> None:
     shown = CliRunner().invoke(app, ["show", str(run)]).output
     assert "validation: out-of-fold, 3 folds" in shown
     assert json.loads(CliRunner().invoke(app, ["show", str(run), "--json"]).stdout)["folds"] == 3
-    empty = Sections(0, 0, *([] for _ in range(12)))
+    empty = Sections(trials=0, slots=0)
     page = html._render(load_run(Library(run)), None, empty, None)
     assert re.search(r"samples: \d+ training,\s+\d+ test; validation: out-of-fold, 3 folds", page)
 

@@ -14,7 +14,7 @@ from ripieno.backends.export import export_onnx
 from ripieno.backends.onnx import open_file
 from ripieno.data.dataset import open_dataset, write_dataset
 from ripieno.library import Library
-from ripieno.library.prediction_room import room_for
+from ripieno.library.prediction_arrays import empty_predictions
 from ripieno.tasks.registry import kind_of
 from ripieno.train import TrainingConfig, train_job
 from ripieno.train.evaluate import predict, predict_rows
@@ -133,11 +133,11 @@ def test_predictions_of_pixels_are_made_in_blocks(tmp_path: Path, monkeypatch: p
     assert np.abs(once - blocks).max() < 1e-3
 
 
-def test_room_for_predictions_leaves_no_file(tmp_path: Path) -> None:
+def test_empty_predictions_of_pixels_leave_no_file(tmp_path: Path) -> None:
     data = write_dataset(coloured_squares(), tmp_path / "dataset")
-    room = room_for(data, 7)
-    room[:] = 0.5
-    assert room.shape == (7, 24, 33, 3)
+    empty = empty_predictions(data, 7)
+    empty[:] = 0.5
+    assert empty.shape == (7, 24, 33, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
 

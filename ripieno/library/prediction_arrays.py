@@ -16,15 +16,15 @@ from ripieno.types import Dataset
 
 
 def gather_predictions(dataset: Dataset, samples: int, parts: Iterable[NDArray[Any]]) -> NDArray[np.floating[Any]]:
-    """Put the predictions of consecutive `parts` of some `samples` together, (samples, *output): see `room_for`."""
-    predictions, start = room_for(dataset, samples), 0
+    """Put the predictions of consecutive `parts` of some `samples` into one array, that of `empty_predictions`."""
+    predictions, start = empty_predictions(dataset, samples), 0
     for part in parts:
         predictions[start : start + len(part)] = part
         start += len(part)
     return predictions
 
 
-def room_for(dataset: Dataset, samples: int) -> NDArray[np.floating[Any]]:
+def empty_predictions(dataset: Dataset, samples: int) -> NDArray[np.floating[Any]]:
     """Return an array for predictions (samples, *output): float32, or float16 in a file where they are of pixels.
 
     The file has no name, is in the folder of the data set's folder, and is removed with the array.
