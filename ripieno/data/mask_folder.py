@@ -118,8 +118,8 @@ def find_masked_pictures(
         notes.append(f"{line}; skipped")
     if not pictures:
         raise DataError(f"{shown(folder)} holds no picture with a mask; {EXPECTED}")
-    train = next(images for split, images, _ in places if split == "train")
-    return MaskFolder(tuple(pictures), find_class_file(folder) or find_class_file(train.parent))
+    first = min(places, key=lambda place: place[0] != "train")[1]
+    return MaskFolder(tuple(pictures), find_class_file(folder) or find_class_file(first.parent))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,14 +208,15 @@ def read_mask_folder(
 ) -> Samples:
     """Decode all pictures of `folder` with their masks; write both into the folder `place` and map them, when given.
 
-    Raises DataError (one line) as `find_masked_pictures`, `read_values` and `read_pictures`, and `for_training` for a
-    class that no mask of the training pictures holds.
+    Raises DataError (one line) as `find_masked_pictures`, `read_values` and `read_pictures`, without a train split, and
+    `for_training` for a class that no mask of the training pictures holds.
     """
     where = shown(folder)
-    values = read_values(
-        find_masked_pictures(folder, notes, apart=apart, skip_bad=skip_bad), where, notes, ignore=ignore,
-        skip_bad=skip_bad,
-    )  # fmt: skip
+    found = find_masked_pictures(folder, notes, apart=apart, skip_bad=skip_bad)
+    splits = dict.fromkeys(picture.split for picture in found.pictures)
+    if "train" not in splits:
+        raise DataError(f"{where} has {' and '.join(splits)} but no train folder; training images are required")
+    values = read_values(found, where, notes, ignore=ignore, skip_bad=skip_bad)
     given = np.concatenate([given_of(picture.split, 1) for picture in values.pictures])
 
     def check(rows: Ints) -> None:
@@ -254,17 +255,14 @@ def check_held(held: NDArray[np.bool_], given: NDArray[np.int8], names: Sequence
 def _places(folder: Path) -> list[tuple[Split, Path, Path]]:
     """Return the folders of images and masks with their splits; none where a folder has other folders.
 
-    Raises DataError for a split without masks, for two of one split, and without a train split.
+    Raises DataError for a split without masks, and for two of one split.
     """
     places = _splits(folder)
-    splits = [split for split, _, _ in places]
     for split, images, masks in places:
         if masks is None:
             raise DataError(f"{shown(folder)} has no masks for the {split} split, {shown(images)}; {EXPECTED}")
-    if len(set(splits)) < len(splits):
+    if len({split for split, _, _ in places}) < len(places):
         raise DataError(f"{shown(folder)} has two folders for one split; expected at most train, valid and test")
-    if splits and "train" not in splits:
-        raise DataError(f"{shown(folder)} has {' and '.join(splits)} but no train folder; training images are required")
     return [(split, images, masks) for split, images, masks in places if masks is not None]
 
 

@@ -111,6 +111,13 @@ def test_masks_of_a_folder_are_read_at_the_size_of_the_inputs(tmp_path: Path, ma
     assert square.targets[1].tolist() == [[1] * 4] * 3 + [[255] * 4]
 
 
+def test_a_folder_of_test_masks_alone_is_evaluated_on(tmp_path: Path, make: Any) -> None:
+    (tmp_path / "test").mkdir()
+    masked(tmp_path / "test", make)
+    found = read_evaluation_data(tmp_path, Input((6, 8, 3), "uint8", (0, 255)), ROAD)
+    assert (found.split, len(found.targets)) == ("test", 5)
+
+
 def test_masks_are_matched_by_the_names_of_their_class_file(tmp_path: Path, make: Any) -> None:
     wanted = Input((6, 8, 3), "uint8", (0, 255))
     (masked(tmp_path, make) / "classes.txt").write_text("tree\nvoid\nsky\n")
