@@ -60,7 +60,7 @@ class LeaveOut:
         """Return `split` (samples,) without the samples listed, and the rows of those that the test split keeps.
 
         Samples have names where `files` (samples,) are given. A note counts what is left out. Raises DataError for
-        samples that are not there or have another target, and where no training sample is left.
+        samples that are not there or have another target, and where no training or validation sample is left.
         """
         rows = self._rows(files, len(split))
         if self.given:
@@ -77,8 +77,9 @@ class LeaveOut:
         is_test = split[chosen] == SPLITS.index("test")
         left = split.copy()
         left[chosen[~is_test]] = NO_SPLIT
-        if not (left == SPLITS.index("train")).any():
-            raise DataError(f"{self.name} lists all training samples; a list must leave some to train on")
+        for number, name, use in ((0, "training", "train on"), (1, "validation", "validate on")):
+            if counts[number] and not (left == number).any():
+                raise DataError(f"{self.name} lists all {name} samples; a list must leave some to {use}")
         return left, tuple(chosen[is_test].tolist())
 
     def _rows(self, files: NDArray[np.bytes_] | None, samples: int) -> Ints:

@@ -94,13 +94,16 @@ def test_a_name_that_a_spreadsheet_takes_for_a_formula_is_read_back(tmp_path: Pa
 
 
 @pytest.mark.parametrize("prepared", [True, False])
-def test_a_list_of_all_training_samples_is_refused(
+def test_a_list_of_all_training_or_validation_samples_is_refused(
     image_folder: Callable[..., Path], tmp_path: Path, prepared: bool
 ) -> None:
     source = image_folder(count=20)
     whole = load_dataset(source, folder=tmp_path / "made")
     path = listed(tmp_path / "list.csv", "file", *names(whole, np.arange(40)))
     with pytest.raises(DataError, match=r"^list\.csv lists all training samples; .* leave some to train on$"):
+        load_dataset(tmp_path / "made" if prepared else source, leave_out=read_leave_out(path))
+    path = listed(tmp_path / "list.csv", "file", *names(whole, whole.rows("valid")))
+    with pytest.raises(DataError, match=r"^list\.csv lists all validation samples; .* leave some to validate on$"):
         load_dataset(tmp_path / "made" if prepared else source, leave_out=read_leave_out(path))
 
 
