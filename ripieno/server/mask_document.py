@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ async def mask_document(
 ) -> dict[str, Any]:
     """Predict the masks of named `pictures` (height, width, channels) of any size, and return the document.
 
-    The memory of a picture and of its probabilities is counted by `permit` while it is predicted.
+    The memory of a picture and of its probabilities is counted by `permit` while it is predicted, that of finished
+    masks until the response is written.
     Raises HttpError: 413 for pictures whose masks or tiles exceed the limit of a response, 503 where others hold too
     much memory, 504 when the time for all has passed, and errors of the engine. Sets of pixels are too large for a
     document: a coverage is 400.
@@ -47,6 +49,7 @@ async def mask_document(
     if options.coverage is not None:
         raise bad_request("Sets of pixels are too large for a document. Request prediction_set as a tensor.")
     signature, entries, partial, room = model.signature, [], False, limits.reply
+    start = time.perf_counter()
     try:
         async with asyncio.timeout(limits.timeout):
             async for name, pixels in pictures:
@@ -59,12 +62,14 @@ async def mask_document(
                 held = permit.held
                 permit.expect(pixels.nbytes)
                 masks = await _predict(model, samples, options, limits, permit)
-                permit.settle(held)
                 partial |= masks.partial
-                entries.append(await run_in_worker(pixels.nbytes, masks.describe, name, options.top))
-                if "abstain" in entries[-1]:
-                    model.stats.abstained[entries[-1]["abstain"]] += 1
-    except TimeoutError:
+                entry = await run_in_worker(pixels.nbytes, masks.describe, name, options.top)
+                permit.settle(held + sum(len(one["mask"]) for one in (entry, *entry.get("members", ()))))
+                entries.append(entry)
+                if "abstain" in entry:
+                    model.stats.abstained[entry["abstain"]] += 1
+    except TimeoutError:  # which cancels the request in flight, so that it is not counted there
+        model.stats.failed(504, time.perf_counter() - start)
         raise HttpError(504, f"Timeout: no masks within {limits.timeout:g} s. Send smaller pictures.") from None
     document = {"model_name": signature.name, "model_version": VERSION, "predictions": entries}
     return {**document, "partial": True} if partial else document

@@ -240,15 +240,29 @@ def test_pictures_count_as_memory_of_their_requests_while_they_are_predicted(
         return asyncio.run(image_endpoint.answer(scope, png(large), served, admission.limits, permit))
 
     with admission.enter() as first:
-        assert len(ask(first)["predictions"]) == 1
+        (document,) = ask(first)["predictions"]
         assert set(seen) == {admission.limits.held}
-        assert admission.held == 0
+        assert admission.held == len(document["mask"])  # until the response is written
         first.hold(1)
         with admission.enter() as second, pytest.raises(HttpError, match="Too many bytes in flight") as refused:
             ask(second)
     model.close()
     assert refused.value.status == 503
     assert admission.held == 0
+
+
+def test_pictures_that_take_too_long_are_counted_as_one_failure(bundle: Bundle, large: NDArray[np.uint8]) -> None:
+    model, limits = StandIn(bundle), Limits(timeout=0.2)
+    served = Model(signatures(bundle)[0], ServedEngine(model))
+    scope = {"query_string": b"", "headers": []}
+    model.gate.clear()
+    with Admission(limits).enter() as permit, pytest.raises(HttpError, match="no masks within") as refused:
+        asyncio.run(image_endpoint.answer(scope, png(large), served, limits, permit))
+    model.gate.set()
+    model.close()
+    assert refused.value.status == 504
+    assert served.stats.failures == {504: 1}
+    assert served.stats.failed_seconds >= 0.2
 
 
 def test_openapi_describes_masks(served: ServerHandle) -> None:
