@@ -6,21 +6,21 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.mask_image import MaskBuilder
+from ripieno.data.joined_mask import JoinedMask
 from ripieno.data.prediction_inputs import count_inputs, stream_pictures
-from ripieno.data.tiles import OVERLAP, PredictionJoiner, check_overlap
+from ripieno.data.tiles import OVERLAP, check_overlap
 from ripieno.errors import EngineError
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import PredictionBatch
 from ripieno.tasks.registry import kind_of
-from ripieno.tasks.uncertainty_outputs import TiledUncertainty, UncertaintyOutputs
+from ripieno.tasks.uncertainty_outputs import UncertaintyOutputs
 from ripieno.types import Bundle, ProgressFunction
 
 if TYPE_CHECKING:
@@ -40,39 +40,13 @@ class PredictedMask(PredictionBatch):
     """mean over the pixels of the largest probability"""
 
 
-@dataclass(eq=False)
-class _Picture:
-    """A picture of which some samples are in the engine."""
-
-    name: str
-    builder: MaskBuilder
-    joiner: PredictionJoiner
-    samples: int
-    uncertainty: TiledUncertainty
-    spread: float = 0.0
-    """sum over the samples that are answered"""
-    left: int = field(init=False)
-    """samples that are not answered"""
-
-    def __post_init__(self) -> None:
-        self.left = self.samples
-
-    def add(self, answer: Answer) -> None:
-        """Add the predictions of its next samples."""
-        self.builder.add(self.joiner.add(answer.predictions))
-        self.left -= len(answer.predictions)
-        self.spread += 0.0 if answer.std is None else float(answer.std.sum())
-        if answer.disagreement is not None:
-            self.uncertainty.add(answer.predictions, answer.disagreement)
-
-    def predicted(self, whole: bool) -> PredictedMask:
-        """Return the mask, once all samples are answered, by all members if `whole`."""
-        builder = self.builder
-        spread = np.array([self.spread / self.samples], np.float32) if whole else None
-        numbers = self.uncertainty.compute(builder.confidence) if whole else {}
-        uncertainty = {name: np.array([value]) for name, value in numbers.items()}
-        shares = builder.shares.astype(np.float32)[np.newaxis]
-        return PredictedMask([self.name], shares, spread, builder.mask, builder.confidence, uncertainty=uncertainty)
+def _predicted(name: str, joined: JoinedMask) -> PredictedMask:
+    """Return the mask of picture `name`, once all of its samples are answered."""
+    builder = joined.builder
+    spread = None if joined.spread is None else np.array([joined.spread], np.float32)
+    uncertainty = {output: np.array([value]) for output, value in joined.uncertainty.items()}
+    shares = builder.shares.astype(np.float32)[np.newaxis]
+    return PredictedMask([name], shares, spread, builder.mask, builder.confidence, uncertainty=uncertainty)
 
 
 def predict_masks(
@@ -116,35 +90,35 @@ def _predict_masks(
 
     sample_bytes = 4 * math.prod(bundle.task.output)
     most = max(1, GROUP_BYTES // sample_bytes)
-    outputs = UncertaintyOutputs(bundle.ensemble, bundle.task)
     total, done, in_flight = count_inputs(images), 0, 0
-    waiting: deque[tuple[_Picture, Future[Answer]]] = deque()
+    waiting: deque[tuple[str, JoinedMask, Future[Answer]]] = deque()
     pictures = stream_pictures(images, bundle.input, notes, skip_bad=skip_bad, resize=resize, overlap=overlap)
     with Engine(bundle) as engine:
         whole, ahead = engine.cascade is None, engine.stats().capacity  # more would only wait
+        outputs = UncertaintyOutputs(bundle.ensemble, bundle.task) if whole else None
 
         def finished() -> PredictedMask | None:
             """Wait for the oldest request; return the mask of its picture if it is the last of it."""
             nonlocal done, in_flight
-            picture, future = waiting.popleft()
+            name, joined, future = waiting.popleft()
             answer = future.result()
             in_flight -= len(answer.predictions)
-            picture.add(answer)
-            if picture.left:
+            joined.add(answer.predictions, answer.std, answer.disagreement)
+            if joined.left:
                 return None
             done += 1
             if total is not None:
                 progress("predicting", min(done, total), total)
-            return picture.predicted(whole)
+            return _predicted(name, joined)
 
         for name, samples in pictures:
-            builder = MaskBuilder(samples.shape, len(bundle.task.names))
-            picture = _Picture(name, builder, samples.joiner(), len(samples), TiledUncertainty(outputs))
+            joined = JoinedMask(samples, len(bundle.task.names), outputs)
             for group in samples.groups(most):
                 while waiting and in_flight + len(group) > ahead:
                     if (mask := finished()) is not None:
                         yield mask
-                waiting.append((picture, engine.submit(samples.samples(group), spread=whole, disagreement=whole)))
+                future = engine.submit(samples.samples(group), spread=whole, disagreement=whole)
+                waiting.append((name, joined, future))
                 in_flight += len(group)
         while waiting:
             if (mask := finished()) is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.joined_mask import JoinedMask
 from ripieno.data.mask_image import MaskBuilder, colour_code, mask_png
 from ripieno.data.prediction_inputs import split_picture
 from ripieno.server.event_loop import run_in_worker
@@ -23,8 +24,6 @@ from ripieno.server.models import Model
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
 from ripieno.server.prediction_document import DocumentOptions
 from ripieno.server.signature import VERSION, ModelSignature
-from ripieno.tasks.uncertainty_outputs import TiledUncertainty
-from ripieno.types import Float32s
 
 if TYPE_CHECKING:
     from ripieno.data.tiles import PictureSamples
@@ -83,7 +82,7 @@ async def _predict(
     masks = _Masks(samples, signature, bool(options.uncertainty))
     sample_bytes = 4 * int(np.prod(signature.task.output)) * (1 + options.members * len(signature.members))
     most = min(limits.reply // sample_bytes, signature.max_samples)
-    uncertainty = ("mutual_information",) if masks.uncertainty else ()
+    uncertainty = ("mutual_information",) if options.uncertainty else ()
     outputs = (signature.predictions, *(("spread", "members") if options.members else ()), *uncertainty)
     # twice: the answer of a group, and the rows of tiles that are blended
     permit.expect(2 * min(len(samples), max(1, most)) * sample_bytes)
@@ -107,42 +106,34 @@ class _Masks:
 
     def __init__(self, samples: PictureSamples, signature: ModelSignature, uncertain: bool) -> None:
         self._samples, self._names = samples, signature.task.names
-        self._own = _MaskParts(samples, len(self._names))
-        self._members: dict[str, _MaskParts] | None = None
+        self._own = JoinedMask(samples, len(self._names), signature.uncertainty if uncertain else None)
+        self._members: dict[str, JoinedMask] | None = None
         """those that predicted all samples so far"""
-        self._spread: float | None = None
-        """sum over the samples"""
-        self.uncertainty = TiledUncertainty(signature.uncertainty) if uncertain and signature.uncertainty else None
         self.partial = False
 
     def add(self, answer: Answer) -> None:
         """Add the predictions of the next samples."""
         self.partial |= answer.partial
-        self._own.add(answer.predictions)
-        if answer.std is not None:
-            self._spread = (self._spread or 0.0) + float(answer.std.sum())
-        if self.uncertainty and answer.disagreement is not None:
-            self.uncertainty.add(answer.predictions, answer.disagreement)
+        self._own.add(answer.predictions, answer.std, answer.disagreement)
         if answer.member_predictions is None:
             return
         each = dict(zip(answer.members, answer.member_predictions, strict=True))
         if self._members is None:
-            self._members = {member: _MaskParts(self._samples, len(self._names)) for member in each}
-        self._members = {member: parts for member, parts in self._members.items() if member in each}
-        for member, parts in self._members.items():
-            parts.add(each[member])
+            self._members = {member: JoinedMask(self._samples, len(self._names)) for member in each}
+        self._members = {member: mask for member, mask in self._members.items() if member in each}
+        for member, mask in self._members.items():
+            mask.add(each[member])
 
     def describe(self, name: str, top: int) -> dict[str, Any]:
         """Return the entry of the picture, with the `top` classes that have the most pixels."""
         height, width = self._samples.shape
         entry = {"picture": name, "width": width, "height": height, **self._describe(self._own.builder, top)}
-        if self._spread is not None:
-            entry["spread"] = self._spread / len(self._samples)
-        if self.uncertainty:
-            entry |= self.uncertainty.compute(self._own.builder.confidence)
+        if self._own.spread is not None:
+            entry["spread"] = self._own.spread
+        entry |= self._own.uncertainty
         if self._members is not None:
             entry["members"] = [
-                {"member": member, **self._describe(parts.builder, top)} for member, parts in self._members.items()
+                {"member": member, **self._describe(mask.builder, top)} for member, mask in self._members.items()
             ]
         return entry
 
@@ -155,15 +146,3 @@ class _Masks:
             "classes": {self._names[i]: float(shares[i]) for i in found},
             "colours": {self._names[i]: colour_code(i) for i in found},
         }
-
-
-class _MaskParts:
-    """A mask in the making."""
-
-    def __init__(self, samples: PictureSamples, classes: int) -> None:
-        self.builder = MaskBuilder(samples.shape, classes)
-        self._joiner = samples.joiner()
-
-    def add(self, predictions: Float32s) -> None:
-        """Add the predictions (samples, *task.output) of the next samples."""
-        self.builder.add(self._joiner.add(predictions))
