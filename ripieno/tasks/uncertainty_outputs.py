@@ -131,19 +131,22 @@ class UncertaintyOutputs:
             return interval(predictions, self.coverage(level), spread)[name == "upper"]
         if name == "abstain":
             return self.abstains(predictions)
-        if name == "entropy":
-            entropy = self.kind.entropy(predictions)
-            assert entropy is not None
-            return entropy
-        assert disagreement is not None
-        return quantile_among(disagreement, self.ensemble.unusual) if name == "unusual" else disagreement
+        return self.derive(name, self.kind.entropy(predictions) if name == "entropy" else disagreement)
 
     def abstains(self, predictions: NDArray[Any]) -> NDArray[np.bool_]:
         """Return where the ensemble would rather not answer (samples,)."""
-        rule, confidence = self.ensemble.abstain, self.kind.confidence(predictions)
-        assert rule is not None
-        assert confidence is not None
-        return np.asarray(np.asarray(confidence, np.float64) < rule.threshold)
+        return np.asarray(self.derive("abstain", self.kind.confidence(predictions)), np.bool_)
+
+    def derive(self, name: str, measure: NDArray[Any] | None) -> NDArray[Any]:
+        """Return an output of `names` without a level from what it measures (samples,).
+
+        That is the entropy, the confidence for `abstain`, and else the disagreement.
+        """
+        assert measure is not None
+        if name == "abstain":
+            assert self.ensemble.abstain is not None
+            return np.asarray(measure, np.float64) < self.ensemble.abstain.threshold
+        return quantile_among(measure, self.ensemble.unusual) if name == "unusual" else measure
 
 
 def check_uncertainty(ensemble: Ensemble, task: Task, where: str, error: type[RipienoError]) -> None:
@@ -183,13 +186,10 @@ class TiledUncertainty:
 
     def compute(self, confidence: float) -> dict[str, float | bool]:
         """Return the outputs by name; `confidence` is that of the whole picture."""
-        ensemble = self._outputs.ensemble
-        found: dict[str, float | bool] = {
-            "entropy": self._entropy / self._tiles,
-            "mutual_information": self._disagreement / self._tiles,
+        entropy, disagreement = self._entropy / self._tiles, self._disagreement / self._tiles
+        measures = {"entropy": entropy, "abstain": confidence}
+        return {
+            name: self._outputs.derive(name, np.array([measures.get(name, disagreement)])).item()
+            for name in self._outputs.names
+            if name not in COVERAGE_OUTPUTS
         }
-        if ensemble.unusual:
-            found["unusual"] = float(quantile_among(np.array([found["mutual_information"]]), ensemble.unusual)[0])
-        if ensemble.abstain:
-            found["abstain"] = confidence < ensemble.abstain.threshold
-        return found

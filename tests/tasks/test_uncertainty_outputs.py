@@ -152,6 +152,7 @@ def test_a_picture_in_tiles_has_the_means_of_its_tiles() -> None:
     tiled.add(single[:1], np.float32([0.2]))
     tiled.add(single[1:], np.float32([0.6]))
     found = tiled.compute(0.5)
+    assert list(found) == [name for name in outputs.names if name != "prediction_set"]
     assert found["mutual_information"] == pytest.approx(0.4)
     assert found["unusual"] == pytest.approx(0.4, rel=1e-5)
     assert found["entropy"] == pytest.approx(outputs.compute("entropy", single).mean(), rel=1e-5)
