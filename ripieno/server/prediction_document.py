@@ -56,6 +56,11 @@ def read_options(query: bytes, signature: ModelSignature) -> DocumentOptions:
     for name, asked in (("members", members), ("uncertainty", uncertain)):
         if asked and signature.uncertainty is None:
             raise bad_request(f"{signature.name} is a single member. Send {name}=true to the ensemble.")
+    if not signature.kind.is_pixelwise and (resize or "overlap" in parameters):
+        option = "resize" if resize else "overlap"
+        raise bad_request(
+            f"{option} is for segmentations, but {signature.name} is of a {signature.task.kind}. Leave it out."
+        )
     coverage = read_coverage(parameters.get("coverage", [None])[-1], signature)
     known = signature.uncertainty.names if signature.uncertainty else ()
     wanted = [name for name in known if uncertain or (coverage is not None and name in COVERAGE_OUTPUTS)]

@@ -45,3 +45,12 @@ def test_a_document_without_all_members_says_so(engine: StandIn) -> None:
     assert "partial" not in document(engine, Limits())
     engine.partial = True
     assert document(engine, Limits())["partial"] is True
+
+
+@pytest.mark.parametrize(("query", "option"), [(b"resize=true", "resize"), (b"overlap=0.5", "overlap")])
+def test_options_of_masks_are_refused_for_other_tasks(engine: StandIn, query: bytes, option: str) -> None:
+    message = f"^{option} is for segmentations, but ensemble is of a classification"
+    with pytest.raises(HttpError, match=message) as refused:
+        document(engine, Limits(), query)
+    assert refused.value.status == 400
+    assert "partial" not in document(engine, Limits(), b"resize=false")
