@@ -63,16 +63,24 @@ def _dims(value: Any) -> list[int]:
 
 
 def _run_shapes(model: Any, names: Sequence[str]) -> dict[str, list[int]]:
-    """Return the shapes of tensors of a graph, found by running it on one blank sample."""
+    """Return the shapes of tensors of a graph, found by running it on one blank sample.
+
+    Raises ValueError where an axis of an input, other than the batch, is unknown.
+    """
     onnx = require("onnx")
     weights = {w.name for w in model.graph.initializer}
-    given = next(i for i in model.graph.input if i.name not in weights)
-    blank = np.zeros(_dims(given), onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type))
+    blanks = []
+    for given in model.graph.input:
+        if given.name in weights:
+            continue
+        if 0 in (shape := _dims(given)):
+            raise ValueError(f"its input {given.name} has no fixed shape")
+        blanks.append(np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)))
     opened = type(model)()
     opened.CopyFrom(model)
     del opened.graph.output[:]
     opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    found = open_file(opened.SerializeToString())(blank)
+    found = open_file(opened.SerializeToString())(*blanks)
     return {name: list(value.shape) for name, value in zip(names, found, strict=True)}
 
 

@@ -74,8 +74,11 @@ class OnnxBackend(LoadedMember):
         return predictions
 
 
-def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]], list[Any]]:
-    """Return a function from images to all outputs of an ONNX file, on a CPU. Raises LibraryError for a broken file."""
+def open_file(content: bytes, threads: int = 1) -> Callable[..., list[Any]]:
+    """Return a function from the inputs of an ONNX file, in its order, to all of its outputs, on a CPU.
+
+    Raises LibraryError for a broken file.
+    """
     runtime = require("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -84,8 +87,8 @@ def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no narrower base class
         raise LibraryError(f"cannot be run by ONNX Runtime: {error_summary(error)}") from error
-    name = session.get_inputs()[0].name
-    return lambda images: list(session.run(None, {name: images}))
+    names = [given.name for given in session.get_inputs()]
+    return lambda *inputs: list(session.run(None, dict(zip(names, inputs, strict=False))))
 
 
 @cache

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import LibraryError
@@ -54,3 +55,35 @@ def test_an_input_without_axes_is_one_line(path: Path) -> None:
     onnx.save(model, str(path))
     with pytest.raises(LibraryError, match="cannot be inferred"):
         onnx_flops(path)
+
+
+def write_pair(path: Path, columns: int | str) -> None:
+    """Write the product of two inputs, the first in rows of which only running shows the number."""
+    given = [
+        helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 12]),
+        helper.make_tensor_value_info("weights", TensorProto.FLOAT, ["batch", 4, columns]),
+    ]
+    nodes = [
+        helper.make_node("Equal", ["images", "images"], ["all"]),
+        helper.make_node("NonZero", ["all"], ["places"]),
+        helper.make_node("Shape", ["places"], ["size"], start=1, end=2),
+        helper.make_node("Div", ["size", "width"], ["rows"]),
+        helper.make_node("Concat", ["one", "rows", "width"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["images", "shape"], ["matrix"]),
+        helper.make_node("MatMul", ["matrix", "weights"], ["found"]),
+    ]
+    constants = [helper.make_tensor(name, TensorProto.INT64, [1], [size]) for name, size in (("one", 1), ("width", 4))]
+    found = [helper.make_tensor_value_info("found", TensorProto.FLOAT, ["batch", "rows", columns])]
+    graph = helper.make_graph(nodes, "pair", given, found, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def test_all_inputs_are_fed_where_shapes_are_computed(tmp_path: Path) -> None:
+    write_pair(tmp_path / "pair.onnx", 5)
+    assert onnx_flops(tmp_path / "pair.onnx") == 2 * 3 * 5 * 4
+
+
+def test_an_input_of_any_size_is_one_line(tmp_path: Path) -> None:
+    write_pair(tmp_path / "pair.onnx", "columns")
+    with pytest.raises(LibraryError, match=r"pair\.onnx: the shapes .* its input weights has no fixed shape"):
+        onnx_flops(tmp_path / "pair.onnx")
