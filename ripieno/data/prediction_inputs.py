@@ -225,20 +225,28 @@ def _picture_arrays(array: NDArray[Any], wanted: Input) -> NDArray[Any]:
     return fit_array(array, replace(wanted, shape=(*shape, channels)))
 
 
-def count_inputs(source: Any) -> int | None:
+def count_inputs(source: Any, wanted: Input) -> int | None:
     """Return the number of samples that `stream_inputs` reads at most; None where only reading shows it."""
     if isinstance(source, list | tuple) and any(isinstance(part, str | Path) for part in source):
-        counts = [count_inputs(part) for part in source]
+        counts = [count_inputs(part, wanted) for part in source]
         return None if None in counts else sum(count or 0 for count in counts)
     if not isinstance(source, str | Path):
-        return len(source) if isinstance(source, np.ndarray) else None
+        return _count_samples(source, wanted) if isinstance(source, np.ndarray) else None
     path = Path(source)
     if path.is_dir():
         walked = not ((path / "dataset.json").is_file() or is_cifar(path) or is_idx(path) or find_series(path))
         return sum(1 for one in image_folders(path) for _ in Walk(path).pictures(one)) if walked else None
     if path.suffix.lower() == ".npy" and path.is_file():
-        return len(files.read_array(path))
+        return _count_samples(files.read_array(path), wanted)
     return 1 if path.suffix.lower() in suffixes() else None
+
+
+def _count_samples(array: NDArray[Any], wanted: Input) -> int:
+    """Return the number of samples in an array of any layout that `fit_array` takes."""
+    if array.dtype == object:  # series of unequal lengths
+        return len(array)
+    axes = array.ndim + (wanted.shape[-1] == 1 and array.shape[-1:] != (1,))
+    return len(array) if axes > len(wanted.shape) else 1
 
 
 def _parts(

@@ -213,7 +213,7 @@ def _detected(
     if unknown is None:
         return {}, 0
     inputs = stream_inputs(unknown, bundle.input, notes, columns=columns)
-    batches = predict_batches(bundle, _in_blocks(inputs, bundle.task), count_inputs(unknown), progress)
+    batches = predict_batches(bundle, _in_blocks(inputs, bundle.task), count_inputs(unknown, bundle.input), progress)
     others = [_doubts(kind, batch) for batch in batches]
     if not others:
         raise DataError("there are no unknown inputs: pass at least one sample, or leave them out")

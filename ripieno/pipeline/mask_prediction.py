@@ -90,7 +90,7 @@ def _predict_masks(
 
     sample_bytes = 4 * math.prod(bundle.task.output)
     most = max(1, GROUP_BYTES // sample_bytes)
-    total, done, in_flight = count_inputs(images), 0, 0
+    total, done, in_flight = count_inputs(images, bundle.input), 0, 0
     waiting: deque[tuple[str, JoinedMask, Future[Answer]]] = deque()
     pictures = stream_pictures(images, bundle.input, notes, skip_bad=skip_bad, resize=resize, overlap=overlap)
     with Engine(bundle) as engine:

@@ -84,7 +84,7 @@ def stream_predictions(
     if coverage is not None:
         UncertaintyOutputs(bundle.ensemble, bundle.task).coverage(coverage)
     stream = stream_inputs(source, bundle.input, notes, skip_bad=skip_bad, columns=columns)
-    return predict_batches(bundle, stream, count_inputs(source), progress, coverage)
+    return predict_batches(bundle, stream, count_inputs(source, bundle.input), progress, coverage)
 
 
 def predict_batches(

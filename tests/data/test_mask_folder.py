@@ -258,8 +258,9 @@ def test_a_fingerprint_covers_images_masks_and_names(folder: Path) -> None:
 
 
 def test_only_the_images_are_predicted(folder: Path) -> None:
-    names, images = read_inputs(folder, Input((6, 8, 3), range=(0, 255)))
-    assert len(names) == len(images) == count_inputs(folder) == 20
+    wanted = Input((6, 8, 3), range=(0, 255))
+    names, images = read_inputs(folder, wanted)
+    assert len(names) == len(images) == count_inputs(folder, wanted) == 20
     assert names[0] == "images/p00.png"
 
 
@@ -270,7 +271,8 @@ def test_images_of_a_split_without_masks_are_predicted(tmp_path: Path, make: Any
         write_pair(make, images, masks, split)
     (masks / "test.png").unlink()
     masks.rmdir()
-    assert count_inputs(tmp_path) == len(read_inputs(tmp_path, Input((6, 8, 3)))[0]) == 2
+    wanted = Input((6, 8, 3))
+    assert count_inputs(tmp_path, wanted) == len(read_inputs(tmp_path, wanted)[0]) == 2
     assert "no masks for the test split" in error_of(tmp_path)
 
 

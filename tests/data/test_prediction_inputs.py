@@ -270,4 +270,35 @@ def test_a_stream_yields_what_is_read_at_once_in_batches(tmp_path: Path) -> None
         "a/1.png", "a/2.png", "b.png", "c/d/1.png", "more.npy[0]",
     ]  # fmt: skip
     assert np.array_equal(np.concatenate([block for _, block in parts]), images)
-    assert count_inputs(source) == len(names)
+    assert count_inputs(source, wanted) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "samples"),
+    [
+        ((5, 6, 3), (5, 6, 3), 1),
+        ((3, 5, 6), (5, 6, 3), 1),
+        ((2, 3, 5, 6), (5, 6, 3), 2),
+        ((5, 6), (5, 6, 1), 1),
+        ((5, 6, 1), (5, 6, 1), 1),
+        ((4, 5, 6), (5, 6, 1), 4),
+        ((4, 1, 5, 6), (5, 6, 1), 4),
+        ((7,), (9, 1), 1),
+        ((4, 7), (9, 1), 4),
+        ((7, 2), (9, 2), 1),
+        ((4, 7, 2), (9, 2), 4),
+        ((3,), (3,), 1),
+        ((4, 3), (3,), 4),
+    ],
+)
+def test_arrays_of_every_layout_are_counted_as_they_are_read(
+    shape: tuple[int, ...], wanted: tuple[int, ...], samples: int
+) -> None:
+    array, given = np.zeros(shape, np.float32), Input(wanted, "float32")
+    assert count_inputs(array, given) == len(read_inputs(array, given)[0]) == samples
+
+
+def test_series_of_unequal_lengths_are_counted() -> None:
+    series = np.array([np.zeros(3, np.float32), np.zeros(5, np.float32)], object)
+    given = Input((9, 1), "float32")
+    assert count_inputs(series, given) == len(read_inputs(series, given)[0]) == 2

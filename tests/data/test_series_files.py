@@ -113,7 +113,7 @@ def test_predictions_read_a_file_alone_and_pad_it(tmp_path: Path) -> None:
     assert lengths(inputs).tolist() == [5] * 9
     names, inputs = read_inputs(folder, wanted)
     assert (len(names), names[-1]) == (69, "Toy_TEST.ts[8]")
-    assert count_inputs(folder) is None
+    assert count_inputs(folder, wanted) is None
     with pytest.raises(DataError, match=r"^Toy_TRAIN.ts have 7 points \(series 0\), but the network takes at most 6"):
         read_inputs(folder / "Toy_TRAIN.ts", Input((6, 1), "float32"))
 
