@@ -19,6 +19,7 @@ from ripieno.tasks.registry import kind_of
 if TYPE_CHECKING:
     from ripieno.pipeline.evaluation import BundleEvaluation
     from ripieno.tasks.observed_coverage import ObservedCoverage
+    from ripieno.types import Ints
 
 MOST_CLASSES = 20
 """Classes of the confusion matrix at most, however wide the terminal."""
@@ -83,9 +84,9 @@ def evaluate(
         console.out.print(_coverage(found, level, rows))
     if found.unknown:
         console.out.print(_unknown(found))
-    matrix, counts = confusion_table(found, console.out.width), found.confusion()
-    if matrix is not None:
-        console.out.print(matrix)
+    counts = found.confusion()
+    if counts is not None:
+        console.out.print(confusion_table(found, counts, console.out.width))
     console.print_result(
         "",
         command("predict", bundle, data),
@@ -147,18 +148,15 @@ def _cell(value: str | int | float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
 
 
-def confusion_table(found: BundleEvaluation, width: int) -> Table | None:
-    """Return the confusion matrix with as many classes as fit `width` columns; None unless classes exclude each other.
+def confusion_table(found: BundleEvaluation, counts: Ints, width: int) -> Table:
+    """Return the confusion matrix, `counts` of true and predicted classes, with as many classes as fit `width` columns.
 
     The classes shown are those most often confused, at least two; the rest are merged. Of pixels it has shares of the
     true class.
     """
     from ripieno.reports.confusion import merge_classes, most_wrong
 
-    counts, names = found.confusion(), found.task.names
-    if counts is None:
-        return None
-    pixelwise = kind_of(found.task).is_pixelwise
+    names, pixelwise = found.task.names, kind_of(found.task).is_pixelwise
     digits = len("100.0") if pixelwise else len(f"{found.samples:,}")
     for count in range(min(MOST_CLASSES, len(names)), 1, -1):
         shown = most_wrong(counts, count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rich.table import Table
 
 from ripieno.cli.console import PlainConsole
 from ripieno.cli.evaluate import confusion_table
@@ -18,11 +19,16 @@ def evaluation(classes: int) -> BundleEvaluation:
     return BundleEvaluation(task, "test", 600, {}, 0, [], np.eye(classes, dtype=np.float32)[answers], targets)
 
 
+def table_of(found: BundleEvaluation, width: int) -> Table:
+    counts = found.confusion()
+    assert counts is not None
+    return confusion_table(found, counts, width)
+
+
 @pytest.mark.parametrize(("width", "shown"), [(1000, 20), (100, 8), (60, 4), (20, 2)])
 def test_as_many_classes_are_shown_as_fit(width: int, shown: int) -> None:
     found = evaluation(40)
-    table = confusion_table(found, width)
-    assert table is not None
+    table = table_of(found, width)
     assert len(table.columns) == shown + 2, "a column of names, and one of the other classes"
     cells = [[int(str(cell).replace(",", "")) for cell in column.cells] for column in table.columns[1:]]
     assert np.sum(cells) == 600, "every sample is counted"
@@ -35,8 +41,7 @@ def test_as_many_classes_are_shown_as_fit(width: int, shown: int) -> None:
 
 
 def test_all_classes_need_no_others() -> None:
-    table = confusion_table(evaluation(3), 80)
-    assert table is not None
+    table = table_of(evaluation(3), 80)
     assert [str(column.header) for column in table.columns] == ["", "class 0", "class 1", "class 2"]
 
 
@@ -46,8 +51,7 @@ def test_the_confusion_of_pixels_has_shares_of_the_counted_ones() -> None:
     answers = np.array([[[0, 1, 1, 1]], [[0, 2, 2, 0]]], np.uint8)
     found = BundleEvaluation(task, "test", 2, {}, 0, [], answers, masks)
     assert np.array_equal(found.confusion(), [[2, 1, 0], [0, 1, 0], [1, 0, 2]])
-    table = confusion_table(found, 80)
-    assert table is not None
+    table = table_of(found, 80)
     assert "true, in % of its pixels" in str(table.title)
     rows = list(zip(*(column.cells for column in table.columns), strict=True))
     assert rows == [
