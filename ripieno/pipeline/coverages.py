@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
+from ripieno.pipeline.combined_blocks import CombinedBlock, combined_blocks
 from ripieno.pipeline.runs import open_run
 from ripieno.tasks import conformal
-from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.combiners import member_shares
-from ripieno.tasks.pixels import sample_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.tasks.uncertainty import abstention_threshold, least_samples, quantiles_of
@@ -220,7 +219,7 @@ def unusual_quantiles(library: Library, ensemble: Ensemble) -> tuple[float, ...]
     count = min(samples, max(1000, DESCRIBED // numbers))
     rows = np.unique(np.linspace(0, samples - 1, count).astype(np.int64))
     kind, shares = kind_of(library.member(ensemble.members[0]).task), member_shares(ensemble)
-    parts = [kind.member_disagreement(block.members, shares) for block in _blocks(library, ensemble, rows)]
+    parts = [kind.member_disagreement(block.members, shares) for block in combined_blocks(library, ensemble, rows=rows)]
     return quantiles_of(np.concatenate(parts))
 
 
@@ -243,35 +242,11 @@ def describe_fits(ensembles: Sequence[Ensemble], options: CoverageOptions, sampl
     return notes
 
 
-@dataclass(frozen=True, eq=False)
-class CombinedBlock:
-    """Validation predictions of some samples, as served."""
-
-    members: NDArray[Any]
-    """(members, samples, *output), each at its temperature"""
-    combined: NDArray[Any]
-    """(samples, *output)"""
-    targets: NDArray[Any]
-
-
-def _blocks(library: Library, ensemble: Ensemble, rows: Ints) -> Iterator[CombinedBlock]:
-    kind = kind_of(library.member(ensemble.members[0]).task)
-    predictions = [library.predictions(m) for m in ensemble.members]
-    targets = library.targets()
-    temperatures = ensemble.temperatures or (1.0,) * len(predictions)
-    for block in sample_blocks(len(rows), len(predictions) * predictions[0][0].size):
-        own = rows[block]
-        pairs = zip(predictions, temperatures, strict=True)
-        members = np.stack([apply_temperature(np.asarray(p[own]), t) for p, t in pairs])
-        combined = kind.combine(members, ensemble.weights, ensemble.combiner)
-        yield CombinedBlock(members, apply_temperature(combined, ensemble.temperature), targets[own])
-
-
 def _fit_samples(
     library: Library, ensemble: Ensemble, options: CoverageOptions, rows: Ints, held_out: bool, task: Task
 ) -> dict[str, Any]:
     kind, shares = kind_of(task), member_shares(ensemble)
-    blocks = list(_reduced(kind, shares, _blocks(library, ensemble, rows)))
+    blocks = list(_reduced(kind, shares, combined_blocks(library, ensemble, rows=rows)))
     predictions, targets = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
     spread = np.concatenate([block[2] for block in blocks]) if conformal.gives_intervals(kind) else None
     found: dict[str, Any] = {}
@@ -314,7 +289,7 @@ def _fit_pixels(
     if options.levels:
         found["coverage"] = tuple(
             conformal.fit_pixel_coverage(
-                ((block.combined, block.targets) for block in _blocks(library, ensemble, rows)),
+                ((block.combined, block.targets) for block in combined_blocks(library, ensemble, rows=rows)),
                 task,
                 level,
                 per_class=options.per_class,
@@ -325,7 +300,7 @@ def _fit_pixels(
     if options.abstain is not None:
         pairs = [
             (kind.certainty(block.combined, np.zeros(len(block.targets))), kind.errors(block.combined, block.targets))
-            for block in _blocks(library, ensemble, rows)
+            for block in combined_blocks(library, ensemble, rows=rows)
         ]
         certainty, errors = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
         found["abstain"] = _rule(options.abstain, certainty, errors, held_out)

@@ -16,18 +16,15 @@ from ripieno.data.leave_out import file_text
 from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
+from ripieno.pipeline.combined_blocks import combined_blocks
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.reports.suspects import LIST, PAGE, Suspect, Suspects, suspects_csv, suspects_page
 from ripieno.shell_command import command
-from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.combiners import member_shares
 from ripieno.tasks.contradiction import contradictions
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.target_text import target_text
 from ripieno.types import Dataset, Ensemble, Ints, Split, Task, ranking_loss
-
-BLOCK = 1024
-"""Samples that are combined at a time."""
 
 
 def suspects(
@@ -105,14 +102,12 @@ def _of_split(
 ) -> list[Suspect]:
     """Return the suspects of one split, called `name`."""
     targets, kind, shares = np.asarray(library.targets(split)), kind_of(task), member_shares(ensemble)
-    tables = [library.predictions(member, split) for member in ensemble.members]
     is_value = kind.activation == "identity"
     combined, spreads = [], []
-    for start in range(0, len(targets), BLOCK):
-        block = [np.asarray(table[start : start + BLOCK], np.float32) for table in tables]
-        combined.append(combine_calibrated(block, ensemble, kind.activation))
+    for block in combined_blocks(library, ensemble, split):
+        combined.append(block.combined)
         if is_value:
-            spreads.append(kind.spread(np.stack(block), combined[-1], shares))
+            spreads.append(kind.spread(block.members, block.combined, shares))
     spread = np.concatenate(spreads) if spreads else None
     wrong = contradictions(np.concatenate(combined), targets, task, ensemble.thresholds, spread)
     suspects = []

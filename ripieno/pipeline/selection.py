@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from ripieno.library.calibrate import calibrate as calibrate_members
 from ripieno.library.cost_table import MEASURED, CostTable
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
+from ripieno.pipeline.combined_blocks import combined_blocks
 from ripieno.pipeline.costs import (
     UNCOUNTABLE,
     cannot_count,
@@ -42,7 +43,6 @@ from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, defau
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import MemberCalibration, calibrate_member, combine_calibrated
 from ripieno.tasks.metrics import METRICS, metric_key
-from ripieno.tasks.pixels import sample_blocks
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Combiner, CoverageScore, Ensemble, Front, Ints, Member, Split, Task
@@ -437,19 +437,7 @@ def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
         if all(library.has_predictions(m, split) for m in ensemble.members):
-            blocks = _combined_blocks(library, ensemble, kind, split)
+            blocks = ((block.combined, block.targets) for block in combined_blocks(library, ensemble, split))
             scores = kind.score_blocks(blocks, task, ensemble.thresholds)
             figures |= {f"{split}_{name}": value for name, value in scores.items()}
     return figures
-
-
-def _combined_blocks(
-    library: Library, ensemble: Ensemble, kind: TaskKind, split: Split
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield what an ensemble predicts on a split, and the targets: all at once, or of pixels by blocks of samples."""
-    predictions = [library.predictions(m, split) for m in ensemble.members]
-    targets = library.targets(split)
-    numbers = int(np.prod(predictions[0].shape[1:])) * len(predictions)
-    for block in sample_blocks(len(targets), numbers) if kind.is_pixelwise else (slice(None),):
-        combined = combine_calibrated([p[block] for p in predictions], ensemble, kind.activation)
-        yield combined, np.asarray(targets[block])

@@ -69,9 +69,18 @@ def combine_calibrated(
 
     `activation` is that of the kind of task.
     """
+    return combine_members(calibrated_members(predictions, ensemble), ensemble, activation)
+
+
+def calibrated_members(predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble) -> NDArray[Any]:
+    """Return the predictions (members, samples, *output) of the members of `ensemble`, each at its temperature."""
     temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
-    calibrated = [apply_temperature(np.asarray(p), t) for p, t in zip(predictions, temperatures, strict=True)]
-    combined = combine(np.stack(calibrated), ensemble.weights, ensemble.combiner, activation)
+    return np.stack([apply_temperature(np.asarray(p), t) for p, t in zip(predictions, temperatures, strict=True)])
+
+
+def combine_members(members: NDArray[Any], ensemble: Ensemble, activation: OutputActivation) -> Float32s:
+    """Return what `ensemble` predicts, as `combine_calibrated`, from its `calibrated_members`."""
+    combined = combine(members, ensemble.weights, ensemble.combiner, activation)
     return apply_temperature(combined, ensemble.temperature)
 
 
