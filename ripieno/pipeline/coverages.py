@@ -285,25 +285,26 @@ def _fit_pixels(
     library: Library, ensemble: Ensemble, options: CoverageOptions, rows: Ints, held_out: bool, task: Task
 ) -> dict[str, Any]:
     kind = kind_of(task)
+    certainty, errors = [], []
+
+    def observed() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yield predictions and masks, of which each is read once; note what abstention needs of them."""
+        for block in combined_blocks(library, ensemble, rows=rows):
+            if options.abstain is not None:
+                certainty.append(kind.certainty(block.combined, np.zeros(len(block.targets))))
+                errors.append(kind.errors(block.combined, block.targets))
+            yield block.combined, block.targets
+
     found: dict[str, Any] = {}
     if options.levels:
-        found["coverage"] = tuple(
-            conformal.fit_pixel_coverage(
-                ((block.combined, block.targets) for block in combined_blocks(library, ensemble, rows=rows)),
-                task,
-                level,
-                per_class=options.per_class,
-                held_out=held_out,
-            )
-            for level in options.levels
+        found["coverage"] = conformal.fit_pixel_coverage(
+            observed(), task, options.levels, per_class=options.per_class, held_out=held_out
         )
+    else:
+        for _ in observed():
+            pass
     if options.abstain is not None:
-        pairs = [
-            (kind.certainty(block.combined, np.zeros(len(block.targets))), kind.errors(block.combined, block.targets))
-            for block in combined_blocks(library, ensemble, rows=rows)
-        ]
-        certainty, errors = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
-        found["abstain"] = _rule(options.abstain, certainty, errors, held_out)
+        found["abstain"] = _rule(options.abstain, np.concatenate(certainty), np.concatenate(errors), held_out)
     return found
 
 

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -118,14 +119,20 @@ def gives_intervals(kind: TaskKind) -> bool:
 def fit_pixel_coverage(
     blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]],
     task: Task,
-    level: float,
+    levels: Sequence[float],
     *,
     per_class: bool = False,
     held_out: bool = False,
-) -> Coverage:
-    """Fit a coverage of pixels as `fit_coverage`, from blocks of samples: their predictions and their masks."""
-    check_level(level)
-    return _fit_pixels(Coverage(float(level), "fnr", (), 0, per_class=per_class, held_out=held_out), blocks, task)
+) -> tuple[Coverage, ...]:
+    """Fit coverages of pixels as `fit_coverage`, one of each level, from blocks of samples: predictions and masks.
+
+    The blocks are read once.
+    """
+    for level in levels:
+        check_level(level)
+    counts = _count_pixels(blocks, len(task.names), per_class)
+    empty = [Coverage(float(level), "fnr", (), 0, per_class=per_class, held_out=held_out) for level in levels]
+    return tuple(_fit_pixels(own, counts, task) for own in empty)
 
 
 def fit_coverage(
@@ -158,7 +165,7 @@ def fit_coverage(
         return _fit_intervals(empty, predictions, targets, spread)
     if kind.is_pixelwise:
         blocks = ((predictions[block], targets[block]) for block in prediction_blocks(predictions))
-        return _fit_pixels(empty, blocks, task)
+        return _fit_pixels(empty, _count_pixels(blocks, len(task.names), per_class), task)
     if chosen == "fnr":
         return _fit_labels(empty, predictions, targets)
     return _fit_classes(empty, predictions, targets)
@@ -235,13 +242,23 @@ def _fit_labels(empty: Coverage, predictions: NDArray[Any], targets: NDArray[Any
     return dataclasses.replace(empty, thresholds=thresholds, samples=samples, sizes=sizes)
 
 
-def _fit_pixels(empty: Coverage, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], task: Task) -> Coverage:
-    """Fit the least probability of a class in the set of a pixel, from the counts of probabilities.
+@dataclass(frozen=True, eq=False)
+class _PixelCounts:
+    """Probabilities of pixels by their bins, of each class or of all together."""
 
-    It is exact to one part in 128, on the safe side.
-    """
-    classes = len(task.names)
-    groups = classes if empty.per_class else 1
+    true: Floats
+    """(groups, bins) of the true classes; each image, of a group with pixels, counts as one"""
+    every: NDArray[np.int64]
+    """(groups, bins) of all classes"""
+    images: NDArray[np.int64]
+    """(groups,) images with pixels of the group"""
+    samples: int
+    """images with counted pixels"""
+    pixels: int
+
+
+def _count_pixels(blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], classes: int, per_class: bool) -> _PixelCounts:
+    groups = classes if per_class else 1
     true = np.zeros((groups, 2 * HALF + 2))
     every = np.zeros(true.shape, np.int64)
     images, samples, pixels = np.zeros(groups, np.int64), 0, 0
@@ -251,19 +268,27 @@ def _fit_pixels(empty: Coverage, blocks: Iterable[tuple[NDArray[Any], NDArray[An
             found, truth = _probability_bins(own[counted]), mask[counted]
             samples, pixels = samples + bool(len(truth)), pixels + len(truth)
             for group in range(groups):
-                held = truth == group if empty.per_class else np.ones(len(truth), bool)
-                some = found[:, group] if empty.per_class else found.reshape(-1)
+                held = truth == group if per_class else np.ones(len(truth), bool)
+                some = found[:, group] if per_class else found.reshape(-1)
                 every[group] += np.bincount(some, minlength=every.shape[1])
                 if count := np.count_nonzero(held):
                     images[group] += 1
                     true[group] += np.bincount(found[held, truth[held]], minlength=true.shape[1]) / count
-    _check_counts(empty.level, images, task)
-    allowed = np.array([_allowed(empty.level, int(count)) for count in images])[:, None]
+    return _PixelCounts(true, every, images, samples, pixels)
+
+
+def _fit_pixels(empty: Coverage, counts: _PixelCounts, task: Task) -> Coverage:
+    """Fit the least probability of a class in the set of a pixel, from the counts of probabilities.
+
+    It is exact to one part in 128, on the safe side.
+    """
+    _check_counts(empty.level, counts.images, task)
+    allowed = np.array([_allowed(empty.level, int(count)) for count in counts.images])[:, None]
     # the last bin below which the true ones are few enough
-    lowest = (np.cumsum(true, axis=1) - true <= allowed + TOLERANCE).sum(axis=1) - 1
+    lowest = (np.cumsum(counts.true, axis=1) - counts.true <= allowed + TOLERANCE).sum(axis=1) - 1
     thresholds = tuple(1 - _lower_edge(int(number)) for number in lowest)
-    size = sum(int(own[low:].sum()) for own, low in zip(every, lowest, strict=True)) / max(1, pixels)
-    return dataclasses.replace(empty, thresholds=thresholds, samples=samples, sizes=(size,))
+    size = sum(int(own[low:].sum()) for own, low in zip(counts.every, lowest, strict=True)) / max(1, counts.pixels)
+    return dataclasses.replace(empty, thresholds=thresholds, samples=counts.samples, sizes=(size,))
 
 
 def _probability_bins(probabilities: NDArray[Any]) -> NDArray[np.int64]:

@@ -283,8 +283,12 @@ def test_pixels_of_each_class_hold_their_coverage() -> None:
 def test_pixels_are_read_in_blocks_of_samples() -> None:
     predictions, truth = pixels(90, 39)
     parts = [(predictions[i : i + 20], truth[i : i + 20]) for i in range(0, 90, 20)]
-    whole = fit_coverage(predictions, truth, SEGMENTATION, 0.9, held_out=True)
-    assert fit_pixel_coverage(iter(parts), SEGMENTATION, 0.9, held_out=True) == whole
+    for per_class in (False, True):
+        whole = [fit_coverage(predictions, truth, SEGMENTATION, level, per_class=per_class) for level in (0.9, 0.6)]
+        once = iter(parts)
+        assert fit_pixel_coverage(once, SEGMENTATION, (0.9, 0.6), per_class=per_class) == tuple(whole)
+    (held_out,) = fit_pixel_coverage(iter(parts), SEGMENTATION, (0.9,), held_out=True)
+    assert held_out == fit_coverage(predictions, truth, SEGMENTATION, 0.9, held_out=True)
 
 
 def test_a_class_without_pixels_is_named() -> None:
