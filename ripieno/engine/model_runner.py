@@ -25,7 +25,8 @@ from ripieno.engine.ring_memory import Memory, Slots
 from ripieno.errors import EngineError, RipienoError
 from ripieno.resources import trim_heap
 from ripieno.tasks.calibration import apply_temperature
-from ripieno.types import Device, Member
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Device, Member, OutputActivation
 
 Load = Callable[..., Backend]
 """Signature of `ripieno.backends.load`: backend, path, member, device, threads. `trusted` and `part` are keywords,
@@ -138,11 +139,13 @@ def _outputs_of(backend: Backend | SharedBackbone, members: Sequence[int]) -> In
     return lambda images: [(member, infer(images))]
 
 
-def _calibrate(predictions: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def _calibrate(
+    predictions: NDArray[np.float32], temperature: float, activation: OutputActivation
+) -> NDArray[np.float32]:
     """Return `predictions` at `temperature`, or as they are if they are not all finite."""
     if temperature == 1.0 or not np.isfinite(predictions).all():
         return predictions
-    return apply_temperature(predictions, temperature)
+    return apply_temperature(predictions, temperature, activation)
 
 
 class ModelRunner:
@@ -157,7 +160,10 @@ class ModelRunner:
         units: dict[int, list[ModelSpec]] = {}
         for spec in config.models:
             units.setdefault(spec.unit, []).append(spec)
-        self._temperatures = {spec.index: spec.temperature for spec in config.models}
+        self._temperatures = {
+            spec.index: (spec.temperature, kind_of(spec.member.task).activation) for spec in config.models
+        }
+        """by member, each with the activation of its predictions"""
         self._calibrated = {spec.unit for spec in config.models if spec.temperature != 1.0}
         self._largest = {spec.unit: spec.batch_size for spec in config.models if config.device.type == "cuda"}
         if config.cores:
@@ -207,7 +213,7 @@ class ModelRunner:
         start = time.perf_counter()
         outputs = self._infer[unit](images)
         if unit in self._calibrated:
-            outputs = [(member, _calibrate(own, self._temperatures[member])) for member, own in outputs]
+            outputs = [(member, _calibrate(own, *self._temperatures[member])) for member, own in outputs]
         return outputs, time.perf_counter() - start
 
     def close(self) -> None:

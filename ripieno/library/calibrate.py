@@ -9,6 +9,7 @@ import numpy as np
 
 from ripieno.library.library import Library
 from ripieno.tasks.calibration import CalibratedRows, MemberCalibration, calibrate_member
+from ripieno.tasks.registry import kind_of
 from ripieno.types import ProgressFunction
 
 
@@ -23,7 +24,8 @@ def calibrate(library: Library, members: Sequence[str], progress: ProgressFuncti
     for done, member in enumerate(lacking):
         progress("calibrating members", done, len(lacking))
         assert labels is not None
-        temperature, rows = calibrate_member(library.predictions(member), labels)
+        activation = kind_of(library.member(member).task).activation
+        temperature, rows = calibrate_member(library.predictions(member), labels, activation)
         # as they are kept, so that a later selection sees the same numbers
         single = MemberCalibration(temperature, CalibratedRows(*(row.astype(np.float32) for row in rows)))
         kept[member] = single

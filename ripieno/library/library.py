@@ -45,7 +45,7 @@ from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Pro
 
 W = TypeVar("W", Ensemble, Allocation)
 CALIBRATED = "calibrated.npy"
-"""Rows of a calibrated member, (3, samples): see `CalibratedRows`."""
+"""Rows of a calibrated member, (3, samples[, labels]): see `CalibratedRows`."""
 
 
 class Library:
@@ -368,7 +368,7 @@ class Library:
             temperature, rows = self.member(member).temperature, files.read_array(path)
         except LibraryError:  # it can be fitted again
             return None
-        if temperature is None or rows.shape != (3, len(self.targets())):
+        if temperature is None or rows.shape != (3, *self.targets().shape):
             return None
         return MemberCalibration(temperature, CalibratedRows(*rows))
 

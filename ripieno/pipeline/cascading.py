@@ -168,7 +168,9 @@ def _answers(
     if (exact or out_of_fold) and all(library.has_predictions(m, split) for m in names):
         temperatures = bundle.ensemble.temperatures or (1.0,) * len(names)
         pairs = zip(names, temperatures, strict=True)
-        return [apply_temperature(library.predictions(m, split), t) for m, t in pairs], library.targets(split)
+        activation = kind_of(bundle.task).activation
+        answers = [apply_temperature(library.predictions(m, split), t, activation) for m, t in pairs]
+        return answers, library.targets(split)
     if dataset is None:
         return [], np.empty(0, np.int64)
     # a lower precision differs from the stored predictions, so the bundle itself predicts

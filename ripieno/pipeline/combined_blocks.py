@@ -38,5 +38,5 @@ def combined_blocks(
     count = len(targets) if rows is None else len(rows)
     for block in sample_blocks(count, len(predictions) * math.prod(predictions[0].shape[1:])):
         own = block if rows is None else rows[block]
-        members = calibrated_members([p[own] for p in predictions], ensemble)
+        members = calibrated_members([p[own] for p in predictions], ensemble, activation)
         yield CombinedBlock(members, combine_members(members, ensemble, activation), np.asarray(targets[own]))

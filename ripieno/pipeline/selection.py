@@ -290,7 +290,9 @@ def _candidates(
     if len(held):
         targets = np.delete(targets, held, axis=0)
         predictions = [np.delete(rows, held, axis=0) for rows in predictions]
-        calibrations = [calibrate_member(rows, targets) for rows in predictions] if calibrated else None
+        calibrations = (
+            [calibrate_member(rows, targets, options.kind.activation) for rows in predictions] if calibrated else None
+        )
     else:
         calibrations = calibrate_members(library, ids, progress) if calibrated else None
     return _Pool(ids, predictions, targets, table, calibrations, share)

@@ -46,7 +46,8 @@ def cross_validate(
         for row, members in enumerate(select(fold, budgets)):
             if members not in known:
                 combined = fold.data.combined(members, combiner)
-                combined = apply_temperature(combined, fold.data.ensemble_temperature(combined))[held]
+                temperature = fold.data.ensemble_temperature(combined)
+                combined = apply_temperature(combined, temperature, data.kind.activation)[held]
                 targets = None if data.targets is None else data.targets[held]
                 own = sample_losses(loss, combined, targets)
                 if own is not None:

@@ -94,7 +94,7 @@ class MedianObjective(_DenseObjective):
 
 
 class JointSum(NamedTuple):
-    """Sum of the members' predictions (samples, classes), and the temperature of their mean."""
+    """Sum of the members' predictions (samples, classes or labels), and the temperature of their mean."""
 
     total: Floats
     members: int
@@ -102,16 +102,18 @@ class JointSum(NamedTuple):
 
 
 class JointObjective:
-    """Cross-entropy of a mean at its own temperature, over `predictions` (members, samples, classes).
+    """Cross-entropy of a mean at its own temperature, over `predictions` (members, samples, classes or labels).
 
     With each candidate the temperature is fitted again, by a Newton step from that of the ensemble.
     """
 
     submodular = False
 
-    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any]) -> None:
+    def __init__(
+        self, predictions: NDArray[Any], labels: NDArray[Any], activation: OutputActivation = "softmax"
+    ) -> None:
         self.size = len(predictions)
-        self._predictions, self._labels = predictions, labels
+        self._predictions, self._labels, self._activation = predictions, labels, activation
 
     def state(self, members: tuple[int, ...]) -> JointSum:
         """Return the sum of `members` in their order."""
@@ -124,7 +126,7 @@ class JointObjective:
         """Return the sum with one more member."""
         count = state.members + 1
         total = state.total + self._predictions[member]
-        return JointSum(total, count, fit_temperature(total / count, self._labels))
+        return JointSum(total, count, fit_temperature(total / count, self._labels, activation=self._activation))
 
     def losses(self, state: JointSum, candidates: Ints) -> Floats:
         """Return the cross-entropy of the mean with each candidate."""
@@ -135,7 +137,8 @@ class JointObjective:
         temperature = state.temperature
         # the first member may be far from the temperature 1
         for _ in range(1 if state.members else 3):
-            temperature, truth = moved(calibrated_rows(mean, self._labels, temperature), temperature)
+            rows = calibrated_rows(mean, self._labels, temperature, self._activation)
+            temperature, truth = moved(rows, temperature)
         return cross_entropy(truth)
 
     def lower_bounds(self, _state: JointSum, _loss: float, _above: ParentBounds | None) -> Floats:

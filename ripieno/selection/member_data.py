@@ -80,7 +80,7 @@ class MemberData:
     def truth(self) -> Predictions:
         """Return the likelihoods to select from, one row per member: (samples,) probabilities of the true class."""
         if self.calibrations is not None:
-            return [self.kept(calibration.rows.truth) for calibration in self.calibrations]
+            return [self.kept(calibration.rows.truth).reshape(-1) for calibration in self.calibrations]
         if self.targets is None:
             return self.predictions if self.fold is None else [self.kept(row) for row in self.predictions]
         targets = self.kept(self.targets)
@@ -89,7 +89,7 @@ class MemberData:
 
     def calibrated(self, member: int) -> NDArray[Any]:
         """Return the predictions of a member at its temperature, for all samples."""
-        return apply_temperature(np.asarray(self.predictions[member]), self.temperature(member))
+        return apply_temperature(np.asarray(self.predictions[member]), self.temperature(member), self.kind.activation)
 
     def combined(self, members: Sequence[int], combiner: Combiner) -> NDArray[Any]:
         """Return what the ensemble of `members`, which may repeat, predicts for all samples, at the temperature 1."""
@@ -101,7 +101,7 @@ class MemberData:
         """Return the temperature of an ensemble with `combined` predictions; 1 without calibration."""
         if self.calibrations is None or self.targets is None:
             return 1.0
-        return fit_temperature(self.kept(combined), self.kept(self.targets))
+        return fit_temperature(self.kept(combined), self.kept(self.targets), activation=self.kind.activation)
 
 
 def combine_rows(
@@ -113,6 +113,6 @@ def combine_rows(
     return np.asarray(np.average(predictions, axis=0, weights=weights))
 
 
-def calibrate(predictions: Predictions, labels: NDArray[np.int64]) -> list[MemberCalibration]:
-    """Fit a temperature to each member's `predictions` (samples, classes)."""
-    return [calibrate_member(np.asarray(p), labels) for p in predictions]
+def calibrate(predictions: Predictions, targets: NDArray[Any], kind: TaskKind) -> list[MemberCalibration]:
+    """Fit a temperature to each member's `predictions` (samples, classes or labels)."""
+    return [calibrate_member(np.asarray(p), targets, kind.activation) for p in predictions]

@@ -102,8 +102,8 @@ def select_members(
 
     `calibrate` "members" fits a temperature to each member, then one to the ensemble; "joint" fits the ensemble's at
     every greedy step; "none" fits none. It is "members" by default where `method` is left out, and there are
-    predictions of all classes and a mean; other tasks have "none" only. `calibrations` are temperatures of the members
-    fitted before.
+    predictions of all classes or labels and a mean; other tasks have "none" only. `calibrations` are temperatures of
+    the members fitted before.
 
     `cv` folds give `Choice.expected_loss`; 0: none. By default 5 where `method`, `pool` and `device` are left out.
     `certify` bounds the gain of any other ensemble, see `Choice.certificate`. Large data is read in blocks: by local
@@ -310,7 +310,8 @@ def _finish(
     combined, targets = problem.data.combined(members, combiner), problem.data.targets
     assert targets is not None  # calibration requires them
     temperature = problem.data.ensemble_temperature(combined)
-    return temperature, MEASURES[options.loss](apply_temperature(combined, temperature), targets)
+    calibrated = apply_temperature(combined, temperature, options.kind.activation)
+    return temperature, MEASURES[options.loss](calibrated, targets)
 
 
 def _lowest(problem: SelectionProblem, limits: Floats) -> float:

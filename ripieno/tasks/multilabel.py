@@ -36,7 +36,7 @@ class Multilabel(TaskKind):
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
     coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ("fnr",)
     names_title: ClassVar[str] = "labels"
-    calibrates: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = True
     keeps_likelihood: ClassVar[bool] = False
     has_thresholds: ClassVar[bool] = True
     diversity_title: ClassVar[str] = "share of labels that differ"
