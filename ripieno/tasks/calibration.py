@@ -222,7 +222,8 @@ def _labels_at(probabilities: NDArray[Any], temperature: float) -> NDArray[Any]:
     np.clip(logits, -LARGEST, LARGEST, out=logits)
     np.exp(logits, out=logits)
     logits += 1
-    return np.reciprocal(logits, out=logits)
+    np.reciprocal(logits, out=logits)
+    return logits
 
 
 def _precision(probabilities: NDArray[Any]) -> type[np.floating[Any]]:
