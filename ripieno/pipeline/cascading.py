@@ -169,8 +169,8 @@ def _answers(
         temperatures = bundle.ensemble.temperatures or (1.0,) * len(names)
         pairs = zip(names, temperatures, strict=True)
         activation = kind_of(bundle.task).activation
-        answers = [apply_temperature(library.predictions(m, split), t, activation) for m, t in pairs]
-        return answers, library.targets(split)
+        own = [apply_temperature(library.predictions(m, split), t, activation) for m, t in pairs]
+        return own, library.targets(split)
     if dataset is None:
         return [], np.empty(0, np.int64)
     # a lower precision differs from the stored predictions, so the bundle itself predicts
