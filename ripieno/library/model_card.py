@@ -317,9 +317,11 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
     if search:
         space = search.get("space", {})
         space = space.get("name", "") if isinstance(space, Mapping) else ""
+        algorithm = search.get("algorithm", "")
+        algorithm = algorithm.get("name", "") if isinstance(algorithm, Mapping) else algorithm  # older: the name alone
         bound = f", {search['trials']} trials" if search.get("trials") else ""
         lines.append(
-            f"Members: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
+            f"Members: searched by {_text(str(algorithm))} in the space {_text(str(space))}, at "
             f"most {search.get('epochs')} {search.get('unit', 'epochs')} per trial, seed {search.get('seed')}{bound}."
         )
     averages = [m for m in members if m.averaged]

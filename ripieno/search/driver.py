@@ -17,7 +17,7 @@ from ripieno.cluster.pool import Pool
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import SearchError
 from ripieno.library import Library
-from ripieno.search.algorithms import SCHEDULERS, find_algorithm
+from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.duration_model import DurationPredictor
 from ripieno.search.failure_policy import FailurePolicy
 from ripieno.search.job_queue import JobQueue
@@ -54,8 +54,7 @@ class Driver:
         self._deadline, self._clock = deadline, clock
         self._weight = weight or (lambda _: 1.0)
         self._watch = watch or (lambda _: None)
-        scheduler = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
-        self._scheduler = scheduler(settings.epochs, settings.eta, settings.trials)
+        self._scheduler = make_scheduler(find_algorithm(settings.algorithm), settings.epochs, settings.trials)
         for old, new in (("options", "candidates"), ("issue", "start")):
             if not hasattr(self._scheduler, new):  # a user's own scheduler, written for the former names
                 warn_renamed(f"Scheduler.{old}", new)

@@ -30,7 +30,7 @@ from optuna.trial import TrialState
 from ripieno import files
 from ripieno.errors import SearchError
 from ripieno.search.in_memory_study import InMemoryStudy, quiet
-from ripieno.search.samplers import find_sampler, sample
+from ripieno.search.samplers import MakeSampler, find_sampler, sample
 from ripieno.search.space import Space, distributions
 from ripieno.types import Configuration, Failure
 
@@ -66,11 +66,14 @@ _NAMES = {kind: name for name, kind in _EVENTS.items()}
 
 
 class Journal:
-    """Study of a run at `path`, in memory if None. Raises SearchError when the file is broken or cannot be written."""
+    """Study of a run at `path`, in memory if None; `sampler` is a name or a factory.
 
-    def __init__(self, path: Path | None, space: Space, sampler: str, seed: int) -> None:
+    Raises SearchError when the file is broken or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, space: Space, sampler: str | MakeSampler, seed: int) -> None:
         self._space = space
-        self._sampler = find_sampler(sampler)
+        self._sampler = find_sampler(sampler) if isinstance(sampler, str) else sampler
         self._seed = seed
         try:
             self._log = _Log(path)

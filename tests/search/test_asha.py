@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from watched import walk
 
 from ripieno.errors import SearchError
-from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
+from ripieno.search.algorithms import ALGORITHMS, find_algorithm, make_scheduler
 from ripieno.search.asha import Asha, _Rung, hyperband, rungs, shares
 from ripieno.search.scheduler import TrialStep
 
@@ -146,7 +146,7 @@ def test_late_results_still_promote_when_all_trials_were_started() -> None:
 
 
 def test_random_search_trains_every_trial_to_the_end() -> None:
-    scheduler = SCHEDULERS["full"](27, 3, 2)
+    scheduler = make_scheduler(find_algorithm("random"), 27, 2)
     for trial in range(2):
         (step,) = scheduler.candidates()
         assert step == TrialStep(trial, 0, 27)
@@ -155,15 +155,16 @@ def test_random_search_trains_every_trial_to_the_end() -> None:
     assert list(scheduler.candidates()) == []
 
 
-def test_every_algorithm_names_a_scheduler_and_unknown_ones_are_refused() -> None:
-    assert all(a.scheduler in SCHEDULERS for a in ALGORITHMS.values())
+def test_every_algorithm_has_a_scheduler_and_unknown_ones_are_refused() -> None:
+    assert all(next(make_scheduler(a, 9, 1).candidates()).start == 0 for a in ALGORITHMS.values())
     with pytest.raises(SearchError, match="there are: hyperband, asha, random, bohb"):
         find_algorithm("grid")
 
 
 def test_impossible_numbers_are_refused() -> None:
-    with pytest.raises(SearchError, match="at least 2"):
-        rungs(9, 1)
+    for step in (1, 0.5, nan, inf):
+        with pytest.raises(SearchError, match="step above 1"):
+            rungs(9, step)
     with pytest.raises(SearchError, match="0 trials"):
         Asha(((1,),), trials=0)
 
@@ -240,7 +241,7 @@ def test_waiting_for_a_full_rung_is_found_out(monkeypatch: pytest.MonkeyPatch) -
     def synchronous(asha: Asha) -> Iterator[TrialStep]:
         """Start no new trial while fewer than eta of the started trials have a result."""
         results = sum(len(rung.ranking) for ladder in asha._rungs for rung in ladder.values())
-        return (d for d in right(asha) if d.start or asha.started < asha.eta or results >= asha.eta)
+        return (d for d in right(asha) if d.start or asha.started < asha.keep or results >= asha.keep)
 
     monkeypatch.setattr(Asha, "candidates", synchronous)
     with pytest.raises(AssertionError):

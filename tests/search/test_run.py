@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +32,7 @@ from ripieno.library import Library
 from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
 from ripieno.search.result_order import OrderName
+from ripieno.search.settings import kept_settings
 from ripieno.types import Failure, Job, JobResult
 
 SETTINGS = Settings(synthetic.SPACE, trials=30, epochs=9)
@@ -85,9 +89,17 @@ def search(run: Path, pool: object = None, settings: Settings = SETTINGS, **more
     return run_search(Library(run), settings, pool, weight=synthetic.weight, **more)  # type: ignore[arg-type]
 
 
+def journal_of(run: Path) -> Journal:
+    return Journal(Library(run).journal_path, synthetic.SPACE, "random", 0)
+
+
+def read(path: Path) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(path.read_text())
+    return plain
+
+
 def jobs_issued(run: Path) -> list[tuple[int, int]]:
-    journal = Journal(Library(run).journal_path, synthetic.SPACE, "random", 0)
-    return [(e.trial, e.stop) for e in journal.events() if isinstance(e, JobSubmitted)]
+    return [(e.trial, e.stop) for e in journal_of(run).events() if isinstance(e, JobSubmitted)]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +132,29 @@ def test_the_library_does_not_depend_on_timing_or_slots_or_kills(tmp_path: Path,
         assert start > 2
         assert jobs_issued(run) == jobs_issued(quiet)
         assert members(run) == members(quiet)
+
+
+OLDER = Path(__file__).parent / "older_runs"
+"""Runs that version 0.1 began, with eta 2 and 3, and the jobs and configurations that it would have gone on to."""
+
+
+@pytest.mark.parametrize(("name", "step"), [("hyperband", 2), ("asha-stopping", 3)])
+def test_an_older_run_resumes_with_the_same_decisions(tmp_path: Path, name: str, step: int) -> None:
+    shutil.copytree(OLDER / name, tmp_path, dirs_exist_ok=True)
+    expected = read(tmp_path / "expected.json")
+    begun = jobs_issued(tmp_path)
+    settings = kept_settings(tmp_path / "run.json")
+    assert settings is not None
+    search(tmp_path, settings=settings)
+    issued = [(e.trial, e.start, e.stop) for e in journal_of(tmp_path).events() if isinstance(e, JobSubmitted)]
+    assert 3 < len(begun) < len(issued)
+    assert [list(job) for job in issued] == expected["jobs"]
+    trials = range(len(expected["configurations"]))
+    assert [journal_of(tmp_path).configuration(trial) for trial in trials] == expected["configurations"]
+    assert read(tmp_path / "run.json")["algorithm"]["step"] == step  # now the run keeps the whole algorithm
+    assert "eta" not in read(tmp_path / "run.json")
+    search(tmp_path, settings=settings)
+    assert len(jobs_issued(tmp_path)) == len(issued)
 
 
 def test_jobs_without_a_result_run_first_and_results_left_in_the_library_are_taken(tmp_path: Path) -> None:
