@@ -1,6 +1,7 @@
 """The complete command line: importing this module registers every command with `app`."""
 
 from ripieno.cli import (
+    algorithm,
     allocate,
     bundle,
     coverage,
@@ -18,5 +19,7 @@ from ripieno.cli.app import app
 
 __all__ = ["COMMAND_MODULES", "app"]
 
-COMMAND_MODULES = (tune, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, suspects, doctor)
+COMMAND_MODULES = (
+    tune, algorithm, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, suspects, doctor,
+)  # fmt: skip
 """The modules that register commands on import."""

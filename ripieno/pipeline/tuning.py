@@ -25,6 +25,7 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
 
 if TYPE_CHECKING:
+    from ripieno.search.algorithms import Algorithm
     from ripieno.search.progress import Snapshot
 
 FreeMembers = Literal["on", "off"]
@@ -43,8 +44,14 @@ class SearchOptions:
     """name or JSON file; `auto`: that of the run, else `series` of series, `table` of tables, `resnet` of images on a
     GPU and `resnet-small` on a CPU, of masks `segmentation` and `segmentation-small`; of networks of timm, which a
     family or `weights` name, `timm` or `timm-small`, and of smp `segmentation-pretrained`"""
-    algorithm: str | None = None
+    algorithm: str | Path | Algorithm | None = None
+    """a name, `SCHEDULER+SAMPLER`, a JSON file or the record: see `ripieno.search.Algorithm`"""
+    step: float | None = None
+    """ratio of the epochs of two rungs; the algorithm's"""
+    keep: int | None = None
+    """one in `keep` trials of a rung trains on to the next; the algorithm's"""
     eta: int | None = None
+    """sets `step` and `keep`"""
     seed: int | None = None
     family: str | None = None
     """`timm:NAME`, a network of timm, `unet` or `smp:ARCHITECTURE/ENCODER` for segmentation, one of series or tables,
@@ -67,7 +74,9 @@ def tune(
     trials: int | None = None,
     epochs: int | None = None,
     space: str = SearchOptions.space,
-    algorithm: str | None = None,
+    algorithm: str | Path | Algorithm | None = None,
+    step: float | None = None,
+    keep: int | None = None,
     eta: int | None = None,
     seed: int | None = None,
     slots: int | None = None,
@@ -119,7 +128,8 @@ def tune(
     built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and `trees:extra-trees`. A search of small
     inputs begins with some trees, which are members of no trial; `free` ("off") leaves them out. `weights` are the
     pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or "hub", which allows
-    their download; without any these networks start random. `pool`, `device`, `slots` and the next four parameters say
+    their download; without any these networks start random. `algorithm` is a name, a pair such as `asha+tpe`, a JSON
+    file or an `Algorithm` (`ripieno.search`); `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`, `slots` and the next four parameters say
     where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine,
     when it takes at most 2 % of `hours`: see `pipeline.trial_packing`. `folds` (2 to 20) validate by predictions out of
     fold instead of a validation split, which suits small data sets: each trial trains a network a fold, and the one
@@ -168,7 +178,7 @@ def search_library(
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import fetch_weights, find_weights, keep_backbones
     from ripieno.search import run_search
-    from ripieno.search.algorithms import check_algorithm
+    from ripieno.search.algorithms import change_algorithm, check_algorithm
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.search.space import backbone_names
@@ -202,10 +212,12 @@ def search_library(
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
     check_arguments(*(getattr(data_options, n) for n in ("size", "split", "metric", "task", "kind", "folds")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
-    given = {"algorithm": search.algorithm, "epochs": search.epochs, "eta": search.eta, "seed": seed}
+    settings = before or Settings(found)
+    algorithm = change_algorithm(settings.algorithm, search.algorithm, search.eta, search.step, search.keep)
+    given = {"epochs": search.epochs, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    asked |= {"trials": trials, "hours": hours}
-    settings = dataclasses.replace(before or Settings(found), **asked)
+    asked |= {"algorithm": algorithm, "trials": trials, "hours": hours}
+    settings = dataclasses.replace(settings, **asked)
     check_algorithm(settings.algorithm)
     used = None if before is None else before.weights
     sources = find_weights(search.weights, found, library.path, used, notes)

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from ripieno.config import check_fields, read_config, update
 from ripieno.errors import RipienoError, SearchError
-from ripieno.search.asha import Asha, hyperband, rungs
+from ripieno.search.asha import Asha, hyperband
 from ripieno.search.generations import Generations
 from ripieno.search.samplers import SAMPLERS, MakeSampler, bind_sampler, complete_options
 from ripieno.search.scheduler import Scheduler
@@ -161,31 +161,38 @@ def algorithm_to_plain(algorithm: Algorithm) -> dict[str, Any]:
     return asdict(algorithm) | {"step": step}
 
 
-def set_ratios(
-    algorithm: Algorithm, eta: int | None = None, step: float | None = None, keep: int | None = None
+def change_algorithm(
+    algorithm: str | Path | Algorithm,
+    asked: str | Path | Algorithm | None = None,
+    eta: int | None = None,
+    step: float | None = None,
+    keep: int | None = None,
 ) -> Algorithm:
-    """Return `algorithm` with another `step` and `keep`; `eta` sets both: with one of them it is a SearchError."""
+    """Return the `asked` algorithm, or `algorithm`, with another `step` and `keep`; `eta` sets both.
+
+    Asked for by its name, the algorithm stays as it is: that of a run may have had its step and keep changed. Raises
+    SearchError as `find_algorithm`, and for `eta` with one of the two.
+    """
+    found = find_algorithm(algorithm)
+    if asked is not None and (is_file(asked) or asked != found.name):
+        found = find_algorithm(asked)
     if eta is not None:
         if step is not None or keep is not None:
             raise SearchError("eta sets step and keep: give eta alone, or step and keep")
         if eta < 2:
             raise SearchError(f"eta {eta}: must be at least 2")
         step = keep = eta
-    changes = {name: value for name, value in (("step", step), ("keep", keep)) if value is not None}
-    return replace(algorithm, **changes)  # type: ignore[arg-type]
+    return replace(found, step=found.step if step is None else step, keep=found.keep if keep is None else keep)
 
 
 def make_scheduler(algorithm: Algorithm, epochs: int, trials: int | None) -> Scheduler:
     """Return the scheduler of trials of at most `epochs` epochs; `trials` limits their number, None: no limit."""
     if algorithm.scheduler != HALVING:
         return SCHEDULERS[algorithm.scheduler](epochs, algorithm.keep, trials)
-    step, stopping = algorithm.step, algorithm.rule == "stopping"
-    brackets: tuple[tuple[int, ...], ...] = {
-        "all": lambda: hyperband(epochs, step),
-        "one": lambda: (rungs(epochs, step),),
-        "full": lambda: ((epochs,),),
-    }[algorithm.brackets]()
-    return Asha(brackets, algorithm.keep, trials, stopping, step)
+    brackets = hyperband(epochs, algorithm.step)
+    if algorithm.brackets != "all":
+        brackets = brackets[:1] if algorithm.brackets == "one" else ((epochs,),)
+    return Asha(brackets, algorithm.keep, trials, algorithm.rule == "stopping", algorithm.step)
 
 
 def make_sampler(algorithm: Algorithm) -> MakeSampler:

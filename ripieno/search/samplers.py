@@ -37,12 +37,14 @@ def _smac(seed: int) -> BaseSampler:
     return SmacSampler(seed)
 
 
-def _tpe(seed: int, candidates: int = 24) -> BaseSampler:
-    return require("optuna.samplers").TPESampler(seed=seed, multivariate=False, n_ei_candidates=candidates)
+def _tpe(seed: int, candidates: int = 24, multivariate: bool = False) -> BaseSampler:
+    kind = require("optuna.samplers").TPESampler
+    sampler: BaseSampler = kind(seed=seed, multivariate=multivariate, n_ei_candidates=candidates)
+    return sampler
 
 
 def _multivariate_tpe(seed: int, candidates: int = 24) -> BaseSampler:
-    return require("optuna.samplers").TPESampler(seed=seed, multivariate=True, n_ei_candidates=candidates)
+    return _tpe(seed, candidates, multivariate=True)
 
 
 MakeSampler = Callable[..., "BaseSampler"]

@@ -13,8 +13,8 @@ from ripieno.search.algorithms import (
     Algorithm,
     algorithm_from_plain,
     algorithm_to_plain,
+    change_algorithm,
     find_algorithm,
-    set_ratios,
 )
 from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
@@ -55,7 +55,7 @@ class Settings:
     """pretrained weights of the backbones of the space, as `NAME-DIGEST`; none: all networks start random"""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "algorithm", set_ratios(find_algorithm(self.algorithm), self.eta))
+        object.__setattr__(self, "algorithm", change_algorithm(self.algorithm, eta=self.eta))
         object.__setattr__(self, "eta", None)
         for name, least in (("epochs", 1), ("trials", 1), ("window", 1)):
             value = getattr(self, name)

@@ -28,6 +28,9 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"trials": 0}, "trials 0"),
     ({"epochs": 0}, "epochs 0"),
     ({"eta": 1}, "eta 1"),
+    ({"keep": 1}, "keep 1"),
+    ({"step": 1}, "step 1"),
+    ({"eta": 3, "keep": 3}, "give eta alone"),
     ({"seed": -1}, "seed -1"),
     ({"slots": 0}, "slots 0"),
     ({"pool": "cloud"}, "pool 'cloud'"),
@@ -48,6 +51,8 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"space": "nope"}, "no space 'nope'"),
     ({"algorithm": "nope"}, "no algorithm 'nope'"),
     ({"algorithm": "asha+nope"}, "no sampler 'nope'"),
+    ({"algorithm": "nowhere.json"}, "nowhere.json"),
+    ({"algorithm": "genetic", "keep": 4}, "scheduler generations has no"),
 ]
 
 

@@ -16,11 +16,11 @@ from ripieno.search import ALGORITHMS, SAMPLERS, SCHEDULERS, Algorithm, Settings
 from ripieno.search.algorithms import (
     algorithm_from_plain,
     algorithm_to_plain,
+    change_algorithm,
     check_algorithm,
     find_algorithm,
     make_sampler,
     make_scheduler,
-    set_ratios,
 )
 from ripieno.search.asha import Asha
 from ripieno.search.scheduler import TrialStep
@@ -108,14 +108,27 @@ def test_step_makes_the_rungs_and_keep_the_survivors() -> None:
 
 
 def test_eta_sets_both_ratios_and_excludes_them() -> None:
-    assert set_ratios(Algorithm(step=2, keep=5), eta=4) == Algorithm(step=4, keep=4)
-    assert set_ratios(Algorithm(), step=1.5) == Algorithm(step=1.5, keep=3)
-    assert set_ratios(Algorithm(), keep=2) == Algorithm(step=3, keep=2)
-    assert set_ratios(Algorithm(keep=7)) == Algorithm(keep=7)
+    assert change_algorithm(Algorithm(step=2, keep=5), eta=4) == Algorithm(step=4, keep=4)
+    assert change_algorithm(Algorithm(), step=1.5) == Algorithm(step=1.5, keep=3)
+    assert change_algorithm(Algorithm(), keep=2) == Algorithm(step=3, keep=2)
+    assert change_algorithm(Algorithm(keep=7)) == Algorithm(keep=7)
     with pytest.raises(SearchError, match="give eta alone"):
-        set_ratios(Algorithm(), eta=3, keep=3)
+        change_algorithm(Algorithm(), eta=3, keep=3)
     with pytest.raises(SearchError, match="eta 1: must be at least 2"):
-        set_ratios(Algorithm(), eta=1)
+        change_algorithm(Algorithm(), eta=1)
+
+
+def test_the_algorithm_of_a_run_asked_for_by_its_name_stays_as_it_is(tmp_path: Path) -> None:
+    changed = replace(ALGORITHMS["bohb"], step=2, keep=5)
+    assert change_algorithm(changed, "bohb") == changed
+    assert change_algorithm(changed) == changed
+    assert change_algorithm(changed, "bohb", keep=4) == replace(changed, keep=4)
+    assert change_algorithm(changed, "hyperband+multivariate-tpe") == ALGORITHMS["bohb"]
+    assert change_algorithm(changed, "asha") == ALGORITHMS["asha"]
+    assert change_algorithm(changed, ALGORITHMS["bohb"]) == ALGORITHMS["bohb"]  # a record says all
+    path = write(tmp_path / "bohb.json", sampler="multivariate-tpe")
+    assert change_algorithm(changed, path) == ALGORITHMS["bohb"]  # and so does a file
+    assert change_algorithm(replace(changed, name=str(path)), str(path)) == ALGORITHMS["bohb"]
 
 
 @pytest.mark.parametrize(
