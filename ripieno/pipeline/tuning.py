@@ -129,19 +129,20 @@ def tune(
     inputs begins with some trees, which are members of no trial; `free` ("off") leaves them out. `weights` are the
     pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or "hub", which allows
     their download; without any these networks start random. `algorithm` is a name, a pair such as `asha+tpe`, a JSON
-    file or an `Algorithm` (`ripieno.search`); `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`, `slots` and the next four parameters say
-    where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine,
-    when it takes at most 2 % of `hours`: see `pipeline.trial_packing`. `folds` (2 to 20) validate by predictions out of
-    fold instead of a validation split, which suits small data sets: each trial trains a network a fold, and the one
-    that is kept on all training samples; see `ripieno.data.load_dataset`. `notes` receives remarks on the data and on
-    that decision; without it they are logged. `task` (classification, multilabel, regression or segmentation) and
-    `kind` (image, series or table) are inferred when None; `target` names the columns of targets, and `series`, `time`
-    and `value` those of a table of series. Of a table with a row for each sample, `drop` names columns that are left
-    out, `column` gives kinds of columns (number, category, date) in place of the inferred ones, and `split_by` names
-    the column by whose order or groups the rows are split. `ignore` names values and classes of masks whose pixels are
-    neither trained on nor scored, besides 255. `leave_out` is a list of samples by file name or row, such as that of
-    `suspects`: they are left out of training and validation, and stay in the test split. `metric` is the score that is
-    shown; trials are ranked by the loss of the task.
+    file or an `Algorithm` (`ripieno.search`); `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`,
+    `slots` and the next four parameters say where trials train: see `ExecutionConfig`. Without `slots`, a profile
+    decides how many trials share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
+    `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:
+    each trial trains a network a fold, and the one that is kept on all training samples; see
+    `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision; without it they are logged.
+    `task` (classification, multilabel, regression or segmentation) and `kind` (image, series or table) are inferred
+    when None; `target` names the columns of targets, and `series`, `time` and `value` those of a table of series. Of a
+    table with a row for each sample, `drop` names columns that are left out, `column` gives kinds of columns (number,
+    category, date) in place of the inferred ones, and `split_by` names the column by whose order or groups the rows are
+    split. `ignore` names values and classes of masks whose pixels are neither trained on nor scored, besides 255.
+    `leave_out` is a list of samples by file name or row, such as that of `suspects`: they are left out of training and
+    validation, and stay in the test split. `metric` is the score that is shown; trials are ranked by the loss of the
+    task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.

@@ -7,7 +7,7 @@ A record is written as a JSON file and read from one. The algorithms that have a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -147,7 +147,7 @@ def _read(path: Path) -> Algorithm:
         raise SearchError(f"algorithm {error}") from error
 
 
-def algorithm_from_plain(plain: dict[str, Any]) -> Algorithm:
+def algorithm_from_plain(plain: Mapping[str, Any]) -> Algorithm:
     """Return the algorithm of plain values, as `algorithm_to_plain` gives them. Raises SearchError."""
     try:
         return update(Algorithm(), plain)
