@@ -20,7 +20,7 @@ from rich.text import Text
 from ripieno.cli import console
 from ripieno.clock import now as unix_now
 from ripieno.search.callbacks import Watcher, logger
-from ripieno.search.progress import RunningJob, Snapshot
+from ripieno.search.progress import TOP, RunningJob, Snapshot, describe_top
 from ripieno.tasks.display import loss_title
 from ripieno.types import Configuration, Failure, Job, JobResult, Value
 
@@ -141,7 +141,8 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
     grid.add_row("search", f"{ENDINGS[last.ended]} after {format_duration(last.seconds)}")
     grid.add_row(
         "best",
-        f"{last.best or '-'}, {watch.loss_title} {_loss(last.best_loss)}; mean of the best ten {_loss(last.top_loss)}",
+        f"{last.best or '-'}, {watch.loss_title} {_loss(last.best_loss)}; "
+        f"mean of {describe_top(last.top_trials)} {_loss(last.top_loss)}",
     )
     grid.add_row("library", f"{last.members} members of {last.trials} trials")
     grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
@@ -155,8 +156,8 @@ def to_dict(watch: ProgressCallback) -> dict[str, object]:
     """Return the result of a search for `--json`."""
     if (last := watch.last) is None:
         return {}
-    names = ("ended", "seconds", "trials", "jobs", "members", "failures", "best", "best_loss", "top_loss", "occupancy")
-    return {**{name: getattr(last, name) for name in names}, "slots": last.slots}
+    names = "ended", "seconds", "trials", "jobs", "members", "failures", "best", "best_loss", "top_loss", "top_trials"
+    return {**{name: getattr(last, name) for name in names}, "occupancy": last.occupancy, "slots": last.slots}
 
 
 class ConfigSummary:
@@ -283,7 +284,7 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     figures = (
         ("members", str(snapshot.members), ""),
         ("best", _loss(snapshot.best_loss) + (f" {snapshot.best}" if snapshot.best else ""), "bold green"),
-        ("best ten", _loss(snapshot.top_loss), ""),
+        (f"best {snapshot.top_trials or TOP} trials", _loss(snapshot.top_loss), ""),
         ("slots busy", busy, ""),
         ("queue", str(snapshot.queued), ""),
         ("failed", str(snapshot.failures), "bold red" if snapshot.failures else ""),

@@ -67,6 +67,11 @@ def trials(members: Sequence[Member]) -> tuple[TrialSummary, ...]:
     return tuple(summaries)
 
 
+def best_trials_loss(trials: Sequence[TrialSummary], count: int) -> float:
+    """Return the mean loss of the `count` best trials, each counted once, at its best rung; of all if fewer."""
+    return float(np.mean(sorted(trial.loss for trial in trials)[:count]))
+
+
 def rungs(trials: Sequence[TrialSummary]) -> tuple[tuple[int, int, int], ...]:
     """Return (epoch, trials that reached it, trials that stopped there) for each epoch with a member, ascending."""
     return tuple(

@@ -24,6 +24,7 @@ from ripieno.reports.run_data import RunData
 from ripieno.reports.search import (
     SlotInterval,
     TrialSummary,
+    best_trials_loss,
     rungs,
     slot_intervals,
     trend,
@@ -34,6 +35,7 @@ from ripieno.reports.search import (
 from ripieno.reports.series_lines import without_padding
 from ripieno.reports.task_tables import ROWS, Row, error_by_decile
 from ripieno.reports.uncertainty import draw_uncertainty
+from ripieno.search.progress import TOP, describe_top
 from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
 from ripieno.types import DISABLED, Allocation, Ensemble, ProgressFunction, TrainingUnit, training_unit
@@ -141,11 +143,14 @@ def _search(
     if not tried:
         return []
     best, one = min(tried, key=lambda t: t.loss), unit.removesuffix("s")
+    top = min(TOP, len(tried))
     made = [
         folder.plot(
             "learning-curves", f"Loss by {one}", plots.learning_curves(tried, loss, unit),
-            f"Learning curves of {len(tried)} trials; the best, trial {best.number}, ends at {best.loss:.4f}.",
-            "curves", "One line per trial; it ends with a dot at the rung where the trial stopped."
+            f"Learning curves of {len(tried)} trials; the best, trial {best.number}, reaches {best.loss:.4f}; "
+            f"the mean of {describe_top(top)} is {best_trials_loss(tried, top):.4f}.",
+            "curves", "One line per trial; it ends with a dot at the rung where the trial stopped. The lowest loss is "
+            f"{best.loss:.4f}; the mean of {describe_top(top)} is {best_trials_loss(tried, top):.4f}."
             + (f" {plots.CURVES} of {len(tried)} are drawn." if len(tried) > plots.CURVES else ""),
         ),
         folder.plot(

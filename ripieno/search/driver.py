@@ -283,4 +283,5 @@ class Driver:
             started=tuple(self._job(step) for step in started),
             finished=finished,
             ended=ended,
+            top_trials=self._stats.top_trials,
         )

@@ -7,6 +7,8 @@ from typing import Literal
 
 from ripieno.types import Job, JobResult
 
+TOP = 10
+"""Number of trials whose mean loss is shown, besides the best one."""
 Ending = Literal["", "trials", "deadline"]
 """Reason that a search ended: all trials are done, or the time is up; empty while it runs."""
 
@@ -55,6 +57,8 @@ class Snapshot:
     finished: tuple[JobResult, ...] = ()
     """jobs that ended since the last snapshot"""
     ended: Ending = ""
+    top_trials: int = 0
+    """number of trials in `top_loss`: `TOP`, or fewer where fewer have a member"""
 
 
 Summary = Snapshot
@@ -71,7 +75,7 @@ class SearchStats:
         """loss and id of the best member"""
         self.losses: dict[int, float] = {}
         """loss of each trial at the last rung it reached"""
-        self._ten: dict[int, float] = {}  # the ten best trials and their lowest losses
+        self._top: dict[int, float] = {}  # the best trials and their lowest losses
 
     def add(self, job: Job, loss: float | None) -> None:
         """Record the `loss` of `job`; None: it failed."""
@@ -83,11 +87,21 @@ class SearchStats:
             if self.best[0] is None or (loss, job.member) < self.best:
                 self.best = loss, job.member
             self.losses[job.trial] = loss
-            self._ten[job.trial] = min(loss, self._ten.get(job.trial, loss))
-            if len(self._ten) > 10:
-                del self._ten[max(self._ten, key=self._ten.__getitem__)]
+            self._top[job.trial] = min(loss, self._top.get(job.trial, loss))
+            if len(self._top) > TOP:
+                del self._top[max(self._top, key=self._top.__getitem__)]
 
     @property
     def top(self) -> float | None:
         """Mean loss of the ten best trials, each counted once, at its best rung."""
-        return sum(sorted(self._ten.values())) / len(self._ten) if self._ten else None
+        return sum(sorted(self._top.values())) / len(self._top) if self._top else None
+
+    @property
+    def top_trials(self) -> int:
+        """Number of trials in `top`."""
+        return len(self._top)
+
+
+def describe_top(count: int) -> str:
+    """Return `the ten best trials`, or `the 4 best trials` where there are only so many."""
+    return "the best trial" if count == 1 else f"the {'ten' if count == TOP else count} best trials"

@@ -39,6 +39,7 @@ def snapshot(running: int = 2, slots: int = 2, **changed: object) -> Snapshot:
         best="00007-e009",
         best_loss=0.12345,
         top_loss=0.4321,
+        top_trials=10,
         now=NOW,
         seconds=250.0,
         left=None,
@@ -61,7 +62,7 @@ def drawn(of: Snapshot, width: int = 80, height: int = 24, events: tuple[str, ..
 def test_a_terminal_of_80_columns_shows_every_figure() -> None:
     shown = drawn(snapshot(), events=("ended     00003-e003",))
     for word in (
-        *("trial 12 of 30", "4:10", "members 15", "best 0.1235 00007-e009", "best ten 0.4321"),
+        *("trial 12 of 30", "4:10", "members 15", "best 0.1235 00007-e009", "best 10 trials 0.4321"),
         *(
             "slots busy 2 of 2 (97 %)",
             "queue 4",
@@ -160,5 +161,8 @@ def test_the_summary_has_the_results(tmp_path: object) -> None:
     console = Console(record=True, width=80, file=io.StringIO())
     console.print(summary(watch, tmp_path))  # type: ignore[arg-type]
     text = " ".join(console.export_text().split())
-    for word in ("the time is up after 4:10", "00007-e009", "15 members of 12 trials", "97 %", "out of memory", "logs"):
+    for word in (
+        *("the time is up after 4:10", "00007-e009", "15 members of 12 trials", "97 %", "out of memory", "logs"),
+        "mean of the ten best trials 0.4321",
+    ):
         assert word in text, word

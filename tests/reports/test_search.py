@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ripieno.reports.search import (
+    best_trials_loss,
     busy,
     failures,
     rungs,
@@ -55,6 +56,13 @@ def test_a_trial_stopped_at_its_last_member() -> None:
 
 def test_a_rung_counts_who_came_and_who_stopped() -> None:
     assert rungs(trials(MEMBERS)) == ((1, 2, 1), (3, 1, 1))
+
+
+def test_the_best_trials_count_once_each_at_its_best_rung() -> None:
+    worse = member(2, 9, end=5 * HOUR, trained=1 * HOUR, loss=0.9)
+    tried = trials([*MEMBERS, worse, member(2, 3, end=4.5 * HOUR, trained=0.5 * HOUR, loss=0.7)])
+    assert best_trials_loss(tried, 2) == pytest.approx(0.6)  # not 0.5 and 0.7 and 0.9 and 1.0
+    assert best_trials_loss(tried, 10) == pytest.approx((0.5 + 0.7 + 2.0) / 3)
 
 
 def test_imported_members_are_no_trials() -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ripieno.search.progress import SearchStats
+from ripieno.search.progress import SearchStats, describe_top
 from ripieno.types import Job
 
 
@@ -20,6 +20,7 @@ def test_the_ten_best_are_trials_each_at_its_best_rung() -> None:
         lowest[trial] = min(loss, lowest.get(trial, 9.0))
         ten = sorted(lowest.values())[:10]
         assert tally.top == sum(ten) / len(ten)
+        assert tally.top_trials == len(ten)
     assert tally.members == 90
 
 
@@ -32,3 +33,9 @@ def test_rungs_of_one_trial_are_one_network_of_the_ten_best() -> None:
     tally.add(Job(1, {}, 0, 1), 0.7)
     tally.add(Job(2, {}, 0, 1), None)
     assert tally.top == pytest.approx(0.4)
+    assert describe_top(tally.top_trials) == "the 2 best trials"
+
+
+def test_the_number_of_trials_in_a_mean_is_named() -> None:
+    named = [describe_top(count) for count in (1, 9, 10)]
+    assert named == ["the best trial", "the 9 best trials", "the ten best trials"]
