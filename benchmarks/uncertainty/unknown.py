@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import sets
 from numpy.typing import NDArray
-from searched import BUDGET, COST, arguments, chosen, one_thread, rare, resized, search
+from searched import BUDGET, COST, SIDE, arguments, chosen, one_thread, rare, resized, search
 from seeds import by_seed, interval, record_seeds
 from sklearn.datasets import load_digits
 
@@ -36,7 +36,7 @@ from ripieno.tasks.detection import detection_area
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Ensemble
 
-SIDES = {"plankton88": 24, "fashion14": 14, "digits": 8}
+SIDES = {"plankton88": SIDE, "fashion14": 14, "digits": 8}
 """Pixels of a side of the images of each set."""
 SAMPLES = 4000
 """Images of another data set that are taken as unknown, at most."""
