@@ -24,14 +24,15 @@ clean, given = (open_dataset(searched.dataset_of(name, 0, options)) for name in 
 changed = given.targets != clean.targets
 library = searched.search("digits-random", 0, options)
 errors = planted_errors.rows("digits-random", 0, options)
+coverage = searched_coverage.rows("digits", 0, library)
 print(json.dumps({
     "planted": [int(changed.sum()), len(changed), int(changed[given.split == 2].sum())],
     "pairs": [[int(a), int(b)] for a, b in zip(clean.targets[changed], given.targets[changed])],
     "errors": errors,
     "error lines": planted_errors.summary(errors),
     "unknown": unknown.rows("digits", 0, library, runs),
-    "coverage": searched_coverage.rows("digits", 0, library),
-    "lines": searched_coverage.summary(searched_coverage.rows("digits", 0, library)),
+    "coverage": coverage,
+    "lines": searched_coverage.summary(coverage),
     "expected": searched_coverage.expected(0.9, 1000, 10**6),
 }))
 """
