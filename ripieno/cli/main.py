@@ -4,6 +4,7 @@ from ripieno.cli import (
     algorithm,
     allocate,
     bundle,
+    compare,
     coverage,
     doctor,
     evaluate,
@@ -20,6 +21,7 @@ from ripieno.cli.app import app
 __all__ = ["COMMAND_MODULES", "app"]
 
 COMMAND_MODULES = (
-    tune, algorithm, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, suspects, doctor,
+    tune, algorithm, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, compare, suspects,
+    doctor,
 )  # fmt: skip
 """The modules that register commands on import."""

@@ -140,7 +140,7 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
         parts = [f"family {plain['family']}"] if plain["family"] != others["family"] else []
         for part in ("ranges", "fixed"):
             names = [n for n in plain[part] | others[part] if plain[part].get(n) != others[part].get(n)]
-            parts += [f"{n} {_words(plain[part].get(n))}" for n in names[:2]]
+            parts += [f"{n} {range_text(plain[part].get(n))}" for n in names[:2]]
             parts += [f"{len(names) - 2} more {part}"] if len(names) > 2 else []
         return f"({', '.join(parts)})"
     if name == "algorithm":
@@ -152,8 +152,8 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
     return str(_shown(settings, name))
 
 
-def _words(value: Any) -> str:
-    """Describe a range or a fixed value of a space."""
+def range_text(value: Any) -> str:
+    """Describe a range or a fixed value of a space as `space_to_plain` returns it."""
     if not isinstance(value, Mapping):
         return "absent" if value is None else str(value)
     if "choices" in value:
