@@ -29,7 +29,7 @@ def compare(
 
     found = pipeline.compare(runs, csv=csv, html=html)
     for table in comparison_tables(found):
-        view = console.table(table.title, "", *(run.name for run in found.runs))
+        view = console.table(table.title, "", *table.columns)
         for row in table.rows:
             cells = (Text(cell, "bold") if i in row.best else cell for i, cell in enumerate(row.cells))
             view.add_row(row.label, *cells)

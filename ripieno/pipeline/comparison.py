@@ -25,13 +25,15 @@ from ripieno.reports.run_data import RunData, kept_front, load_run
 from ripieno.reports.search import failures
 from ripieno.search.settings import Settings, range_text
 from ripieno.selection.costs import round_budget
-from ripieno.selection.hypervolume import FrontPoint, hypervolume, pareto_front, reference_point
+from ripieno.selection.hypervolume import CostLoss, hypervolume, pareto_front, reference_point
 from ripieno.shell_command import command
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Ensemble, Ints, Member, Task, Value, ranking_loss
 
 TOP = 10
 """Number of best trials whose mean loss is shown."""
+SEEDS = ("seed", "data.seed")
+"""Settings in which the runs of a group may differ."""
 BUDGETS = 4
 """Number of budgets at which fronts are compared, where no ensemble was selected for one."""
 
@@ -105,6 +107,7 @@ def _compare(readings: Sequence[RunData], names: Sequence[str]) -> Comparison:
         )
         for reading, name, table, front, own in zip(readings, names, tables, fronts, ensembles, strict=True)
     )
+    settings = [_settings(reading.library) for reading in readings]
     return Comparison(
         runs,
         loss=readings[0].ranking,
@@ -114,8 +117,9 @@ def _compare(readings: Sequence[RunData], names: Sequence[str]) -> Comparison:
         fronts=of,
         reference=reference,
         budgets=budgets,
-        settings=_differing([_settings(reading.library) for reading in readings]),
+        settings=_differing(settings),
         configurations=_differing([_configuration(reading.members[0]) for reading in readings]),
+        groups=_groups(settings),
         notes=tuple(notes),
     )
 
@@ -124,7 +128,7 @@ def _run(
     reading: RunData,
     name: str,
     costs: Mapping[str, float],
-    front: tuple[FrontPoint, ...],
+    front: tuple[CostLoss, ...],
     volume: float | None,
     ensembles: tuple[ComparedEnsemble | None, ...],
 ) -> ComparedRun:
@@ -320,7 +324,7 @@ def _backend(library: Library, device: str) -> str:
 
 def _fronts(
     readings: Sequence[RunData], tables: Sequence[CostTable], kind: str, names: Sequence[str], notes: list[str]
-) -> tuple[str, list[list[FrontPoint]]]:
+) -> tuple[str, list[list[CostLoss]]]:
     """Return what the fronts are of, and the points of each run's: of kept fronts if every run with costs has one."""
     kept = []
     for reading, table in zip(readings, tables, strict=True):
@@ -385,7 +389,7 @@ def _best(priced: Sequence[tuple[float, Ensemble]], budget: float, score: str) -
 # settings
 
 
-def _settings(library: Library) -> dict[str, Value]:
+def _settings(library: Library) -> dict[str, str]:
     """Return the settings of a run's search and data as text, by name; a search knows those of a later version, too."""
     values: dict[str, Any] = {}
     if (library.path / "run.json").exists():
@@ -419,3 +423,12 @@ def _differing(of_runs: Sequence[Mapping[str, Value]]) -> dict[str, tuple[Any, .
     names: Collection[str] = dict.fromkeys(name for one in of_runs for name in one)
     values = {name: tuple(one.get(name) for one in of_runs) for name in names}
     return {name: own for name, own in values.items() if any(value != own[0] for value in own)}
+
+
+def _groups(of_runs: Sequence[Mapping[str, str]]) -> tuple[tuple[int, ...], ...]:
+    """Return the indices of runs by their settings without the seed; none where each has others. Imports have none."""
+    groups: dict[object, list[int]] = {}
+    for place, settings in enumerate(of_runs):
+        others = frozenset((name, value) for name, value in settings.items() if name not in SEEDS)
+        groups.setdefault(others if "algorithm" in settings else place, []).append(place)
+    return tuple(map(tuple, groups.values())) if len(groups) < len(of_runs) else ()

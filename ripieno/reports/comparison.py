@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
 from ripieno.errors import require
 from ripieno.reports import comparison_plots, figure_style
@@ -89,13 +90,15 @@ class Comparison:
     """settings of search and data that differ, and their value in each run; None: it has none"""
     configurations: Mapping[str, tuple[Value | None, ...]]
     """hyperparameters of the best members that differ, and their value in each run"""
+    groups: tuple[tuple[int, ...], ...] = ()
+    """indices of the runs by settings without the seed, each run once; empty: no two runs differ in their seed alone"""
     notes: tuple[str, ...] = ()
     """remarks on what is compared"""
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A row of text, and the runs that are best in it."""
+    """A row of text, and the cells that are best in it."""
 
     label: str
     cells: tuple[str, ...]
@@ -105,75 +108,98 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """A table with a column for each run."""
+    """A table with a column for each run, or for each group of runs."""
 
     title: str
+    columns: tuple[str, ...]
     rows: tuple[ComparisonRow, ...]
 
 
 def comparison_tables(found: Comparison) -> tuple[ComparisonTable, ...]:
     """Return the tables of a comparison that have rows: figures, ensembles by budget, and what differs."""
+    names, groups = tuple(run.name for run in found.runs), found.groups
+    figures, ensembles = list(_figures(found)), list(_ensembles(found))
+    best = ComparisonRow("id", tuple(run.best for run in found.runs))
+    of_groups = tuple(figure.mean_row(groups) for figure in [*figures, *ensembles] if groups)
+    several = tuple(names[group[0]] + (f" and {len(group) - 1} more" if group[1:] else "") for group in groups)
     made = (
-        ComparisonTable("runs (on validation samples)", tuple(_figures(found))),
-        ComparisonTable(f"ensembles by budget ({found.cost})", tuple(_ensembles(found))),
-        ComparisonTable("settings, where they differ", tuple(_texts(found.settings))),
-        ComparisonTable("best members, where they differ", tuple(_texts(found.configurations))),
+        ComparisonTable("runs (on validation samples)", names, tuple(figure.row() for figure in figures)),
+        ComparisonTable(f"ensembles by budget ({found.cost})", names, tuple(figure.row() for figure in ensembles)),
+        ComparisonTable("mean and standard deviation of runs that differ in their seed", several, of_groups),
+        ComparisonTable("settings, where they differ", names, tuple(_texts(found.settings))),
+        ComparisonTable("best members, where they differ", names, (best, *_texts(found.configurations))),
     )
     return tuple(table for table in made if table.rows)
 
 
-def _figures(found: Comparison) -> Iterator[ComparisonRow]:
+@dataclass(frozen=True)
+class _Figure:
+    """A figure of each run; `lower` says whether lower is better, None: neither is."""
+
+    label: str
+    values: Sequence[float | None]
+    form: Callable[[float], str]
+    lower: bool | None = None
+
+    def row(self) -> ComparisonRow:
+        """Return a cell for each run."""
+        return self._row(self.values, tuple("-" if value is None else self.form(value) for value in self.values))
+
+    def mean_row(self, groups: Sequence[Sequence[int]]) -> ComparisonRow:
+        """Return a cell for each group of runs: the mean and the standard deviation, or the figure of a single run."""
+        means: list[float | None] = []
+        cells = []
+        for group in groups:
+            known = [value for i in group if (value := self.values[i]) is not None]
+            means.append(mean(known) if known else None)
+            spread = f" ± {self.form(stdev(known))}" if known[1:] else ""
+            cells.append(self.form(mean(known)) + spread if known else "-")
+        return self._row(means, tuple(cells))
+
+    def _row(self, values: Sequence[float | None], cells: tuple[str, ...]) -> ComparisonRow:
+        known = [value for value in values if value is not None]
+        if self.lower is None or len(set(known)) < 2:
+            return ComparisonRow(self.label, cells)
+        best = min(known) if self.lower else max(known)
+        return ComparisonRow(self.label, cells, frozenset(i for i, value in enumerate(values) if value == best))
+
+
+def _figures(found: Comparison) -> Iterator[_Figure]:
     loss, score = METRICS[found.loss], METRICS[found.score]
-    runs = found.runs
-
-    def counts(label: str, values: Sequence[int]) -> ComparisonRow:
-        return ComparisonRow(label, tuple(f"{value:,}" for value in values))
-
-    yield _row(f"lowest {loss.title}", [run.loss for run in runs], loss.format, lower=True)
+    runs, count, digits = found.runs, "{:,.0f}".format, "{:.4g}".format
+    yield _Figure(f"lowest {loss.title}", [run.loss for run in runs], loss.format, lower=True)
     if any(run.trials for run in runs):
-        yield _row("mean of ten best trials", [run.top_loss for run in runs], loss.format, lower=True)
+        yield _Figure("mean of ten best trials", [run.top_loss for run in runs], loss.format, lower=True)
     if found.score != found.loss:
-        yield _row(score.title, [run.score for run in runs], score.format, lower=not score.higher_is_better)
-    yield ComparisonRow("best member", tuple(run.best for run in runs))
-    yield counts("members", [run.members for run in runs])
-    yield counts("trials", [run.trials for run in runs])
+        yield _Figure(score.title, [run.score for run in runs], score.format, lower=not score.higher_is_better)
+    yield _Figure("members", [run.members for run in runs], count)
+    yield _Figure("trials", [run.trials for run in runs], count)
     if any(run.failures for run in runs):
-        yield counts("failed jobs", [run.failures for run in runs])
-    yield ComparisonRow("training seconds", tuple(f"{run.seconds:,.0f}" for run in runs))
+        yield _Figure("failed jobs", [run.failures for run in runs], count)
+    yield _Figure("training seconds", [run.seconds for run in runs], count)
     if found.cost:
-        yield _row(f"{found.cost} of the best", [run.cost for run in runs], "{:.4g}".format)
+        yield _Figure(f"{found.cost} of the best", [run.cost for run in runs], digits)
     if found.reference is not None:
-        yield _row("hypervolume", [run.hypervolume for run in runs], "{:.4g}".format, lower=False)
+        yield _Figure("hypervolume", [run.hypervolume for run in runs], digits, lower=False)
 
 
-def _ensembles(found: Comparison) -> Iterator[ComparisonRow]:
+def _ensembles(found: Comparison) -> Iterator[_Figure]:
     loss, score = METRICS[found.loss], METRICS[found.score]
     for place, budget in enumerate(found.budgets):
         best = [run.ensembles[place] for run in found.runs]
         label = f"{budget:.4g}"
-        yield _row(f"{label}: {loss.title}", [None if e is None else e.loss for e in best], loss.format, lower=True)
-        yield ComparisonRow(f"{label}: members", tuple("-" if e is None else str(e.members) for e in best))
+        yield _Figure(f"{label}: {loss.title}", [None if e is None else e.loss for e in best], loss.format, lower=True)
+        yield _Figure(f"{label}: members", [None if e is None else e.members for e in best], "{:.3g}".format)
         tested = [None if e is None else e.test_score for e in best]
         if any(value is not None for value in tested):
-            yield _row(f"{label}: test {score.title}", tested, score.format, lower=not score.higher_is_better)
+            lower = not score.higher_is_better
+            yield _Figure(f"{label}: test {score.title}", tested, score.format, lower=lower)
 
 
 def _texts(values: Mapping[str, Sequence[Value | None]]) -> Iterator[ComparisonRow]:
     for name, of_runs in values.items():
         cells = ("-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in of_runs)
         yield ComparisonRow(name, tuple(cells))
-
-
-def _row(
-    label: str, values: Sequence[float | None], form: Callable[[float], str], lower: bool | None = None
-) -> ComparisonRow:
-    """Return a row of numbers; `lower` says whether lower is better, None: neither is."""
-    cells = tuple("-" if value is None else form(value) for value in values)
-    known = [value for value in values if value is not None]
-    if lower is None or len(set(known)) < 2:
-        return ComparisonRow(label, cells)
-    best = min(known) if lower else max(known)
-    return ComparisonRow(label, cells, frozenset(i for i, value in enumerate(values) if value == best))
 
 
 def comparison_csv(found: Comparison) -> bytes:

@@ -124,7 +124,7 @@ class Driver:
     def _decide(self) -> None:
         """Issue jobs and report results until the next step is to wait; submit the issued jobs."""
         if isinstance(self._order, ArrivalOrder):  # the number of slots may change
-            self._order.window = self._pool.slots
+            self._order.window = self._pool.slots + len(self._cut)  # a job that was cut short has no slot any more
         self._held = time.monotonic()
         while True:
             while self._order.room and (step := self._choose()) is not None:
@@ -204,10 +204,11 @@ class Driver:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
         step = TrialStep(job.trial, job.start, job.stop)
-        seconds = outcome.finished - outcome.started
-        self._stats.busy += seconds
+        self._stats.busy += outcome.finished - outcome.started
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start continues it
             self._cut.add(step)
+            part = TrialStep(job.trial, job.start, member.epoch)
+            self._durations.add(part, self._cost(part), _duration(outcome))  # its slot takes what fits the time left
             self._running.pop(step, None)
             self._queue.remove(step, self._pool.slots, self._clock())
             return
@@ -215,7 +216,7 @@ class Driver:
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
         self._failures.check_disk(failure)
-        event = JobFinished(job.trial, job.stop, loss, seconds, failure)
+        event = JobFinished(job.trial, job.stop, loss, _duration(outcome), failure)
         number = self._journal.append(event)
         self._record_result(step, event)
         if why := self._failures.early(failure, number):
@@ -285,3 +286,10 @@ class Driver:
             ended=ended,
             top_trials=self._stats.top_trials,
         )
+
+
+def _duration(outcome: JobResult) -> float:
+    """Return the seconds of a job, with its epochs that an earlier worker trained before it was killed or cut short."""
+    member = outcome.member
+    curve = () if member is None else member.curve
+    return max(outcome.finished - outcome.started, sum(e.seconds for e in curve if e.epoch > outcome.job.start))

@@ -51,7 +51,10 @@ class JobSubmitted:
 
 @dataclass(frozen=True)
 class JobFinished:
-    """Event: the job that trains `trial` to epoch `stop` ended after `seconds`, with a loss or with a failure."""
+    """Event: the job that trains `trial` to epoch `stop` ended, with a loss or with a failure.
+
+    `seconds` are those of all its epochs, also of some that were trained in an earlier start.
+    """
 
     trial: int
     stop: int
@@ -94,7 +97,8 @@ class Journal:
     def events(self) -> list[Event]:
         """Return all events in their order."""
         attributes = self._storage.get_study_user_attrs(self._id)
-        plain = [attributes[name] for name in sorted(attributes) if name.startswith("event:")]
+        names = sorted((name for name in attributes if name.startswith("event:")), key=lambda name: (len(name), name))
+        plain = [attributes[name] for name in names]
         return [msgspec.convert(fields, _EVENTS[fields["event"]]) for fields in plain]
 
     def append(self, event: Event) -> int:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-FrontPoint = tuple[float, float]
+CostLoss = tuple[float, float]
 """Cost and loss."""
 
 
-def pareto_front(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
+def pareto_front(points: Iterable[CostLoss]) -> tuple[CostLoss, ...]:
     """Return the points that no other one dominates, each once, cheapest first and so with falling losses."""
-    front: list[FrontPoint] = []
+    front: list[CostLoss] = []
     for point in sorted(points):
         if not front or point[1] < front[-1][1]:
             front.append(point)
     return tuple(front)
 
 
-def hypervolume(points: Iterable[FrontPoint], reference: FrontPoint) -> float:
+def hypervolume(points: Iterable[CostLoss], reference: CostLoss) -> float:
     """Return the area of cost times loss that `points` dominate, up to the `reference`; more is better.
 
     Points that do not dominate the reference add nothing.
@@ -27,7 +27,7 @@ def hypervolume(points: Iterable[FrontPoint], reference: FrontPoint) -> float:
     return sum((reference[0] - cost) * (upper - loss) for (cost, loss), upper in zip(inside, above, strict=False))
 
 
-def reference_point(fronts: Iterable[Sequence[FrontPoint]], margin: float = 1.1) -> FrontPoint | None:
+def reference_point(fronts: Iterable[Sequence[CostLoss]], margin: float = 1.1) -> CostLoss | None:
     """Return one reference for several fronts: `margin` times their highest cost and loss; None without any point."""
     points = [point for front in fronts for point in front]
     if not points:

@@ -21,6 +21,7 @@ import ripieno
 from ripieno import files
 from ripieno.errors import BrokenFileWarning, LibraryError, RipienoError
 from ripieno.library import Library
+from ripieno.reports.comparison import comparison_tables
 from ripieno.types import Ensemble, Front, Member
 from tests.pixel_members import fill_library
 from tests.reports.made_run import KIND, make_run
@@ -121,6 +122,23 @@ def test_what_differs_is_shown_and_nothing_else(pair: tuple[Library, Library]) -
     shutil.copytree(pair[0].path, pair[0].path.parent / "again")
     same = ripieno.compare([pair[0], pair[0].path.parent / "again"])
     assert (same.configurations, same.settings) == ({}, {})
+
+
+def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_a_deviation(
+    pair: tuple[Library, Library], tmp_path: Path
+) -> None:
+    other, imported = (Library(shutil.copytree(pair[1].path, tmp_path / name)) for name in ("other", "imported"))
+    for library, seed, algorithm in ((pair[0], 0, "asha"), (pair[1], 1, "asha"), (other, 0, "random")):
+        write_settings(library, {**SOURCE, "seed": seed}, seed=seed, algorithm=algorithm)
+    found = ripieno.compare([pair[0], other, pair[1], imported])
+    assert found.groups == ((0, 2), (1,), (3,))
+    (table,) = (table for table in comparison_tables(found) if "standard deviation" in table.title)
+    assert table.columns[0] == f"{found.runs[0].name} and 1 more"
+    row = {row.label: row for row in table.rows}["lowest cross-entropy"]
+    good, bad = found.runs[0].loss, found.runs[2].loss
+    assert row.cells[:2] == (f"{(good + bad) / 2:.4f} ± {(bad - good) / 2**0.5:.4f}", f"{bad:.4f}")
+    assert row.best == {0}
+    assert ripieno.compare([pair[0], other]).groups == ()
 
 
 def test_imported_members_are_no_trials_and_took_no_time(tmp_path: Path) -> None:
@@ -259,7 +277,8 @@ def test_hypervolumes_are_of_kept_fronts_if_every_run_has_one(pair: tuple[Librar
     pair[1].write_front(front)
     both = ripieno.compare(pair)
     assert (both.fronts, both.notes) == ("ensembles", ())
-    assert both.runs[0].front == pytest.approx([(e.cost["seconds"], 0.9 - 0.1 * i) for i, e in enumerate(points)])
+    assert [loss for _, loss in both.runs[0].front] == [0.9, 0.8]
+    assert [cost for cost, _ in both.runs[0].front] == pytest.approx([e.cost["seconds"] for e in points])
     assert both.runs[0].hypervolume == both.runs[1].hypervolume
 
 

@@ -33,7 +33,7 @@ from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
 from ripieno.search.result_order import OrderName
 from ripieno.search.settings import kept_settings
-from ripieno.types import Failure, Job, JobResult
+from ripieno.types import Epoch, Failure, Job, JobResult
 
 SETTINGS = Settings(synthetic.SPACE, trials=30, epochs=9)
 
@@ -170,6 +170,25 @@ def test_jobs_without_a_result_run_first_and_results_left_in_the_library_are_tak
     search(tmp_path, again)
     assert again.jobs[: len(left) - 1] == left[1:]
     assert left[0] not in again.jobs
+
+
+def test_a_job_that_was_resumed_counts_with_the_epochs_before_it_was_killed(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, algorithm="random", trials=2)
+
+    def resumed(job: Job) -> JobResult:
+        """Train the last of nine epochs, of two seconds each."""
+        curve = tuple(Epoch(number, 1.0, 1.0, 0.5, 2.0) for number in range(1, job.stop + 1))
+        return JobResult(job, replace(member_of(job), curve=curve), started=100.0, finished=102.5)
+
+    left = Job(0, Journal(None, synthetic.SPACE, "random", 0).configuration(0), 0, 9)
+    found = resumed(left).member
+    assert found is not None
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, ShuffledPool(resumed, 1, 0, most=0), settings)
+    Library(tmp_path).add(found, np.full((3, 2), 0.5), LABELS)  # its worker finished after the driver was killed
+    search(tmp_path, ShuffledPool(resumed, 1, 0), settings)
+    journal = Journal(Library(tmp_path).journal_path, synthetic.SPACE, "random", 0)
+    assert [(e.trial, e.seconds) for e in journal.events() if isinstance(e, JobFinished)] == [(0, 18.0), (1, 18.0)]
 
 
 def test_a_finished_search_runs_nothing_again_and_more_trials_go_on(tmp_path: Path) -> None:

@@ -82,6 +82,17 @@ def test_the_time_given_is_used_up_and_hardly_exceeded() -> None:
     assert run.summary.occupancy > 0.95
 
 
+def test_a_slot_whose_job_was_cut_short_takes_others_that_fit() -> None:
+    def uneven(configuration: Configuration, epoch: int) -> tuple[float, float]:
+        return 1 / epoch, epoch * (100.0 if int(configuration["width"]) > 13 else 1.0)  # slower than the search expects
+
+    run = simulate(replace(SETTINGS, algorithm="random", epochs=4, trials=None), uneven, 1, seconds=1000)
+    cut = next(o for o in run.outcomes if o.member is not None and o.member.epoch < o.job.stop)
+    assert cut.finished < 980
+    assert any(o.started >= cut.finished for o in run.outcomes)
+    assert run.seconds > 990
+
+
 def test_twenty_workers_are_nearly_twenty_times_as_fast() -> None:
     one, many = (simulate(SETTINGS, curve, slots) for slots in (1, 20))
     assert one.seconds == pytest.approx(sum(o.finished - o.started for o in one.outcomes))  # never idle
