@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data.blocks import blocks
 from ripieno.data.fingerprint import Fingerprint
-from ripieno.errors import RipienoError, require
+from ripieno.errors import RipienoError, SearchError, require
 from ripieno.library import Library
 from ripieno.library.cost_table import CostTable, read_cost_table
 from ripieno.library.import_predictions import NO_TRIAL
@@ -23,6 +23,7 @@ from ripieno.pipeline.runs import open_run
 from ripieno.reports.comparison import ComparedEnsemble, ComparedRun, Comparison, comparison_csv, comparison_page
 from ripieno.reports.run_data import RunData, kept_front, load_run
 from ripieno.reports.search import failures
+from ripieno.search.algorithms import algorithm_from_plain, algorithm_to_plain, change_algorithm, find_algorithm
 from ripieno.search.settings import Settings, range_text
 from ripieno.selection.costs import round_budget
 from ripieno.selection.hypervolume import CostLoss, hypervolume, pareto_front, reference_point
@@ -32,6 +33,8 @@ from ripieno.types import Ensemble, Ints, Member, Task, Value, ranking_loss
 
 TOP = 10
 """Number of best trials whose mean loss is shown."""
+NESTED = ("space", "algorithm", "eta")
+"""Settings that are shown by their parts."""
 SEEDS = ("seed", "data.seed")
 """Settings in which the runs of a group may differ."""
 BUDGETS = 4
@@ -390,12 +393,12 @@ def _best(priced: Sequence[tuple[float, Ensemble]], budget: float, score: str) -
 
 
 def _settings(library: Library) -> dict[str, str]:
-    """Return the settings of a run's search and data as text, by name; a search knows those of a later version, too."""
+    """Return the settings of a run's search and data as text, by name; those that older versions lack have defaults."""
     values: dict[str, Any] = {}
     if (library.path / "run.json").exists():
         kept = files.read_json(library.path / "run.json", dict[str, Any])
-        defaults = {f.name: f.default for f in dataclasses.fields(Settings) if f.default is not dataclasses.MISSING}
-        values |= {name: kept.get(name, default) for name, default in defaults.items()}
+        values |= _algorithm(kept)
+        values |= {f.name: kept.get(f.name, f.default) for f in dataclasses.fields(Settings) if f.name not in NESTED}
         space = kept.get("space") or {}
         values |= {name: space.get(part) for name, part in (("space", "name"), ("family", "family"))}
         ranges = {**space.get("ranges", {}), **space.get("fixed", {})}
@@ -404,6 +407,17 @@ def _settings(library: Library) -> dict[str, str]:
         options = DEFAULTS | BEFORE | source
         values |= {f"data.{name}": options[name] for name in DEFAULTS}
     return {name: _text(value) for name, value in values.items()}
+
+
+def _algorithm(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a search's algorithm; only what its record says where this version does not know it."""
+    recorded = kept.get("algorithm", Settings.algorithm)
+    try:
+        found = algorithm_from_plain(recorded) if isinstance(recorded, Mapping) else find_algorithm(recorded)
+        options = algorithm_to_plain(change_algorithm(found, eta=kept.get("eta")))
+    except SearchError:
+        options = dict(recorded) if isinstance(recorded, Mapping) else {"name": recorded}
+    return {"algorithm" if name == "name" else f"algorithm.{name}": value for name, value in options.items()}
 
 
 def _text(value: Any) -> str:

@@ -145,7 +145,7 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
         return f"({', '.join(parts)})"
     if name == "algorithm":
         options, others = _shown(settings, name), _shown(other, name)
-        parts = [f"{option} {_words(value)}" for option, value in options.items() if value != others[option]]
+        parts = [f"{option} {range_text(value)}" for option, value in options.items() if value != others[option]]
         return f"{find_algorithm(settings.algorithm).name} ({', '.join(parts)})".lstrip()
     if name == "weights":
         return ", ".join(set(settings.weights) - set(other.weights)) or ", ".join(settings.weights) or "none"

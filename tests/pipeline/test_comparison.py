@@ -22,6 +22,7 @@ from ripieno import files
 from ripieno.errors import BrokenFileWarning, LibraryError, RipienoError
 from ripieno.library import Library
 from ripieno.reports.comparison import comparison_tables
+from ripieno.search.algorithms import ALGORITHMS, algorithm_to_plain
 from ripieno.types import Ensemble, Front, Member
 from tests.pixel_members import fill_library
 from tests.reports.made_run import KIND, make_run
@@ -107,10 +108,13 @@ def test_what_differs_is_shown_and_nothing_else(pair: tuple[Library, Library]) -
     write_settings(pair[0])
     other = {"kind": "integer", "low": 4, "high": 16, "log": True}
     space = {**SPACE, "ranges": {"width": other}, "fixed": {"optimizer": "sgd"}}
-    write_settings(pair[1], {**SOURCE, "size": 32}, space=space, algorithm="asha", hours=0.25)
+    asha = algorithm_to_plain(dataclasses.replace(ALGORITHMS["asha"], step=2.5))  # as today; a name in older versions
+    write_settings(pair[1], {**SOURCE, "size": 32}, space=space, algorithm=asha, eta=None, hours=0.25)
     found = ripieno.compare(pair)
     assert found.settings == {
         "algorithm": ("hyperband", "asha"),
+        "algorithm.brackets": ("all", "one"),
+        "algorithm.step": ("3", "2.5"),
         "hours": ("0.5", "0.25"),
         "space.width": ("4 to 8", "4 to 16 in logarithm"),
         "space.optimizer": (None, "sgd"),
