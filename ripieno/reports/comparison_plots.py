@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle, product
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ripieno.reports import figure_style
 from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE
@@ -42,7 +42,7 @@ def _axes(x: str, y: str, runs: int) -> Axes:
 def _draw(axes: Axes, names: Sequence[str], lines: Sequence[StepLine], marker: str = "") -> Figure:
     for name, line, (colour, dashes) in zip(names, lines, cycle(LOOKS), strict=False):
         if line:
-            look = {"color": colour, "linestyle": dashes, "marker": marker, "drawstyle": "steps-post"}
+            look: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "drawstyle": "steps-post"}
             label = figure_style.short(name, NAME)
             axes.plot(*zip(*line, strict=True), label=label, linewidth=1.5, markersize=4, **look)
     figure_style.logarithmic(axes.xaxis, [x for line in lines for x, _ in line])
