@@ -440,9 +440,11 @@ def _differing(of_runs: Sequence[Mapping[str, Value]]) -> dict[str, tuple[Any, .
 
 
 def _groups(of_runs: Sequence[Mapping[str, str]]) -> tuple[tuple[int, ...], ...]:
-    """Return the indices of runs by their settings without the seed; none where each has others. Imports have none."""
+    """Return the indices of runs by their settings without the seed; none where each has others, or all one seed."""
     groups: dict[object, list[int]] = {}
     for place, settings in enumerate(of_runs):
         others = frozenset((name, value) for name, value in settings.items() if name not in SEEDS)
-        groups.setdefault(others if "algorithm" in settings else place, []).append(place)
+        # the same settings again are another group, and imports have none
+        repeated = sum(settings == earlier for earlier in of_runs[:place])
+        groups.setdefault((others, repeated) if "algorithm" in settings else place, []).append(place)
     return tuple(map(tuple, groups.values())) if len(groups) < len(of_runs) else ()

@@ -119,7 +119,7 @@ def comparison_tables(found: Comparison) -> tuple[ComparisonTable, ...]:
     """Return the tables of a comparison that have rows: figures, ensembles by budget, and what differs."""
     names, groups = tuple(run.name for run in found.runs), found.groups
     figures, ensembles = list(_figures(found)), list(_ensembles(found))
-    best = ComparisonRow("id", tuple(run.best for run in found.runs))
+    best = {"id": tuple(run.best for run in found.runs)} if found.configurations else {}
     of_groups = tuple(figure.mean_row(groups) for figure in [*figures, *ensembles] if groups)
     several = tuple(names[group[0]] + (f" and {len(group) - 1} more" if group[1:] else "") for group in groups)
     made = (
@@ -127,7 +127,7 @@ def comparison_tables(found: Comparison) -> tuple[ComparisonTable, ...]:
         ComparisonTable(f"ensembles by budget ({found.cost})", names, tuple(figure.row() for figure in ensembles)),
         ComparisonTable("mean and standard deviation of runs that differ in their seed", several, of_groups),
         ComparisonTable("settings, where they differ", names, tuple(_texts(found.settings))),
-        ComparisonTable("best members, where they differ", names, (best, *_texts(found.configurations))),
+        ComparisonTable("best members, where they differ", names, tuple(_texts({**best, **found.configurations}))),
     )
     return tuple(table for table in made if table.rows)
 

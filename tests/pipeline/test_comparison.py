@@ -143,6 +143,8 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_a_deviation(
     assert row.cells[:2] == (f"{(good + bad) / 2:.4f} ± {(bad - good) / 2**0.5:.4f}", f"{bad:.4f}")
     assert row.best == {0}
     assert ripieno.compare([pair[0], other]).groups == ()
+    shutil.copytree(other.path, tmp_path / "copy")
+    assert ripieno.compare([other, tmp_path / "copy"]).groups == ()
 
 
 def test_imported_members_are_no_trials_and_took_no_time(tmp_path: Path) -> None:
