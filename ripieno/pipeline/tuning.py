@@ -179,7 +179,7 @@ def search_library(
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import fetch_weights, find_weights, keep_backbones
     from ripieno.search import run_search
-    from ripieno.search.algorithms import change_algorithm, check_algorithm
+    from ripieno.search.algorithms import change_algorithm, check_algorithm, find_mismatch
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.search.space import backbone_names
@@ -220,6 +220,8 @@ def search_library(
     asked |= {"algorithm": algorithm, "trials": trials, "hours": hours}
     settings = dataclasses.replace(settings, **asked)
     check_algorithm(settings.algorithm)
+    if mismatch := find_mismatch(settings.algorithm):
+        notes.append(mismatch)
     used = None if before is None else before.weights
     sources = find_weights(search.weights, found, library.path, used, notes)
     if before is not None:

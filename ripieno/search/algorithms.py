@@ -107,9 +107,10 @@ _PAIRS = {
     "gp": ("full", "gp"),
     "smac": ("full", "smac"),
     "genetic": ("generations", "genetic"),
+    "forest": ("hyperband", "forest"),
 }
 ALGORITHMS = {name: _pair(*pair, name) for name, pair in _PAIRS.items()}
-"""Algorithms by name; any other pair is written `SCHEDULER+SAMPLER`, as in `hyperband+gp`."""
+"""Algorithms by name; any other pair is written `SCHEDULER+SAMPLER`, as in `asha+forest`."""
 
 
 def find_algorithm(algorithm: str | Path | Algorithm) -> Algorithm:
@@ -199,6 +200,22 @@ def make_sampler(algorithm: Algorithm) -> MakeSampler:
     """Return the factory of the algorithm's sampler, with its options."""
     options = {name: getattr(algorithm, name) for name in ("random_share", "candidates", "learner")}
     return bind_sampler(algorithm.sampler, options)
+
+
+def find_mismatch(algorithm: str | Path | Algorithm) -> str:
+    """Return a line that warns if the scheduler and the sampler of an algorithm hardly help each other, else ""."""
+    found = find_algorithm(algorithm)
+    if found.sampler == "gp" and found.scheduler == HALVING and found.brackets != "full":
+        return (
+            "sampler gp learns only from trials at their last epoch, and this algorithm trains few to it: use "
+            "algorithm gp, which trains all, or sampler forest, which learns from every rung"
+        )
+    if found.scheduler == "generations" and found.sampler in SAMPLERS.keys() - {"genetic"}:
+        return (
+            "scheduler generations lets workers wait for the slowest of each dozen trials, which only genetic needs: "
+            f"use full+{found.sampler}"
+        )
+    return ""
 
 
 def check_algorithm(algorithm: str | Path | Algorithm) -> None:

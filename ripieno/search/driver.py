@@ -19,6 +19,7 @@ from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.duration_model import DurationPredictor
+from ripieno.search.encoding import Encoding
 from ripieno.search.failure_policy import FailurePolicy
 from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
@@ -26,6 +27,7 @@ from ripieno.search.progress import Ending, RunningJob, SearchStats, Snapshot, S
 from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
 from ripieno.search.scheduler import TrialStep
 from ripieno.search.settings import Settings
+from ripieno.search.space import distributions
 from ripieno.types import Configuration, Failure, Job, JobResult
 
 Weight = Callable[[Configuration], float]
@@ -68,7 +70,10 @@ class Driver:
         self._results: dict[TrialStep, JobFinished] = {}  # not reported to the scheduler yet
         self._last: dict[int, JobFinished] = {}  # last reported result, by trial
         self._stats = SearchStats()
-        self._durations = DurationPredictor()
+        encoding = Encoding(distributions(settings.space))
+        self._durations = DurationPredictor(
+            lambda trial: encoding.features(encoding.rows([self._journal.configuration(trial)]))[0]
+        )
         self._failures = FailurePolicy(settings.trials)
         self._new: list[Job] = []  # issued, not submitted yet
         self._held = 0.0  # monotonic time since which `_new` is held back
@@ -87,6 +92,8 @@ class Driver:
                 if not self._queue:
                     break
                 self._prefetch_configuration()
+                if self._deadline is not None:
+                    self._durations.learn()
                 if self._queue.started:
                     self._watch(self._snapshot(()))
                 outcomes = self._pool.wait(TICK_SECONDS)
@@ -198,7 +205,9 @@ class Driver:
         result = self._results.pop(step)
         self._scheduler.tell(step, result.loss)
         self._last[step.trial] = result
-        self._journal.tell(step.trial, step.stop, result.loss, step.stop == self._settings.epochs)
+        # samplers must not see measured times where the order is virtual: the configurations would depend on them
+        seconds = result.seconds if isinstance(self._order, ArrivalOrder) else self._cost(step)
+        self._journal.tell(step.trial, step.stop, result.loss, step.stop == self._settings.epochs, seconds)
 
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""

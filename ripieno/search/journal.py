@@ -137,13 +137,13 @@ class Journal:
         self._ids.append(self._storage.create_new_trial(self._id, new))
         self._values.append(values)
 
-    def tell(self, trial: int, epoch: int, loss: float | None, last: bool) -> None:
+    def tell(self, trial: int, epoch: int, loss: float | None, last: bool, seconds: float = 0.0) -> None:
         """Report the `loss` of `trial` at `epoch` to samplers and Optuna's tools; None: it failed.
 
-        `last` is True at the trial's last epoch. A restart must repeat the reports in the same order; losses that are
-        in the journal are not written again.
+        `last` is True at the trial's last epoch; samplers see the `seconds` of the job. A restart must repeat the
+        reports in the same order; losses that are in the journal are not written again.
         """
-        self._study.tell(trial, epoch, loss, last)
+        self._study.tell(trial, epoch, loss, last, seconds)
         if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
             self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
             self._reported.add((trial, epoch))

@@ -77,12 +77,14 @@ def simulate(
     seconds: float | None = None,
     overhead: float = 0.0,
     weight: Weight | None = None,
+    decision_clock: Callable[[], float] | None = None,
 ) -> Simulation:
     """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
 
     `curve` returns the loss of a configuration after a number of epochs and the seconds they take; see `SimulatedPool`
-    for `overhead`. `weight` is the search's estimate of an epoch's cost, as in `run_search`. Results are reported in
-    order of arrival unless `settings` give another order. Nothing is written to disk: the journal is in memory.
+    for `overhead` and `decision_clock`. `weight` is the search's estimate of an epoch's cost, as in `run_search`.
+    Results are reported in order of arrival unless `settings` give another order. Nothing is written to disk: the
+    journal is in memory.
 
     Raises SearchError for invalid settings or when more than half of the first jobs fail.
     """
@@ -97,7 +99,9 @@ def simulate(
 
     settings = replace(settings, order=settings.order or "arrival", window=settings.window or 2 * slots)
     journal = Journal(None, settings.space, make_sampler(find_algorithm(settings.algorithm)), settings.seed)
-    pool = SimulatedPool(curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds)
+    pool = SimulatedPool(
+        curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds, decision_clock=decision_clock
+    )
     library = Library("simulated")  # never written: a new search reads no members
     summary = Driver(library, settings, pool, journal, weight, seconds, watch, pool.clock).run()
     return Simulation(summary, tuple(outcomes), pool.clock())

@@ -24,6 +24,13 @@ def _gp(seed: int) -> BaseSampler:
     return OneThreadGPSampler(seed=seed, warn_independent_sampling=False)
 
 
+def _forest(seed: int, random_share: float = 0.25, candidates: int = 350) -> BaseSampler:
+    require("sklearn")
+    from ripieno.search.forest import ForestSampler
+
+    return ForestSampler(seed, random_share, candidates)
+
+
 def _genetic(seed: int) -> BaseSampler:
     from ripieno.search.genetic import GeneticSampler
 
@@ -58,6 +65,7 @@ SAMPLERS: dict[str, MakeSampler] = {
     "random": lambda seed: require("optuna.samplers").RandomSampler(seed=seed),
     "tpe": _tpe,
     "multivariate-tpe": _multivariate_tpe,
+    "forest": _forest,
     "gp": _gp,
     "genetic": _genetic,
     "smac": _smac,

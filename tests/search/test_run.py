@@ -204,7 +204,7 @@ def test_a_finished_search_runs_nothing_again_and_more_trials_go_on(tmp_path: Pa
     assert before.items() <= members(tmp_path).items()
 
 
-@pytest.mark.parametrize("algorithm", ["bohb", "genetic", "tpe", "gp", "smac"])
+@pytest.mark.parametrize("algorithm", ["bohb", "genetic", "tpe", "gp", "smac", "forest"])
 def test_what_a_sampler_learns_survives_kills_and_does_not_depend_on_timing(tmp_path: Path, algorithm: str) -> None:
     if algorithm == "smac":
         pytest.importorskip("smac", reason="needs the extra smac")

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ripieno.errors import SearchError
-from ripieno.search.algorithms import ALGORITHMS, Algorithm, find_algorithm
+from ripieno.search.algorithms import ALGORITHMS, Algorithm, find_algorithm, find_mismatch
 from ripieno.search.generations import POPULATION, Generations
 from ripieno.search.in_memory_study import InMemoryStudy, ranked
 from ripieno.search.samplers import SAMPLERS, find_sampler, sample, trial_seed
@@ -228,3 +228,18 @@ def test_any_scheduler_and_sampler_make_an_algorithm() -> None:
         find_algorithm("ash+tpe")
     with pytest.raises(SearchError, match="no sampler 'tpee'; there are: random"):
         find_algorithm("asha+tpee")
+
+
+@pytest.mark.parametrize("name", ["asha+gp", "hyperband+gp", "hyperband-stopping+gp"])
+def test_gp_with_a_scheduler_that_ends_few_trials_is_warned_of(name: str) -> None:
+    assert find_mismatch(name).startswith("sampler gp learns only from trials at their last epoch")
+
+
+def test_generations_with_a_sampler_that_needs_none_are_warned_of() -> None:
+    assert find_mismatch("generations+random").endswith("use full+random")
+
+
+def test_pairs_that_work_together_are_not_warned_of() -> None:
+    assert {find_mismatch(name) for name in (*ALGORITHMS, "full+gp", "generations+gp", "asha+forest")} - {""} == {
+        find_mismatch("generations+gp")
+    }
