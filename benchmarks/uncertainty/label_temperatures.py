@@ -32,8 +32,10 @@ from record import record
 
 from ripieno.tasks.calibration import apply_temperature, calibrate_member, fit_temperature
 from ripieno.tasks.metrics import binary_cross_entropy
+from ripieno.tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[2]
+LABELS = TASKS["multilabel"]
 MEMBERS, TRAINED, UNSEEN = 10, 1500, 3000
 
 
@@ -72,13 +74,13 @@ def scored(valid: list[np.ndarray], truth: np.ndarray, test: list[np.ndarray], c
     seen, unseen = np.stack(valid), np.stack(test)
     for part in columns:
         for own, other in zip(seen, unseen, strict=True):
-            temperature = calibrate_member(own[:, part], truth[:, part], "sigmoid").temperature
+            temperature = calibrate_member(own[:, part], truth[:, part], LABELS).temperature
             for array in (own, other):
-                array[:, part] = apply_temperature(array[:, part], temperature, "sigmoid")
+                array[:, part] = apply_temperature(array[:, part], temperature, LABELS)
     before, after = seen.mean(axis=0), unseen.mean(axis=0)
     for part in columns:
-        temperature = fit_temperature(before[:, part], truth[:, part], activation="sigmoid")
-        after[:, part] = apply_temperature(after[:, part], temperature, "sigmoid")
+        temperature = fit_temperature(before[:, part], truth[:, part], kind=LABELS)
+        after[:, part] = apply_temperature(after[:, part], temperature, LABELS)
     return after
 
 

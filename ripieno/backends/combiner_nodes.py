@@ -9,9 +9,7 @@ import numpy as np
 
 from ripieno.backends.graph_part import GraphPart
 from ripieno.errors import require
-from ripieno.tasks.calibration import LABEL_FLOOR
 from ripieno.tasks.combiners import whole_weights
-from ripieno.tasks.metrics import FLOOR
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Combiner, Task
 
@@ -58,12 +56,12 @@ def combiner_nodes(
             absent = node("Sub", [constant(f"{name}-one", 1.0), probabilities], f"{name}-absent")
             logits = node(
                 "Sub",
-                [logarithm(probabilities, LABEL_FLOOR, name), logarithm(absent, LABEL_FLOOR, f"{name}-no")],
+                [logarithm(probabilities, kind.floor, name), logarithm(absent, kind.floor, f"{name}-no")],
                 f"{name}-odds",
             )
             scaled = node("Mul", [logits, constant(f"{name}-inverse", 1 / temperature)], f"{name}-scaled")
             return node("Sigmoid", [scaled], f"{name}-calibrated")
-        logits = logarithm(probabilities, FLOOR, name)
+        logits = logarithm(probabilities, kind.floor, name)
         scaled = node("Mul", [logits, constant(f"{name}-inverse", 1 / temperature)], f"{name}-scaled")
         return node("Softmax", [scaled], f"{name}-calibrated", axis=-1)
 

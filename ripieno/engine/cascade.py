@@ -129,7 +129,7 @@ class _RunningMeans:
                 share = self._shares[member] or LEAST
                 weight += share
                 total += np.float32(share) * np.asarray(predictions[member][rows], np.float32)
-            yield apply_temperature(total / weight, self._temperature, self._samples.kind.activation)
+            yield apply_temperature(total / weight, self._temperature, self._samples.kind)
 
 
 class _RunningMasks(_RunningMeans):
@@ -368,7 +368,7 @@ class CascadeState:
         return PartialResult(offset, self._means(slice(None), kind), tuple(self.passed), depth=self.depth.copy())
 
     def _means(self, rows: NDArray[np.bool_] | slice, kind: TaskKind) -> Float32s:
-        return apply_temperature(self.total[rows] / self.weight[rows], self.temperature, kind.activation)
+        return apply_temperature(self.total[rows] / self.weight[rows], self.temperature, kind)
 
 
 def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | None:

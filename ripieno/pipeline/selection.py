@@ -283,16 +283,14 @@ def _candidates(
     calibrated = options.used_calibration != "none"
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
     narrow = options.kind.keeps_likelihood and options.used_loss == losses_of(options.kind)[0]
-    narrow = narrow and options.combiner in ("mean", "weighted") and not calibrated
+    narrow = narrow and options.combiner in ("mean", "weighted") and (options.kind.is_pixelwise or not calibrated)
     predictions = library.true_class_mapped(ids) if narrow else [library.predictions(m) for m in ids]
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
     if len(held):
         targets = np.delete(targets, held, axis=0)
         predictions = [np.delete(rows, held, axis=0) for rows in predictions]
-        calibrations = (
-            [calibrate_member(rows, targets, options.kind.activation) for rows in predictions] if calibrated else None
-        )
+        calibrations = [calibrate_member(rows, targets, options.kind) for rows in predictions] if calibrated else None
     else:
         calibrations = calibrate_members(library, ids, progress) if calibrated else None
     return _Pool(ids, predictions, targets, table, calibrations, share)
@@ -428,7 +426,7 @@ def _thresholds(library: Library, ensemble: Ensemble) -> tuple[float, ...]:
     if not kind.has_thresholds or not all(library.has_predictions(m, "valid") for m in ensemble.members):
         return ()
     predictions = [library.predictions(m) for m in ensemble.members]
-    return kind.fit_thresholds(combine_calibrated(predictions, ensemble, kind.activation), library.targets())
+    return kind.fit_thresholds(combine_calibrated(predictions, ensemble, kind), library.targets())
 
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:

@@ -82,6 +82,6 @@ class Choice:
         rows: Any = predictions
         kind = TASKS[self.task]
         pairs = zip(self.members, temperatures, strict=True)
-        chosen = [apply_temperature(np.asarray(rows[m]), t, kind.activation) for m, t in pairs]
+        chosen = [apply_temperature(np.asarray(rows[m]), t, kind) for m, t in pairs]
         combined = combine_rows(np.stack(chosen), self.weights, self.combiner, kind)
-        return apply_temperature(combined, self.temperature, kind.activation)
+        return apply_temperature(combined, self.temperature, kind)

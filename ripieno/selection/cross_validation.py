@@ -47,7 +47,7 @@ def cross_validate(
             if members not in known:
                 combined = fold.data.combined(members, combiner)
                 temperature = fold.data.ensemble_temperature(combined)
-                combined = apply_temperature(combined, temperature, data.kind.activation)[held]
+                combined = apply_temperature(combined, temperature, data.kind)[held]
                 targets = None if data.targets is None else data.targets[held]
                 own = sample_losses(loss, combined, targets)
                 if own is not None:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ripieno.selection.losses import Measure
 from ripieno.selection.tree import ParentBounds
-from ripieno.tasks.calibration import calibrated_rows, fit_temperature, moved
+from ripieno.tasks.calibration import CLASSES, calibrated_rows, fit_temperature, moved
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Floats, Ints, OutputActivation
 
 
@@ -109,11 +110,9 @@ class JointObjective:
 
     submodular = False
 
-    def __init__(
-        self, predictions: NDArray[Any], labels: NDArray[Any], activation: OutputActivation = "softmax"
-    ) -> None:
+    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], kind: TaskKind = CLASSES) -> None:
         self.size = len(predictions)
-        self._predictions, self._labels, self._activation = predictions, labels, activation
+        self._predictions, self._labels, self._kind = predictions, labels, kind
 
     def state(self, members: tuple[int, ...]) -> JointSum:
         """Return the sum of `members` in their order."""
@@ -126,7 +125,7 @@ class JointObjective:
         """Return the sum with one more member."""
         count = state.members + 1
         total = state.total + self._predictions[member]
-        return JointSum(total, count, fit_temperature(total / count, self._labels, activation=self._activation))
+        return JointSum(total, count, fit_temperature(total / count, self._labels, kind=self._kind))
 
     def losses(self, state: JointSum, candidates: Ints) -> Floats:
         """Return the cross-entropy of the mean with each candidate."""
@@ -137,7 +136,7 @@ class JointObjective:
         temperature = state.temperature
         # the first member may be far from the temperature 1
         for _ in range(1 if state.members else 3):
-            rows = calibrated_rows(mean, self._labels, temperature, self._activation)
+            rows = calibrated_rows(mean, self._labels, temperature, self._kind)
             temperature, truth = moved(rows, temperature)
         return cross_entropy(truth)
 

@@ -121,6 +121,7 @@ def select_members(
         weights,
         calibrate,
         cv,
+        calibrations,
         loss=loss,
         prune=prune,
         size=size,
@@ -189,6 +190,7 @@ def front(
         weights,
         calibrate,
         cv,
+        calibrations,
         loss=loss,
         prune=prune,
         size=size,
@@ -307,11 +309,15 @@ def _finish(
     """Return the temperature of an ensemble, and its loss at it."""
     if options.calibrate == "none":
         return 1.0, problem.loss(members)
-    combined, targets = problem.data.combined(members, combiner), problem.data.targets
+    data = problem.data.whole
+    combined, targets = data.combined(members, combiner), data.targets
     assert targets is not None  # calibration requires them
-    temperature = problem.data.ensemble_temperature(combined)
-    calibrated = apply_temperature(combined, temperature, options.kind.activation)
-    return temperature, MEASURES[options.loss](calibrated, targets)
+    temperature = data.ensemble_temperature(combined)
+    loss = MEASURES[options.loss](apply_temperature(combined, temperature, options.kind), targets)
+    if data is problem.data:
+        return temperature, loss
+    # the loss of all pixels, less what the temperature gains on their sample
+    return temperature, problem.loss(members) + loss - MEASURES[options.loss](combined, targets)
 
 
 def _lowest(problem: SelectionProblem, limits: Floats) -> float:

@@ -1,12 +1,12 @@
 """Temperatures of probabilities (Guo et al., "On calibration of modern neural networks", 2017, section 4.2).
 
-A temperature T replaces probabilities p by p**(1/T) divided by its sum, after the clip of `metrics.FLOOR`: above 1 they
+A temperature T replaces probabilities p by p**(1/T) divided by its sum, after a clip at `TaskKind.floor`: above 1 they
 become less confident, below 1 more. It is fitted to the summed log-likelihood of labelled samples with a Gaussian prior
 on log T of mean 0, so that a few samples that are nearly all right do not make a network certain.
 
-Of classes, with the activation "softmax", `probabilities` are (samples, classes) and `labels` (samples,). Several
-labels, with the activation "sigmoid", have one temperature: each is a choice between two classes, of the probabilities
-p and 1 - p. Their `probabilities` and `labels` of 0 and 1 are (samples, labels).
+Of classes, `probabilities` are (samples, classes) and `labels` (samples,); the samples may be pixels. Several labels
+have one temperature: each is a choice between two classes, of the probabilities p and 1 - p. Their `probabilities` and
+`labels` of 0 and 1 are (samples, labels).
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.tasks.combiners import combine
-from ripieno.tasks.metrics import FLOOR, true_class, true_labels
-from ripieno.types import Ensemble, Float32s, Floats, Ints, OutputActivation
+from ripieno.tasks.metrics import true_class, true_labels
+from ripieno.tasks.registry import DEFAULT_TASK, TASKS
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Ensemble, Float32s, Floats, Ints
+
+CLASSES = TASKS[DEFAULT_TASK]
 
 PRIOR = 0.1
 """Standard deviation of the prior on the logarithm of a temperature."""
@@ -27,8 +31,6 @@ COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature."""
 FOLDS = 5
 """Number of folds of the cross-validation that decides whether a member keeps its temperature."""
-LABEL_FLOOR = 2.0**-24
-"""Least probability of a label and of its absence: near 1, single precision has no smaller differences."""
 LARGEST = 80.0
 """Largest logit of a label, whose exponential is finite in single precision."""
 EVIDENCE = 1.0
@@ -50,24 +52,27 @@ class CalibratedRows(NamedTuple):
 
 
 class MemberCalibration(NamedTuple):
-    """Temperature of a member, exactly 1 where the evidence for another is weak, and its rows at it."""
+    """Temperature of a member, exactly 1 where the evidence for another is weak, and its rows at it.
+
+    Of masks, the rows are of the truth only: one number for each counted pixel.
+    """
 
     temperature: float
     rows: CalibratedRows
+    sample: NDArray[Any] | None = None
+    """of masks, the member's predictions (pixels, classes) of the pixels that the temperature was fitted to"""
 
 
-def apply_temperature(
-    probabilities: NDArray[Any], temperature: float, activation: OutputActivation = "softmax"
-) -> NDArray[Any]:
+def apply_temperature(probabilities: NDArray[Any], temperature: float, kind: TaskKind = CLASSES) -> NDArray[Any]:
     """Return probabilities (..., classes or labels) at `temperature`, in their floating type, half precision as single.
 
     A temperature of exactly 1 returns them unchanged.
     """
     if temperature == 1.0:
         return probabilities
-    if activation == "sigmoid":
-        return _labels_at(probabilities, temperature)
-    logits = _logits(probabilities)
+    if kind.activation == "sigmoid":
+        return _labels_at(probabilities, temperature, kind.floor)
+    logits = _logits(probabilities, kind.floor)
     logits /= logits.dtype.type(temperature)
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=-1, keepdims=True)
@@ -75,35 +80,35 @@ def apply_temperature(
 
 
 def combine_calibrated(
-    predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble, activation: OutputActivation = "softmax"
+    predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble, kind: TaskKind = CLASSES
 ) -> Float32s:
     """Return what `ensemble` predicts, as served, from the predictions (members, samples, *output) of its members.
 
-    `activation` is that of the kind of task.
+    `kind` is that of the task.
     """
-    return combine_members(calibrated_members(predictions, ensemble, activation), ensemble, activation)
+    return combine_members(calibrated_members(predictions, ensemble, kind), ensemble, kind)
 
 
 def calibrated_members(
-    predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble, activation: OutputActivation
+    predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble, kind: TaskKind
 ) -> NDArray[Any]:
     """Return the predictions (members, samples, *output) of the members of `ensemble`, each at its temperature."""
     temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
     pairs = zip(predictions, temperatures, strict=True)
-    return np.stack([apply_temperature(np.asarray(p), t, activation) for p, t in pairs])
+    return np.stack([apply_temperature(np.asarray(p), t, kind) for p, t in pairs])
 
 
-def combine_members(members: NDArray[Any], ensemble: Ensemble, activation: OutputActivation) -> Float32s:
+def combine_members(members: NDArray[Any], ensemble: Ensemble, kind: TaskKind) -> Float32s:
     """Return what `ensemble` predicts, as `combine_calibrated`, from its `calibrated_members`."""
-    combined = combine(members, ensemble.weights, ensemble.combiner, activation)
-    return apply_temperature(combined, ensemble.temperature, activation)
+    combined = combine(members, ensemble.weights, ensemble.combiner, kind.activation)
+    return apply_temperature(combined, ensemble.temperature, kind)
 
 
 def fit_temperature(
     probabilities: NDArray[Any],
     labels: NDArray[Any],
     prior: float = PRIOR,
-    activation: OutputActivation = "softmax",
+    kind: TaskKind = CLASSES,
 ) -> float:
     """Return the temperature of highest posterior density, between `COLDEST` and `HOTTEST`.
 
@@ -111,7 +116,7 @@ def fit_temperature(
     """
     from scipy.optimize import minimize_scalar
 
-    logits, labels = _class_logits(probabilities, labels, activation)
+    logits, labels = _class_logits(probabilities, labels, kind)
     true = float(logits[np.arange(len(labels)), labels].sum(dtype=np.float64))
 
     def negative_log_density(log_temperature: float) -> float:
@@ -126,11 +131,11 @@ def fit_temperature(
 
 
 def calibrated_rows(
-    probabilities: NDArray[Any], labels: NDArray[Any], temperature: float, activation: OutputActivation = "softmax"
+    probabilities: NDArray[Any], labels: NDArray[Any], temperature: float, kind: TaskKind = CLASSES
 ) -> CalibratedRows:
     """Return the true-class probabilities at `temperature` with their derivatives."""
     shape = labels.shape
-    logits, labels = _class_logits(probabilities, labels, activation)
+    logits, labels = _class_logits(probabilities, labels, kind)
     shares = np.exp(logits / logits.dtype.type(temperature))
     shares /= shares.sum(axis=1, keepdims=True)
     rows = np.arange(len(labels))
@@ -141,23 +146,27 @@ def calibrated_rows(
 
 
 def calibrate_member(
-    probabilities: NDArray[Any], labels: NDArray[Any], activation: OutputActivation = "softmax"
+    probabilities: NDArray[Any], labels: NDArray[Any], kind: TaskKind = CLASSES, images: Ints | None = None
 ) -> MemberCalibration:
     """Fit the temperature of a member; keep it only if its cross-validated log-likelihood gains by `EVIDENCE`.
 
-    Where temperatures are near 1, fitted ones cost an ensemble more than they gain.
+    Where temperatures are near 1, fitted ones cost an ensemble more than they gain. `images` is the number of the
+    samples of each image, where they are pixels: those of an image are no independent evidence.
     """
-    temperature = fit_temperature(probabilities, labels, activation=activation)
-    rows = calibrated_rows(probabilities, labels, temperature, activation)
-    truth = true_labels(probabilities, labels) if activation == "sigmoid" else true_class(probabilities, labels)
-    plain = np.maximum(truth.astype(np.float64), FLOOR)
-    gains = np.empty(plain.shape)
-    for held in fold_masks(len(labels), FOLDS):
-        gains[held] = np.log(np.maximum(without_fold(rows, temperature, held)[1][held], FLOOR) / plain[held])
-    by_sample = gains.reshape(len(labels), -1).sum(axis=1)  # the labels of a sample depend on each other
-    if by_sample.sum() > EVIDENCE * by_sample.std() * len(by_sample) ** 0.5:
+    temperature = fit_temperature(probabilities, labels, kind=kind)
+    rows = calibrated_rows(probabilities, labels, temperature, kind)
+    truth = true_labels(probabilities, labels) if kind.activation == "sigmoid" else true_class(probabilities, labels)
+    numbers = np.arange(len(labels)) if images is None else np.repeat(np.arange(len(images)), images)
+    units = len(labels) if images is None else len(images)
+    gains = np.log(np.maximum(truth.astype(np.float64), kind.floor).reshape(len(labels), -1)) * -1
+    for fold in fold_masks(units, FOLDS):
+        held = fold[numbers]
+        moved_truth = without_fold(rows, temperature, held)[1][held]
+        gains[held] += np.log(np.maximum(moved_truth, kind.floor)).reshape(gains[held].shape)
+    by_unit = np.bincount(numbers, weights=gains.sum(axis=1), minlength=units)
+    if units >= FOLDS and by_unit.sum() > EVIDENCE * by_unit.std() * units**0.5:
         return MemberCalibration(temperature, rows)
-    return MemberCalibration(1.0, calibrated_rows(probabilities, labels, 1.0, activation)._replace(truth=truth))
+    return MemberCalibration(1.0, calibrated_rows(probabilities, labels, 1.0, kind)._replace(truth=truth))
 
 
 def fold_masks(samples: int, folds: int) -> list[NDArray[np.bool_]]:
@@ -191,33 +200,30 @@ def moved(
     return fitted, np.minimum(rows.truth * np.exp(logarithms, dtype=np.float64), 1.0)
 
 
-def _class_logits(
-    probabilities: NDArray[Any], labels: NDArray[Any], activation: OutputActivation
-) -> tuple[NDArray[Any], Ints]:
+def _class_logits(probabilities: NDArray[Any], labels: NDArray[Any], kind: TaskKind) -> tuple[NDArray[Any], Ints]:
     """Return the logits (rows, classes) with the class (rows,) of each; labels are rows of two classes."""
-    if activation != "sigmoid":
-        return _logits(probabilities), labels
-    logits = _label_logits(probabilities).reshape(-1)
+    if kind.activation != "sigmoid":
+        return _logits(probabilities, kind.floor), labels
+    logits = _label_logits(probabilities, kind.floor).reshape(-1)
     pairs = np.stack([np.minimum(-logits, 0), np.minimum(logits, 0)], axis=1)
     return pairs, labels.reshape(-1).astype(np.int64)
 
 
-def _logits(probabilities: NDArray[Any]) -> NDArray[Any]:
+def _logits(probabilities: NDArray[Any], floor: float) -> NDArray[Any]:
     """Return logarithms after the clip, with a maximum of 0 per sample."""
-    logits = np.log(np.maximum(probabilities, FLOOR, dtype=_precision(probabilities)))
+    logits = np.log(np.maximum(probabilities, floor, dtype=_precision(probabilities)))
     logits -= logits.max(axis=-1, keepdims=True)
     return np.asarray(logits)
 
 
-def _label_logits(probabilities: NDArray[Any]) -> NDArray[Any]:
+def _label_logits(probabilities: NDArray[Any], floor: float) -> NDArray[Any]:
     """Return the logarithm of p / (1 - p) of each label, after a clip."""
-    kind = _precision(probabilities)
-    present = np.asarray(probabilities, kind)
-    return np.asarray(np.log(np.maximum(present, LABEL_FLOOR)) - np.log(np.maximum(1 - present, LABEL_FLOOR)))
+    present = np.asarray(probabilities, _precision(probabilities))
+    return np.asarray(np.log(np.maximum(present, floor)) - np.log(np.maximum(1 - present, floor)))
 
 
-def _labels_at(probabilities: NDArray[Any], temperature: float) -> NDArray[Any]:
-    logits = _label_logits(probabilities)
+def _labels_at(probabilities: NDArray[Any], temperature: float, floor: float) -> NDArray[Any]:
+    logits = _label_logits(probabilities, floor)
     logits /= logits.dtype.type(-temperature)
     np.clip(logits, -LARGEST, LARGEST, out=logits)
     np.exp(logits, out=logits)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError, SelectionError
 from ripieno.tasks.combiners import combine
-from ripieno.tasks.metrics import METRICS, metric_key
+from ripieno.tasks.metrics import FLOOR, METRICS, metric_key
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.uncertainty import entropy, geometric_spread, mutual_information
 from ripieno.types import SPLITS, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Split, Task
@@ -45,6 +45,8 @@ class TaskKind(ABC):
     """what the names of a task are: `classes`"""
     calibrates: ClassVar[bool]
     """whether temperatures can be fitted to its predictions"""
+    floor: ClassVar[float] = FLOOR
+    """least probability before a temperature is applied"""
     keeps_likelihood: ClassVar[bool]
     """whether `likelihood` is smaller than the predictions and therefore kept on disk, too"""
     is_pixelwise: ClassVar[bool] = False

@@ -87,7 +87,7 @@ def test_the_file_combines_predictions_of_any_task(
     images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
     each = np.stack([answers(p.read_bytes(), {"images": images}, output) for p in paths.values()])
     own = Ensemble("E", tuple(paths), WEIGHTS, "", {}, {}, {}, combiner, "", *temperatures)
-    wanted = combine_calibrated(each, own, kind_of(task).activation)
+    wanted = combine_calibrated(each, own, kind_of(task))
     for content, given in (
         (merge_onnx(paths, WEIGHTS, combiner, Input(SHAPE), task, {}, *temperatures), {"images": images}),
         (mean_onnx(list(paths), WEIGHTS, combiner, task, *temperatures), dict(zip(paths, each, strict=True))),

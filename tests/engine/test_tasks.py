@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from ripieno.engine import Cascade, Engine, judge_cascade, plan_cascade
 from ripieno.errors import EngineError
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated
-from ripieno.tasks.registry import kind_of
+from ripieno.tasks.registry import TASKS, kind_of
 from ripieno.types import Bundle, Combiner
 from tests.server.stand_in import MEMBERS, SHAPE, direct_answers, write_small_bundle
 
 KINDS = ("multilabel", "regression")
+LABELS = TASKS["multilabel"]
 
 
 @pytest.fixture(params=KINDS)
@@ -59,7 +60,7 @@ def test_what_is_scored_is_what_is_served(bundle: Bundle, combiner: Combiner) ->
     own = direct_answers(bundle, images)
     expected = np.median(own, axis=0) if combiner == "median" else np.average(own, axis=0, weights=ensemble.weights)
     np.testing.assert_allclose(served, expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(combine_calibrated(own, ensemble, kind_of(bundle.task).activation), served)
+    np.testing.assert_array_equal(combine_calibrated(own, ensemble, kind_of(bundle.task)), served)
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])
@@ -72,12 +73,12 @@ def test_labels_are_served_at_the_temperatures_that_were_scored(
     ensemble = dataclasses.replace(bundle.ensemble, combiner=combiner, weights=(0.25, 0.75), **warm)  # type: ignore[arg-type]
     images = pictures(9)
     own = direct_answers(bundle, images)
-    each = [apply_temperature(p, t, "sigmoid") for p, t in zip(own, ensemble.temperatures, strict=True)]
+    each = [apply_temperature(p, t, LABELS) for p, t in zip(own, ensemble.temperatures, strict=True)]
     with Engine(dataclasses.replace(bundle, ensemble=ensemble), isolation=isolation) as engine:
         answer = engine.submit(images, each=True).result(30)
         alone = engine.predict(images, [MEMBERS[1]])
-    np.testing.assert_allclose(answer.predictions, combine_calibrated(own, ensemble, "sigmoid"), atol=1e-6)
-    assert np.abs(answer.predictions - combine_calibrated(own, bundle.ensemble, "sigmoid")).max() > 0.05
+    np.testing.assert_allclose(answer.predictions, combine_calibrated(own, ensemble, LABELS), atol=1e-6)
+    assert np.abs(answer.predictions - combine_calibrated(own, bundle.ensemble, LABELS)).max() > 0.05
     np.testing.assert_allclose(answer.member_predictions, each, atol=1e-6)
     np.testing.assert_allclose(alone, each[1], atol=1e-6)
 
@@ -97,7 +98,7 @@ def test_several_labels_stop_once_the_least_certain_one_is_certain(tmp_path: Pat
     bundle = dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, temperature=temperature))
     images = pictures(60)
     each = direct_answers(bundle, images)
-    means = [apply_temperature(p, temperature, "sigmoid") for p in (each[0], each.mean(0))]
+    means = [apply_temperature(p, temperature, LABELS) for p in (each[0], each.mean(0))]
     targets = (np.random.default_rng(1).random(each[0].shape) < each.mean(0)).astype(np.uint8)
     confidence = np.maximum(means[0], 1 - means[0]).min(axis=1)
     cascade = Cascade(MEMBERS, float(np.median(confidence)) - 1e-6)

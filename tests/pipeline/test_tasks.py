@@ -91,7 +91,7 @@ def test_thresholds_are_fitted_on_validation_and_judged_on_both(tmp_path: Path) 
     ensemble = ripieno.select(run, 5.0)[0]
     for split in ("valid", "test"):
         rows = [run.predictions(m, split) for m in ensemble.members]
-        combined = combine_calibrated(rows, ensemble, "sigmoid")
+        combined = combine_calibrated(rows, ensemble, TASKS["multilabel"])
         if split == "valid":
             assert ensemble.thresholds == TASKS["multilabel"].fit_thresholds(combined, run.targets())
         targets = run.targets(split)
@@ -108,7 +108,7 @@ def test_temperatures_of_labels_are_kept_in_the_run_until_predictions_change(tmp
     sharp = 1 / (1 + np.exp(-3 * np.log(predictions["m0"] / (1 - predictions["m0"]))))
     run.write_predictions("m0", "valid", sharp.astype(np.float32), targets)
     first = ripieno.select(run, 9.0)[0]
-    fitted = calibrate_member(sharp.astype(np.float32), targets, "sigmoid")
+    fitted = calibrate_member(sharp.astype(np.float32), targets, TASKS["multilabel"])
     kept = ripieno.Library(run.path).calibration("m0")
     assert kept is not None
     assert kept.temperature == fitted.temperature == run.member("m0").temperature > 1.5
