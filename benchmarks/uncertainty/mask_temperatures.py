@@ -25,7 +25,7 @@ from ripieno.tasks.pixel_calibration import sample_pixels
 from ripieno.tasks.pixels import pixel_cross_entropy
 from ripieno.tasks.registry import kind_of
 
-WAYS = ("none", "ensemble", "members", "both")
+WAYS = ("none", "of the ensemble", "of members", "both")
 
 
 def losses(cube: np.ndarray, classes: np.ndarray, images: np.ndarray, held: np.ndarray, kind: Any) -> list[float]:

@@ -62,11 +62,11 @@ def pixel_data(
         calibrations = [calibrate_pixels(p, truth, sample, kind) for p in arrays]
     if loss == "cross-entropy" or arrays[0].ndim == 1:
         if combiner == "vote":
-            narrow: Sequence[NDArray[Any] | None] = [_hits(p, truth) for p in arrays]
+            narrow: list[Any] = [_hits(p, truth) for p in arrays]
         elif calibrations is not None:
             narrow = [calibration.rows.truth for calibration in calibrations]
         else:
-            narrow = arrays if arrays[0].ndim == 1 else [kind.likelihood(p, truth) for p in arrays]
+            narrow = list(arrays) if arrays[0].ndim == 1 else [kind.likelihood(p, truth) for p in arrays]
         found = [row if rows is None else row[rows] for row in narrow if row is not None]
         drawn = None if sample is None or calibrations is None else _sample_data(sample, calibrations, kind)
         return MemberData(found, None, kind=kind, images=images, sample=drawn)

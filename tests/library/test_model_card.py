@@ -120,4 +120,9 @@ def test_a_card_of_masks_says_what_their_values_are_and_has_its_own_tag(tmp_path
     assert "Classes, in order: cat, dog, owl, fübär." in text
     assert "a mask holds its index in the list" in text
     assert "larger than 8 × 12 pixels are predicted in tiles" in text
-    assert "temperature" not in text
+    assert "| member | weight | temperature |" in text
+    assert "Probabilities are not calibrated." in text
+    warm = write_mask_bundle(tmp_path, (8, 12, 3), calibration="members", temperatures=(1.5, 0.8), temperature=0.7)
+    text = render_card(warm)
+    assert "| 0.500 | 1.500 |" in text
+    assert "Calibration: members; each member at its temperature, and their mean at 0.700." in text
