@@ -51,6 +51,29 @@ def test_rungs_are_integers_and_end_exactly_at_the_most_epochs(
     assert rungs(epochs, eta, least) == ladder
 
 
+@pytest.mark.parametrize(
+    ("epochs", "step", "ladder"),
+    [
+        (27, 1.5, (1, 2, 3, 4, 6, 9, 14, 21, 27)),
+        (10, 2.5, (1, 2, 5, 10)),
+        (8, 1.1, (1, 2, 3, 4, 5, 6, 7, 8)),
+        (230, 2.3, (1, 2, 5, 12, 28, 64, 147, 230)),
+        (30, 100, (1, 30)),
+    ],
+)
+def test_rungs_of_a_fractional_step_are_rounded_and_grow(epochs: int, step: float, ladder: tuple[int, ...]) -> None:
+    assert rungs(epochs, step) == ladder
+
+
+@given(st.integers(1, 3000), st.floats(1.001, 9))
+def test_rungs_of_any_step_grow_by_about_it(epochs: int, step: float) -> None:
+    ladder = rungs(epochs, step)
+    assert (ladder[0], ladder[-1]) == (1, epochs)
+    assert all(low < high for low, high in pairwise(ladder))
+    assert all(high == low + 1 or abs(high - low * step) <= 0.5 for low, high in pairwise(ladder[:-1]))
+    assert len(ladder) < 3 or ladder[-1] ** 2 >= ladder[-2] ** 2 * step
+
+
 @given(st.integers(1, 5000), st.integers(2, 6), st.integers(1, 50))
 def test_the_last_rung_is_the_most_epochs_and_no_short_step(more: int, eta: int, least: int) -> None:
     epochs = least + more - 1
@@ -65,6 +88,23 @@ def test_hyperbands_brackets_and_proportions_are_those_of_the_book() -> None:
     assert hyperband(27) == ((1, 3, 9, 27), (3, 9, 27), (9, 27), (27,))
     assert shares(4, 3) == (27, 12, 6, 4)
     assert shares(5, 3) == (81, 34, 15, 8, 5)  # table 1 of Li et al. 2017, R = 81
+
+
+def test_proportions_of_brackets_with_two_ratios_are_those_computed_by_hand() -> None:
+    # a trial of three rungs costs 1/16 + 1/2 * 1/4 + 1/4 * 1 trainings with step 4 and keep 2: 3 / (7/16) = 6.9
+    assert shares(3, keep=2, step=4) == (7, 4, 3)
+    # 1/9 + 1/6 * 1/3 + 1/36 with step 3 and keep 6 (2 / ... is 3 / (7/36) = 15.4), 1/3 + 1/6
+    assert shares(3, keep=6, step=3) == (16, 6, 3)
+    assert Asha(hyperband(16, 4), 2, step=4)._shares == (7, 4, 3)
+    assert Asha(hyperband(16, 4), 2)._shares == shares(3, 2, 2)
+
+
+@given(st.integers(1, 6), st.integers(2, 5), st.floats(1.1, 6))
+def test_every_bracket_has_the_same_budget_up_to_a_trial(brackets: int, keep: int, step: float) -> None:
+    for rungs_above, count in zip(reversed(range(brackets)), shares(brackets, keep, step), strict=True):
+        # of the trials started, those that reach each rung, times its epochs in full trainings
+        cost = sum(keep**-rung * step ** (rung - rungs_above) for rung in range(rungs_above + 1))
+        assert brackets * 0.999 <= count * cost <= (brackets + cost) * 1.001
 
 
 def test_new_trials_are_dealt_between_brackets_in_their_proportions() -> None:
@@ -173,13 +213,16 @@ LOSSES = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.25, 0.5]))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), st.integers(1, 30), st.integers(2, 4), st.integers(1, 30), st.integers(1, 6), st.booleans())
+@given(
+    st.data(), st.integers(1, 30), st.floats(1.2, 5), st.integers(2, 4), st.integers(1, 30), st.integers(1, 6),
+    st.booleans(),
+)  # fmt: skip
 def test_no_job_twice_no_promotion_below_the_top_share_and_no_worker_idle(
-    data: st.DataObject, epochs: int, eta: int, trials: int, workers: int, brackets: bool
+    data: st.DataObject, epochs: int, step: float, keep: int, trials: int, workers: int, brackets: bool
 ) -> None:
     walk(
-        hyperband(epochs, eta) if brackets else (rungs(epochs, eta),),
-        eta,
+        hyperband(epochs, step) if brackets else (rungs(epochs, step),),
+        keep,
         trials,
         workers,
         lambda count: data.draw(st.integers(0, count - 1)),
