@@ -107,13 +107,24 @@ def test_step_makes_the_rungs_and_keep_the_survivors() -> None:
     assert {s.stop for s in first_steps(Algorithm(step=4, keep=2), 8)} == {1, 4, 8}
 
 
+def test_new_trials_go_to_the_brackets_by_both_ratios() -> None:
+    scheduler = make_scheduler(Algorithm(step=4, keep=2), 16, 14)
+    stops = []
+    for _ in range(14):
+        step = next(s for s in scheduler.candidates() if s.start == 0)
+        scheduler.start(step)
+        stops.append(step.stop)
+    assert [stops.count(stop) for stop in (1, 4, 16)] == [7, 4, 3]  # see `shares` for how they are computed
+
+
 def test_eta_sets_both_ratios_and_excludes_them() -> None:
     assert change_algorithm(Algorithm(step=2, keep=5), eta=4) == Algorithm(step=4, keep=4)
     assert change_algorithm(Algorithm(), step=1.5) == Algorithm(step=1.5, keep=3)
     assert change_algorithm(Algorithm(), keep=2) == Algorithm(step=3, keep=2)
     assert change_algorithm(Algorithm(keep=7)) == Algorithm(keep=7)
-    with pytest.raises(SearchError, match="give eta alone"):
-        change_algorithm(Algorithm(), eta=3, keep=3)
+    for both in ({"keep": 3}, {"step": 3}):
+        with pytest.raises(SearchError, match="give eta alone"):
+            change_algorithm(Algorithm(), eta=3, **both)
     with pytest.raises(SearchError, match="eta 1: must be at least 2"):
         change_algorithm(Algorithm(), eta=1)
 
@@ -203,10 +214,11 @@ def test_a_sampler_gets_the_options_that_its_factory_names(monkeypatch: pytest.M
 
 
 def test_candidates_reach_the_samplers_of_optuna() -> None:
-    for name in ("tpe", "multivariate-tpe"):
+    for name, multivariate in (("tpe", False), ("multivariate-tpe", True)):
         assert Algorithm(sampler=name).candidates == 24 == TPESampler()._n_ei_candidates
         made = make_sampler(Algorithm(sampler=name, candidates=50))(0)
-        assert made._n_ei_candidates == 50  # type: ignore[attr-defined]
+        assert isinstance(made, TPESampler)
+        assert (made._n_ei_candidates, made._multivariate) == (50, multivariate)
 
 
 def test_a_share_of_the_trials_is_random_whatever_the_sampler() -> None:
