@@ -28,7 +28,9 @@ def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(
     assert all(m in text for m in bundle.ensemble.members)
     assert f"{bundle.ensemble.losses['test_accuracy']:.4f}" in text
     assert "360 images" in text
-    assert "resnet-tiny" in text
+    assert "searched by hyperband in the space resnet-tiny" in text
+    older = render_card(bundle, search={"algorithm": "bohb", "space": {"name": "wide"}})  # of version 0.1
+    assert "searched by bohb in the space wide" in older
     assert read_or_render_card(bundle) == text
 
 

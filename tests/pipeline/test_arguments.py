@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 import ripieno
-from ripieno.errors import MissingExtraError, RipienoError
+from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.pipeline import export
+from ripieno.search import Algorithm, Settings, find_space
+from ripieno.search.settings import resolve_settings
 from tests.onnx_networks import write_network
 
 NAME = "00000-e001"
@@ -64,6 +67,34 @@ def test_bad_arguments_of_tune_are_refused_before_data_is_read(
     with pytest.raises(RipienoError, match=message):
         ripieno.tune(tmp_path / "images", tmp_path / "run", **more)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_search_may_repeat_its_algorithm_and_not_change_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, algorithm = tmp_path / "run", Algorithm(name="mine", step=2, keep=4, sampler="tpe")
+    (tmp_path / "mine.json").write_text(json.dumps({"step": 2, "keep": 4, "sampler": "tpe"}))
+    resolve_settings(run / "run.json", Settings(find_space("resnet-tiny"), algorithm, trials=4), 1, None)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"keep": 5}, "a search with keep 4, requested is keep 5: pass the same values, omit keep"),
+        ({"eta": 2}, "a search with keep 4, requested is keep 2"),
+        ({"algorithm": "tpe"}, r"algorithm mine \(brackets all\) and step 2 and keep 4, requested is algorithm tpe"),
+        ({"algorithm": tmp_path / "mine.json", "step": 2.5}, "a search with step 2, requested is step 2.5"),
+    ]
+    for more, message in changes:
+        with pytest.raises(SearchError, match=message):
+            ripieno.tune(run=run, **more)
+    monkeypatch.setattr("ripieno.pipeline.tuning.prepare", forbidden("all agrees"))
+    same: list[dict[str, Any]] = [
+        {},
+        {"algorithm": "mine"},
+        {"algorithm": algorithm},
+        {"algorithm": tmp_path / "mine.json"},
+        {"step": 2, "keep": 4},
+    ]
+    for more in same:
+        with pytest.raises(pytest.fail.Exception, match="all agrees"):
+            ripieno.tune(run=run, **more)
 
 
 @pytest.mark.parametrize(("more", "module"), [({"pool": "ray"}, "ray"), ({"algorithm": "smac"}, "smac")])
