@@ -169,7 +169,7 @@ def tune(
 
     notes = Notes(console.warn)  # printed at once: skipped data is reported before the search starts
     loggers, view_commands = logging_callbacks(log or (), run)
-    with console.progress() as progress, progress_callback() as watch:
+    with console.progress() as progress, progress_callback(run) as watch:
         library = search_library(
             data,
             run,

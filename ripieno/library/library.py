@@ -9,6 +9,7 @@ RUN/library/ID/calibrated.npy      probabilities of the true class at the member
 RUN/library/ID/pixels.npy          of masks, the predictions that the temperature was fitted to
 RUN/library/targets-valid.npy      targets of the cached predictions; `labels-valid.npy` in version 1
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
+RUN/progress/TRIAL.json            epoch and batch of a trial that is training: see `ripieno.library.trial_progress`
 RUN/backbones/                     weights of pretrained backbones: see `ripieno.library.backbones`
 RUN/features/BACKBONE.npy          features of the data set's samples by a frozen backbone: see `ripieno.train.features`
 RUN/soups/BACKBONE.json            averages tried of the trials on a backbone: see `ripieno.library.soups`
@@ -103,6 +104,10 @@ class Library:
     def checkpoint_path(self, trial: int) -> Path:
         """Checkpoint of a trial, present or not."""
         return self.path / "checkpoints" / f"{trial:05d}.safetensors"
+
+    def progress_path(self, trial: int) -> Path:
+        """Progress of a trial that is training, present or not."""
+        return self.path / "progress" / f"{trial:05d}.json"
 
     def weights_path(self, member: str) -> Path:
         """Weights of a trained member, present or not."""

@@ -187,7 +187,7 @@ def _cuts(choice: Range) -> list[tuple[Range, float]]:
 
 
 def _within(configuration: Configuration, name: str, choice: Range) -> Configuration:
-    """Return `configuration` with the value of `name` that lies in `choice`; a value outside becomes its end."""
+    """Return `configuration` with the value of `name` that is in `choice`; a value outside becomes its end."""
     value = configuration[name]
     if isinstance(choice, Categorical):
         return configuration if value in choice.choices else {**configuration, name: choice.choices[0]}

@@ -22,9 +22,11 @@ from ripieno.reports.payload import places
 from ripieno.reports.plot_files import PlotFile, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import (
+    Promotion,
     SlotInterval,
     TrialSummary,
     best_trials_loss,
+    promotions,
     rungs,
     slot_intervals,
     trend,
@@ -97,10 +99,11 @@ def draw(
 
     step()
     intervals = slot_intervals(reading.members)
-    csv_tables.write_search(folder, tried, rungs(tried), intervals)
+    promoted = promotions(reading.library.journal_path)
+    csv_tables.write_search(folder, tried, rungs(tried), intervals, promoted)
     csv_tables.write_members(folder, reading, differ)
     csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading)
-    search = _search(folder, tried, intervals, reading.loss, training_unit(reading.members))
+    search = _search(folder, tried, intervals, promoted, reading.loss, training_unit(reading.members))
     hyperparameters = []
     for name in names:
         step()
@@ -138,7 +141,12 @@ def draw(
 
 
 def _search(
-    folder: PlotWriter, tried: Sequence[TrialSummary], jobs: Sequence[SlotInterval], loss: str, unit: TrainingUnit
+    folder: PlotWriter,
+    tried: Sequence[TrialSummary],
+    jobs: Sequence[SlotInterval],
+    promoted: Sequence[Promotion],
+    loss: str,
+    unit: TrainingUnit,
 ) -> list[PlotFile]:
     if not tried:
         return []
@@ -156,7 +164,7 @@ def _search(
         folder.plot(
             "rungs", "Trials by rung", plots.halving(rungs(tried), unit),
             "; ".join(f"{n} trials reached {one} {epoch}, {stopped} stopped" for epoch, n, stopped in rungs(tried)),
-            "rungs", "Trials that reached each rung, and those that were promoted from it.",
+            "rungs", "Trials that reached each rung, and those that were promoted from it." + _ranks(promoted, one),
         ),
     ]  # fmt: skip
     if jobs and max(s.end for s in jobs) > 0:
@@ -169,6 +177,18 @@ def _search(
             )
         )  # fmt: skip
     return made
+
+
+def _ranks(promoted: Sequence[Promotion], unit: str) -> str:
+    """Return why trials were promoted, by rung: ` From epoch 3, ranks up to 4 of up to 13 results then went on.`"""
+    by_rung: dict[int, list[Promotion]] = {}
+    for promotion in promoted:
+        by_rung.setdefault(promotion.start, []).append(promotion)
+    return "".join(
+        f" From {unit} {start}, ranks up to {max(p.rank for p in rung)} of up to {max(p.ranked for p in rung)} results "
+        "then went on."
+        for start, rung in sorted(by_rung.items())
+    )
 
 
 def _hyperparameter(folder: PlotWriter, tried: Sequence[TrialSummary], name: str) -> PlotFile:

@@ -166,6 +166,16 @@ class Asha:
         else:
             rung.add(rank, step.trial)
 
+    def rank(self, step: TrialStep) -> tuple[int, int] | None:
+        """Return the rank of a trial at the rung from which `step` promotes it, from 1, and the results there.
+
+        None for a new trial. Ask before `start`.
+        """
+        if step.start == 0:
+            return None
+        ranking = self._rungs[self._bracket[step.trial]][step.start].ranking
+        return 1 + next(n for n, (_, trial) in enumerate(ranking) if trial == step.trial), len(ranking)
+
     def _next_bracket(self) -> int:
         """Return the bracket furthest behind its share, on a tie the longest; the total of trials does not count."""
         total, count = sum(self._shares), self.started + 1

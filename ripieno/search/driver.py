@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from ripieno.cluster.pool import Pool
 from ripieno.deprecation import warn_renamed
@@ -21,9 +22,10 @@ from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.duration_model import DurationPredictor
 from ripieno.search.encoding import Encoding
 from ripieno.search.failure_policy import FailurePolicy
+from ripieno.search.forecast import expected_epochs
 from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
-from ripieno.search.progress import Ending, RunningJob, SearchStats, Snapshot, Summary
+from ripieno.search.progress import Ending, RunningJob, SearchStats, SkippedStep, Snapshot, Summary
 from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
 from ripieno.search.scheduler import TrialStep
 from ripieno.search.settings import Settings
@@ -74,6 +76,14 @@ class Driver:
         self._durations = DurationPredictor(
             lambda trial: encoding.features(encoding.rows([self._journal.configuration(trial)]))[0]
         )
+        self._ranks: dict[int, tuple[int, int]] = {}  # of the last promotion of a trial
+        self._left_out: dict[tuple[int | None, int, int], SkippedStep] = {}
+        self._skipped: list[SkippedStep] = []  # those of `_left_out` that the watcher does not know yet
+        self._expected_epochs: int | None = None
+        if settings.trials is not None and hasattr(type(self._scheduler), "candidates"):
+            algorithm = find_algorithm(settings.algorithm)
+            make = partial(make_scheduler, algorithm, settings.epochs)
+            self._expected_epochs = expected_epochs(make, settings.trials)
         self._failures = FailurePolicy(settings.trials)
         self._new: list[Job] = []  # issued, not submitted yet
         self._held = 0.0  # monotonic time since which `_new` is held back
@@ -136,7 +146,8 @@ class Driver:
         while True:
             while self._order.room and (step := self._choose()) is not None:
                 cost, told = self._cost(step), self._order.told
-                self._journal.append(JobSubmitted(step.trial, step.start, step.stop, cost, told))
+                rank = self._rank(step)
+                self._journal.append(JobSubmitted(step.trial, step.start, step.stop, cost, told, *rank))
                 self._new.append(self._apply(step, cost))
                 if time.monotonic() - self._held > HOLD_SECONDS:  # the sampler is slow: do not let workers wait for it
                     self._submit()
@@ -177,7 +188,22 @@ class Driver:
         if now >= self._deadline:
             return None
         left = self._deadline - self._queue.free(self._seconds, slots, now)
-        return next((d for d in self._scheduler.candidates() if self._seconds(d) <= left), None)
+        for step in self._scheduler.candidates():
+            seconds = self._seconds(step)
+            if seconds <= left:
+                return step
+            if (key := (step.trial if step.start else None, step.start, step.stop)) not in self._left_out:
+                self._left_out[key] = SkippedStep(*key, seconds, max(0.0, left))
+                self._skipped.append(self._left_out[key])
+        return None
+
+    def _rank(self, step: TrialStep) -> tuple[int, int]:
+        """Return the rank of a promoted trial and the number of results there; zeros where it is not known."""
+        rank: tuple[int, int] | None = self._scheduler.rank(step) if hasattr(self._scheduler, "rank") else None
+        if rank is None:
+            return 0, 0
+        self._ranks[step.trial] = rank
+        return rank
 
     def _seconds(self, step: TrialStep) -> float:
         """Predict the duration of a job, in seconds."""
@@ -213,7 +239,10 @@ class Driver:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
         step = TrialStep(job.trial, job.start, job.stop)
-        self._stats.busy += outcome.finished - outcome.started
+        seconds = outcome.finished - outcome.started
+        self._stats.busy += seconds
+        if member is not None and seconds > 0:
+            self._stats.timed_epochs += member.epoch - job.start
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start continues it
             self._cut.add(step)
             part = TrialStep(job.trial, job.start, member.epoch)
@@ -273,6 +302,7 @@ class Driver:
         for step in started:
             if step in running:
                 self._running[step] = RunningJob(self._jobs[step], running[step], self._stats.losses.get(step.trial))
+        skipped, self._skipped = tuple(self._skipped), []
         busy = self._stats.busy + len(running) * now - sum(running.values())
         return Snapshot(
             running=tuple(self._running.values()),
@@ -294,6 +324,13 @@ class Driver:
             finished=finished,
             ended=ended,
             top_trials=self._stats.top_trials,
+            ranks={s.trial: self._ranks[s.trial] for s in started if s.start and s.trial in self._ranks},
+            skipped=skipped,
+            epochs=self._stats.epochs,
+            expected_epochs=self._expected_epochs,
+            timed_epochs=self._stats.timed_epochs,
+            timed_seconds=self._stats.busy,
+            lowest=self._stats.lowest,
         )
 
 

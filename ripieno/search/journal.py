@@ -40,13 +40,19 @@ STUDY = "ripieno"
 
 @dataclass(frozen=True)
 class JobSubmitted:
-    """Event: a job was submitted; the last two fields are its virtual duration and the results reported before."""
+    """Event: a job was submitted."""
 
     trial: int
     start: int
     stop: int
     cost: float
+    """its virtual duration"""
     told: int
+    """number of results reported before"""
+    rank: int = 0
+    """of a promoted trial at epoch `start`, from 1; 0: not known, as of new trials"""
+    ranked: int = 0
+    """number of results among which it has that rank"""
 
 
 @dataclass(frozen=True)

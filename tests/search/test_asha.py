@@ -365,3 +365,18 @@ def test_a_loss_that_is_no_number_changes_no_decision_that_a_failure_would_not(s
             asha.tell(step, failed if draw < 0.3 else draw)
     assert searches[1:] == searches[:1] * 3
     assert {d.start for d in searches[0]} == {0, 1, 3}
+
+
+def test_the_rank_of_a_promoted_trial_is_that_in_its_rung_and_bracket() -> None:
+    asha = Asha(hyperband(9), trials=20)
+    for trial in range(16):
+        step = next(step for step in asha.candidates() if step.start == 0)
+        assert asha.rank(step) is None
+        asha.start(step)
+        asha.tell(step, float(trial))
+    promoted = next(step for step in asha.candidates() if step.start == 1)
+    rung = [t for t in range(16) if asha._bracket[t] == asha._bracket[promoted.trial]]
+    assert asha.rank(promoted) == (1, len(rung))
+    asha.start(promoted)
+    following = next(step for step in asha.candidates() if step.start == 1)
+    assert asha.rank(following) == (2, len(rung))

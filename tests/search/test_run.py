@@ -26,14 +26,15 @@ from synthetic import LABELS, member_of
 
 from ripieno import files
 from ripieno.clock import now as unix_now
-from ripieno.cluster import InlinePool
+from ripieno.cluster import InlinePool, SimulatedPool
 from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
+from ripieno.search.progress import seconds_left
 from ripieno.search.result_order import OrderName
 from ripieno.search.settings import kept_settings
-from ripieno.types import Epoch, Failure, Job, JobResult
+from ripieno.types import Configuration, Epoch, Failure, Job, JobResult
 
 SETTINGS = Settings(synthetic.SPACE, trials=30, epochs=9)
 
@@ -499,3 +500,51 @@ def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -
     assert search(tmp_path, later, settings).ended == "trials"
     assert later.jobs[0] == Job(0, cut.configuration, 0, 9)
     assert {"00000-e009", "00001-e009"} < set(members(tmp_path))
+
+
+def slow_curve(configuration: Configuration, epochs: int) -> tuple[float, float]:
+    return synthetic.loss_of(configuration, epochs), 10.0 * epochs
+
+
+def watched_search(run: Path, settings: Settings, seconds: float | None = None) -> list[Snapshot]:
+    """Return the snapshots of a search in virtual time, in which an epoch takes ten seconds."""
+    seen = list[Snapshot]()
+    pool = SimulatedPool(slow_curve, 2, deadline=seconds)
+    run_search(Library(run), settings, pool, deadline=seconds, watch=seen.append, clock=pool.clock)
+    return seen
+
+
+def test_a_promotion_says_its_rank_and_the_journal_keeps_it(tmp_path: Path) -> None:
+    seen = watched_search(tmp_path, Settings(synthetic.SPACE, "asha", trials=12, epochs=9))
+    promoted = {(job.trial, job.start): snap.ranks.get(job.trial) for snap in seen for job in snap.started if job.start}
+    assert promoted
+    for (trial, start), rank in promoted.items():
+        assert rank is not None, (trial, start)
+        assert 1 <= rank[0] <= rank[1] / 3
+    events = Journal(Library(tmp_path).journal_path, synthetic.SPACE, "random", 0).events()
+    kept = {(e.trial, e.start): (e.rank, e.ranked) for e in events if isinstance(e, JobSubmitted)}
+    assert {step: rank for step, rank in kept.items() if rank != (0, 0)} == promoted
+    assert all(rank == (0, 0) for (_, start), rank in kept.items() if not start)
+    assert not any(snap.skipped for snap in seen)
+
+
+def test_what_would_not_end_before_the_deadline_is_said_once(tmp_path: Path) -> None:
+    seen = watched_search(tmp_path, Settings(synthetic.SPACE, trials=None, epochs=27), 150.0)
+    skipped = [step for snap in seen for step in snap.skipped]
+    assert skipped
+    assert len({(step.trial, step.start, step.stop) for step in skipped}) == len(skipped)
+    assert all(step.seconds > step.left >= 0 for step in skipped)
+    started = {(job.start, job.stop) for snap in seen for job in snap.started}
+    new = [step for step in skipped if step.trial is None]
+    assert (0, 27) in {(step.start, step.stop) for step in new} - started
+
+
+def test_a_search_bounded_by_trials_estimates_its_end(tmp_path: Path) -> None:
+    settings = Settings(synthetic.SPACE, "random", trials=20, epochs=3, order="arrival")
+    seen = watched_search(tmp_path, settings)
+    assert {snap.expected_epochs for snap in seen} == {60}
+    first = next(snap for snap in seen if snap.jobs)
+    left = seconds_left(first, {})
+    assert left is not None
+    assert first.seconds + left == pytest.approx(seen[-1].seconds, rel=0.15)
+    assert seconds_left(seen[-1], {}) == 0.0
