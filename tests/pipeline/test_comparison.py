@@ -109,7 +109,8 @@ def test_what_differs_is_shown_and_nothing_else(pair: tuple[Library, Library]) -
     other = {"kind": "integer", "low": 4, "high": 16, "log": True}
     space = {**SPACE, "ranges": {"width": other}, "fixed": {"optimizer": "sgd"}}
     asha = algorithm_to_plain(dataclasses.replace(ALGORITHMS["asha"], step=2.5))  # as today; a name in older versions
-    write_settings(pair[1], {**SOURCE, "size": 32}, space=space, algorithm=asha, eta=None, hours=0.25)
+    later = {"skip_bad": False, "task": "classification", "kind": "image", "folds": 0, "target": []}  # said today
+    write_settings(pair[1], {**SOURCE, **later, "size": 32}, space=space, algorithm=asha, eta=None, hours=0.25)
     found = ripieno.compare(pair)
     assert found.settings == {
         "algorithm": ("hyperband", "asha"),
@@ -291,8 +292,10 @@ def test_hypervolumes_are_of_kept_fronts_if_every_run_has_one(pair: tuple[Librar
 def test_a_front_with_members_that_are_gone_does_not_count(pair: tuple[Library, Library]) -> None:
     for library in pair:
         library.write_front(Front("seconds", "smobf", (an_ensemble(library, "front-00", ["00000-e001"], 1.0, 0.9),)))
+    pair[0].write_ensemble(an_ensemble(pair[0], "B1", ["00000-e001"], 1.0, 0.9))
     pair[0].remove("00000-e001")
-    assert ripieno.compare(pair).fronts == "members"
+    found = ripieno.compare(pair)
+    assert (found.fronts, found.runs[0].ensembles) == ("members", (None,))
 
 
 @pytest.mark.parametrize(
@@ -322,6 +325,7 @@ def test_costs_on_a_device_that_all_were_measured_on_are_compared(pair: tuple[Li
     ]
     pair[1].write_profiles("a-cpu", [dataclasses.replace(p, device="a-cpu") for p in dearer])  # usual: the first name
     assert pair[1].usual_device() == "a-cpu"
+    pair[0].write_profiles("a-cpu", [dataclasses.replace(profiles[0], device="a-cpu")])
     found = ripieno.compare(pair)
     assert found.device == KIND
     assert found.runs[1].cost == pytest.approx(pair[1].profiles(KIND)[found.runs[1].best].cost)
