@@ -45,11 +45,17 @@ def algorithm(
 ) -> None:
     """Show all options of a search algorithm, or write them to a file to change.
 
-    Names are hyperband, asha, random, bohb, tpe, gp, smac and genetic. A pair has
-    a scheduler (hyperband, asha, full, hyperband-stopping, asha-stopping or
-    generations) and a sampler (random, tpe, multivariate-tpe, gp, smac, genetic).
+    The last lines list all names, and the schedulers and samplers of pairs.
     """
-    from ripieno.search.algorithms import algorithm_to_plain, change_algorithm, find_algorithm
+    from ripieno.search.algorithms import (
+        ALGORITHMS,
+        LADDERS,
+        SCHEDULERS,
+        algorithm_to_plain,
+        change_algorithm,
+        find_algorithm,
+    )
+    from ripieno.search.samplers import SAMPLERS
 
     found = change_algorithm(find_algorithm(name), eta=eta, step=step, keep=keep)
     plain = algorithm_to_plain(found)
@@ -65,6 +71,8 @@ def algorithm(
         value = plain[setting.key[0]]
         table.add_row(setting.key[0], "" if value is None else str(value), setting.help.replace("`", ""))
     console.out.print(table)
+    for what, names in (("names", ALGORITHMS), ("schedulers", (*LADDERS, *SCHEDULERS)), ("samplers", SAMPLERS)):
+        console.say(f"{what:<12}", ", ".join(names))
     ratios = {"step": step, "keep": keep, "eta": eta} if output is None else {}  # a file has them
     following = command("tune", "DATA", algorithm=output or name, **ratios)
     console.print_result(output or "", following, algorithm=plain)
