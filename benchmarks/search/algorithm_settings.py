@@ -33,7 +33,6 @@ from record import record
 from scipy.stats import wilcoxon
 
 from ripieno.search import (
-    SAMPLERS,
     Algorithm,
     Categorical,
     Continuous,
@@ -46,8 +45,8 @@ from ripieno.search import (
 from ripieno.search.algorithms import algorithm_to_plain
 from ripieno.types import Configuration
 
-NAMED = ("hyperband", "asha", "bohb", "random")
-"""Algorithms that the best settings are judged against; with `forest`, `hyperband+forest` too."""
+NAMED = ("hyperband", "asha", "bohb", "forest", "random")
+"""Algorithms that the best settings are judged against."""
 JUDGE_SEED = 100
 """First seed of the judging searches; those of the optimisation are below."""
 Score = tuple[float, float, int, float]
@@ -56,15 +55,14 @@ Score = tuple[float, float, int, float]
 
 def space() -> Space:
     """Return the space of algorithms; options that a sampler does not have decide nothing."""
-    samplers = [name for name in ("random", "tpe", "multivariate-tpe", "forest") if name in SAMPLERS]
     ranges = {
         "brackets": Categorical(("all", "one")),
         "rule": Categorical(("promotion", "stopping")),
         "step": Continuous(1.5, 6.0, log=True),
         "keep": Integer(2, 6),
-        "sampler": Categorical(tuple(samplers)),
+        "sampler": Categorical(("random", "multivariate-tpe", "forest")),
         "random_share": Continuous(0.0, 0.6),
-        "candidates": Integer(8, 128, log=True),  # with more, asking takes TPE longer than many a training
+        "candidates": Integer(8, 400, log=True),
     }
     return Space("algorithms", "none", ranges)
 
@@ -139,11 +137,11 @@ def main() -> None:
     """Optimise on one half, judge on the other, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--trials", type=int, default=24, help="algorithms drawn")
+    parser.add_argument("--trials", type=int, default=40, help="algorithms drawn")
     parser.add_argument("--tasks", type=int, default=34)
-    parser.add_argument("--seeds", type=int, default=2, help="seeds that judge")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds that judge")
     parser.add_argument("--workers", type=int, default=6)
-    parser.add_argument("--trainings", type=float, default=4.0)
+    parser.add_argument("--trainings", type=float, default=7.0)
     given = parser.parse_args()
     if given.quick:
         given.trials, given.tasks, given.seeds, given.trainings = 6, 6, 1, 3.0
@@ -155,8 +153,6 @@ def main() -> None:
     best, loss, whole = optimise(scores, seen, given.trials)
 
     judged = {"optimised": best} | {n: find_algorithm(n) for n in NAMED}
-    if "forest" in SAMPLERS:
-        judged["hyperband+forest"] = find_algorithm("hyperband+forest")
 
     def of(algorithm: Algorithm, what: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Return the mean over seeds, per task of the unseen half."""
