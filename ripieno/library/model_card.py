@@ -72,6 +72,7 @@ def render_card(
         *_costs(ensemble, bundle.allocation),
         *_cascade(bundle),
         *_coverage(ensemble, task),
+        *_deviation(ensemble, task),
         "## Data",
         _data(data),
         "## How it was made",
@@ -295,6 +296,24 @@ def _coverage(ensemble: Ensemble, task: Task) -> list[str]:
             f"fitted to {rule.samples:,} samples {words[rule.held_out]}; {rule.answered:.1%} of them are answered."
         )
     return sections
+
+
+def _deviation(ensemble: Ensemble, task: Task) -> list[str]:
+    """Describe the standard deviation of the values; nothing where it is not known."""
+    known = ensemble.spread_calibration
+    if known is None:
+        return []
+    rows = [
+        (name, f"{scale:.3f}", f"{floor:.4g}")
+        for name, scale, floor in zip(task.names[:CLASSES], known.scales, known.floors, strict=False)
+    ]
+    return [
+        "## Standard deviation",
+        "On request it gives the standard deviation of the error of each value, the root of (scale × spread)² + "
+        "floor²; the spread is the standard deviation of the members. Scale and floor are those of the highest normal "
+        f"likelihood of {known.samples:,} validation samples. A scale of 0: the spread tells nothing of the error.",
+        _table(("target", "scale", "floor"), rows),
+    ]
 
 
 def _data(data: Dataset | None) -> str:

@@ -31,9 +31,9 @@ from ripieno.pipeline.coverages import (
     NO_ROWS,
     check_options,
     coverage_options,
+    describe_spread,
     fit_all,
     held_out_rows,
-    unusual_quantiles,
 )
 from ripieno.pipeline.doubted_figures import doubted_notes
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
@@ -138,7 +138,7 @@ def select(
     notes += _note_sample(choices, ensembles, options)
     if asked.asked:
         ensembles = fit_all(library, ensembles, asked, held, notes)
-    ensembles = [dataclasses.replace(e, unusual=unusual_quantiles(library, e)) for e in ensembles]
+    ensembles = [describe_spread(library, ensemble) for ensemble in ensembles]
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -407,8 +407,8 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
                 expected_loss_error=None,
                 coverage=(),
                 abstain=None,
-                unusual=unusual_quantiles(library, ensemble),
             )
+            ensemble = describe_spread(library, ensemble)
         library.write_ensemble(ensemble)
     front = library.front()
     if front is not None and any(not set(e.members).isdisjoint(changed) for e in front.ensembles):

@@ -11,7 +11,8 @@ from ripieno.selection.losses import MEASURES, sample_losses
 from ripieno.selection.pixel_data import thin
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.validation import Loss
-from ripieno.tasks.calibration import apply_temperature, fold_masks
+from ripieno.tasks.calibration import apply_temperature
+from ripieno.tasks.evidence import fold_masks
 from ripieno.types import Combiner, Floats
 
 PIXELS = 1 << 19

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.tasks.combiners import combine
+from ripieno.tasks.evidence import FOLDS, fold_masks, is_evident
 from ripieno.tasks.metrics import true_class, true_labels
 from ripieno.tasks.registry import DEFAULT_TASK, TASKS
 from ripieno.tasks.task_kind import TaskKind
@@ -29,12 +30,8 @@ PRIOR = 0.1
 """Standard deviation of the prior on the logarithm of a temperature."""
 COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature."""
-FOLDS = 5
-"""Number of folds of the cross-validation that decides whether a member keeps its temperature."""
 LARGEST = 80.0
 """Largest logit of a label, whose exponential is finite in single precision."""
-EVIDENCE = 1.0
-"""Standard errors by which the cross-validated log-likelihood must gain, so that a member keeps its temperature."""
 
 
 class CalibratedRows(NamedTuple):
@@ -148,7 +145,7 @@ def calibrated_rows(
 def calibrate_member(
     probabilities: NDArray[Any], labels: NDArray[Any], kind: TaskKind = CLASSES, images: Ints | None = None
 ) -> MemberCalibration:
-    """Fit the temperature of a member; keep it only if its cross-validated log-likelihood gains by `EVIDENCE`.
+    """Fit the temperature of a member; keep it only if its cross-validated log-likelihood gains (`is_evident`).
 
     Where temperatures are near 1, fitted ones cost an ensemble more than they gain. `images` is the number of the
     samples of each image, where they are pixels: those of an image are no independent evidence.
@@ -163,16 +160,10 @@ def calibrate_member(
         held = fold[numbers]
         moved_truth = without_fold(rows, temperature, held)[1][held]
         gains[held] += np.log(np.maximum(moved_truth, kind.floor)).reshape(gains[held].shape)
-    by_unit = np.bincount(numbers, weights=gains.sum(axis=1), minlength=units)
-    if units >= FOLDS and by_unit.sum() > EVIDENCE * by_unit.std() * units**0.5:
+    by_unit = np.bincount(numbers, weights=gains.sum(axis=1), minlength=units).astype(np.float64)
+    if is_evident(by_unit):
         return MemberCalibration(temperature, rows)
     return MemberCalibration(1.0, calibrated_rows(probabilities, labels, 1.0, kind)._replace(truth=truth))
-
-
-def fold_masks(samples: int, folds: int) -> list[NDArray[np.bool_]]:
-    """Return the mask (samples,) of each fold: a random partition into parts of equal size, the same at every call."""
-    number = np.random.default_rng(0).permutation(samples) % folds
-    return [number == fold for fold in range(folds)]
 
 
 def without_fold(rows: CalibratedRows, temperature: float, fold: NDArray[np.bool_]) -> tuple[float, Floats]:

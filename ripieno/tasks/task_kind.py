@@ -14,7 +14,18 @@ from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import FLOOR, METRICS, metric_key
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.uncertainty import entropy, geometric_spread, mutual_information
-from ripieno.types import SPLITS, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Split, Task
+from ripieno.types import (
+    SPLITS,
+    Combiner,
+    CoverageScore,
+    Float32s,
+    Floats,
+    Ints,
+    OutputActivation,
+    Split,
+    SpreadCalibration,
+    Task,
+)
 
 TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
 """Hyperparameters of training that fit some kinds of tasks only."""
@@ -205,6 +216,12 @@ class TaskKind(ABC):
     def fit_thresholds(self, predictions: NDArray[Any], targets: NDArray[Any]) -> tuple[float, ...]:
         """Return a threshold for each label, fitted to `predictions`; empty where the kind has none."""
         return ()
+
+    def fit_spread(
+        self, predictions: NDArray[Any], targets: NDArray[Any], spread: NDArray[Any]
+    ) -> SpreadCalibration | None:
+        """Return how the error of combined `predictions` follows from the members' `spread`; None without values."""
+        return None
 
     def combine(
         self,

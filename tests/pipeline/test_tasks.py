@@ -118,6 +118,32 @@ def test_temperatures_of_labels_are_kept_in_the_run_until_predictions_change(tmp
     assert run.calibration("m0") is None
 
 
+def test_the_deviation_of_values_is_fitted_on_validation_and_kept(tmp_path: Path) -> None:
+    run = imported(tmp_path / "run", "regression")
+    ensemble = ripieno.select(run, 9.0)[0]
+    assert len(ensemble.members) > 1
+    rows = np.stack([run.predictions(m) for m in ensemble.members])
+    kind, shares = TASKS["regression"], np.asarray(ensemble.weights)
+    combined = kind.combine(rows, ensemble.weights, ensemble.combiner)
+    fitted = kind.fit_spread(combined, run.targets(), kind.spread(rows, combined, shares))
+    assert ensemble.spread_calibration == run.ensemble("B9").spread_calibration == fitted
+    assert fitted is not None
+    assert fitted.samples == SAMPLES
+    # an ensemble of an older version has none until a coverage is fitted
+    path = run.path / "ensembles" / "B9.json"
+    document = json.loads(path.read_text())
+    del document["spread_calibration"]
+    path.write_text(json.dumps(document))
+    assert run.ensemble("B9").spread_calibration is None
+    assert ripieno.coverage(run, "B9", coverage=[0.9]).spread_calibration == fitted
+    predictions, _ = predictions_of("regression", "valid")
+    first = ensemble.members[0]
+    pipeline.import_(run, {first: 3 * predictions[first]}, costs={first: COSTS[first]}, replace=True)
+    assert run.ensemble("B9").spread_calibration != fitted
+    labels = imported(tmp_path / "labels", "multilabel")
+    assert ripieno.select(labels, 9.0)[0].spread_calibration is None
+
+
 def test_a_replaced_member_has_its_ensembles_judged_and_fitted_again(tmp_path: Path) -> None:
     run = imported(tmp_path / "run", "multilabel")
     before = ripieno.select(run, 9.0)[0]

@@ -13,9 +13,9 @@ from ripieno.tasks.calibration import (
     calibrate_member,
     calibrated_rows,
     fit_temperature,
-    fold_masks,
     without_fold,
 )
+from ripieno.tasks.evidence import fold_masks
 from ripieno.tasks.metrics import binary_cross_entropy, cross_entropy, true_labels
 from ripieno.tasks.registry import TASKS
 
