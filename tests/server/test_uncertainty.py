@@ -152,7 +152,7 @@ def test_the_interface_lists_the_outputs_with_their_types(served: Served) -> Non
     whole = [-1, *served.bundle.task.output]
     for name in served.outputs.names:
         datatype = "BOOL" if name in ("prediction_set", "abstain") else "FP32"
-        assert listed[name] == (datatype, whole if name in served.outputs.covered else [-1])
+        assert listed[name] == (datatype, whole if name in (*served.outputs.covered, "standard_deviation") else [-1])
         assert types[name] == f"TYPE_{datatype}"
     assert json.loads(config["parameters"]["coverage"]["string_value"]) == list(LEVELS)
     member = httpx.get(f"{served.server.url}/v2/models/{MEMBERS[0]}", trust_env=False).json()
