@@ -36,9 +36,9 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     """
     tensors = read_tensors(path)
     current = backbone.state_dict()
-    own: Any = backbone.pretrained_cfg
+    timm_model: Any = backbone
     for name in [name for name, tensor in tensors.items() if name in current and tensor.shape != current[name].shape]:
-        tensors[name] = _adapt(own.get("first_conv"), name, tensors[name], current[name])
+        tensors[name] = _adapt(timm_model.pretrained_cfg.get("first_conv"), name, tensors[name], current[name])
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in current.items()}:
         raise LibraryError(f"{path} holds the weights of another backbone; use another folder with --run")
     with torch.no_grad():

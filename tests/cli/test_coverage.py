@@ -70,7 +70,7 @@ def test_coverage_adds_to_an_ensemble_that_stands(run: Path) -> None:
         (("--coverage", "0.9995"), "coverage 0.9995 needs at least 1,999 validation samples, and there are 600"),
         (("--coverage", "0.998", "--per-class"), "at least 499 validation samples of each class, and '0' has "),
         (("--per-class",), "coverage by class needs a coverage"),
-        (("--abstain", "2"), "abstain 2 is invalid: expected an error between 0 and 1"),
+        (("--abstain", "2"), "abstain 2.0 is invalid: expected an error between 0 and 1"),
         ((), "neither coverage nor abstain is given"),
     ],
 )
