@@ -23,6 +23,7 @@ import argparse
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from searched import BUDGET, COST, arguments, chosen, dataset_of, one_thread, search
 from seeds import by_seed, interval, record_seeds
 
@@ -30,9 +31,10 @@ import ripieno
 from ripieno.data import open_dataset
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.combined_blocks import combined_blocks
+from ripieno.tasks.contradiction import contradictions
 from ripieno.tasks.detection import detection_area
 from ripieno.tasks.metrics import true_class
-from ripieno.types import Dataset, Ensemble, Split
+from ripieno.types import Dataset, Ensemble, Split, Task
 
 SETS = (
     "fashion14-random",
@@ -49,31 +51,34 @@ def figures(library: ripieno.Library, ensemble: Ensemble, clean: Dataset) -> dic
     """Return the figures of an ensemble; `clean` is the data set before the errors."""
     given = open_dataset(library.dataset_path)
     evaluate(library, ensemble.members)
-    doubt, margin, wrong = [], [], []
+    combined, rows = [], []
     for split in SPLITS:
-        rows = given.rows(split)
-        combined = np.concatenate([block.combined for block in combined_blocks(library, ensemble, split)])
-        own = true_class(combined, np.asarray(given.targets[rows]))
-        doubt.append(1 - own)
-        margin.append(combined.max(axis=1) - own)
-        wrong.append(np.asarray(given.targets[rows] != clean.targets[rows]))
-    planted = np.concatenate(wrong)
-    areas = {
-        name: detection_area(values[~planted], values[planted]).value
-        for name, values in (("AUROC", np.concatenate(doubt)), ("by margin", np.concatenate(margin)))
-    }
-    listed = ripieno.suspects(library, ensemble.name).found
-    names, number = clean.task.names, int(planted.sum())
-    true = np.array([given.targets[one.row] != clean.targets[one.row] for one in listed], bool)
-    right = np.array([names[clean.targets[one.row]] == one.suggested for one in listed], bool)
+        combined += [block.combined for block in combined_blocks(library, ensemble, split)]
+        rows.append(given.rows(split))
+    places = np.concatenate(rows)
+    found = judged(np.concatenate(combined), given.targets[places], clean.targets[places], clean.task)
+    listed = [one.row for one in ripieno.suspects(library, ensemble.name).found]
+    assert len(listed) == round(found["list"] * found["errors"]), "the list is what was judged"
+    return found
+
+
+def judged(
+    predictions: NDArray[Any], given: NDArray[np.int64], true: NDArray[np.int64], task: Task
+) -> dict[str, float]:
+    """Return the figures of predictions (samples, classes) of `given` labels, of which some are not the `true` ones."""
+    wrong, own = np.asarray(given != true), true_class(predictions, given)
+    suspect = contradictions(predictions, given, task)
+    number, listed = int(wrong.sum()), wrong[suspect.samples]
+    margin = predictions.max(axis=1) - own
     return {
-        "judged": len(planted),
+        "judged": len(wrong),
         "errors": number,
-        **areas,
-        "precision": float(true[:number].sum() / number),
-        "listed": float(true.sum() / number),
+        "AUROC": detection_area(own[~wrong] * -1.0, own[wrong] * -1.0).value,
+        "by margin": detection_area(margin[~wrong], margin[wrong]).value,
+        "precision": float(listed[:number].sum() / number),
+        "listed": float(listed.sum() / number),
         "list": len(listed) / number,
-        "suggested": float(right[true].mean()),
+        "suggested": float((suspect.suggested == true[suspect.samples])[listed].mean()),
     }
 
 

@@ -15,10 +15,12 @@ Writes benchmarks/results/uncertainty-unknown.{json,txt}.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 import numpy as np
 import sets
 from numpy.typing import NDArray
