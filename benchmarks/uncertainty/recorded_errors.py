@@ -2,11 +2,11 @@
 
     python benchmarks/uncertainty/recorded_errors.py [--draws 5] [--samples 1000]
 
-The library is the 23 recorded networks of CIFAR-100, which were trained without these errors: `planted_errors.py` trains
-on them. In each draw, 5 % of the labels of the 10,000 samples are replaced, by any other class (random), or as the mean
-of the networks confuses the classes (confusable). An ensemble of at most 4 mean costs is selected from some samples,
-errors included, and the calibrated network of the least loss that costs no more. Both judge all samples. The columns
-are those of `planted_errors.py`. Writes benchmarks/results/uncertainty-recorded-errors.{json,txt}.
+The library is the 23 recorded networks of CIFAR-100, which were trained without these errors; `planted_errors.py`
+trains on errors. In each draw, 5 % of the labels of the 10,000 samples are replaced, by any other class (random), or as
+the mean of the networks confuses the classes (confusable). An ensemble of at most 4 mean costs is selected from some
+samples, errors included, and the calibrated network of the least loss that costs no more. Both judge all samples.
+The columns are those of `planted_errors.py`. Writes benchmarks/results/uncertainty-recorded-errors.{json,txt}.
 """
 
 from __future__ import annotations
