@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from searched import BUDGET, COST, arguments, chosen, dataset_of, one_thread, search
+from searched import BUDGET, COST, arguments, chosen, dataset_of, networks, one_thread, search
 from seeds import by_seed, interval, record_seeds
 
 import ripieno
@@ -87,7 +87,9 @@ def rows(name: str, seed: int, options: argparse.Namespace) -> list[dict[str, An
     library = search(name, seed, options)
     clean = open_dataset(dataset_of(name.partition("-")[0], seed, options))
     return [
-        {"set": name, "seed": seed, "of": of, "members": len(ensemble.members)} | figures(library, ensemble, clean)
+        {"set": name, "seed": seed, "of": of, "members": len(ensemble.members)}
+        | networks(library)
+        | figures(library, ensemble, clean)
         for of, ensemble in chosen(library).items()
     ]
 
@@ -97,8 +99,9 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = []
     for (name, of), group in by_seed(found, "set", "of").items():
         line: dict[str, Any] = {"set": name, "of": of, "seeds": len(group)}
-        for word in ("members", "judged", "errors", "list"):
-            line[word] = float(np.mean([row[word] for row in group.values()]))
+        for word in ("trials", "library", "members", "judged", "errors", "list"):
+            if word in next(iter(group.values())):
+                line[word] = float(np.mean([row[word] for row in group.values()]))
         lines.append(line | {word: interval([row[word] for row in group.values()], 1) for word in SHARES})
     return lines
 
@@ -110,7 +113,7 @@ def main() -> None:
     arguments(parser, SETS)
     options = parser.parse_args()
     found = [row for seed in options.seeds for name in options.sets for row in rows(name, seed, options)]
-    settings = {"trials": options.trials, "epochs": options.epochs, "budget": f"{BUDGET} median {COST}"}
+    settings = {"epochs": options.epochs, "budget": f"{BUDGET} median {COST}"}
     record_seeds("uncertainty-planted-errors", settings, summary(found), found, "list: suspects by planted errors")
 
 

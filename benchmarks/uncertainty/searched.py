@@ -178,6 +178,12 @@ def chosen(library: ripieno.Library, **options: Any) -> dict[str, Ensemble]:
     return found
 
 
+def networks(library: ripieno.Library) -> dict[str, int]:
+    """Return the numbers of trials that trained a network, and of the networks that they left, for a row."""
+    trials = [member.trial for member in library.members() if member.trial >= 0]
+    return {"trials": len(set(trials)), "library": len(trials)}
+
+
 def arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
     """Add the options common to the benchmarks of searched libraries."""
     parser.add_argument("sets", nargs="*", default=list(names), metavar="SET")

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import betabinom
-from searched import BUDGET, COST, arguments, chosen, one_thread, search
+from searched import BUDGET, COST, arguments, chosen, networks, one_thread, search
 from seeds import by_seed, record_seeds
 
 import ripieno
@@ -86,7 +86,11 @@ def rows(name: str, seed: int, library: ripieno.Library) -> list[dict[str, Any]]
             counts = class_counts(library, ensemble)
             for coverage, observed in measured(library, ensemble):
                 row: dict[str, Any] = {"set": name, "seed": seed, "of": of, "level": coverage.level, "fitted": way}
-                row |= {"members": len(ensemble.members), "samples": coverage.samples, "held out": coverage.held_out}
+                row |= networks(library) | {
+                    "members": len(ensemble.members),
+                    "samples": coverage.samples,
+                    "held out": coverage.held_out,
+                }
                 found += [row | one for one in judged(coverage, observed, counts)]
     return found
 
@@ -133,8 +137,9 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = []
     for key, group in by_seed(found, "set", "target", "level", "fitted", "of").items():
         line: dict[str, Any] = dict(zip(("set", "target", "level", "fitted", "of"), key, strict=True))
-        line |= {"seeds": len(group), "samples": int(np.mean([row["samples"] for row in group.values()]))}
-        line["members"] = float(np.mean([row["members"] for row in group.values()]))
+        line["seeds"] = len(group)
+        for word in ("trials", "library", "members", "samples"):
+            line[word] = float(np.mean([row[word] for row in group.values()]))
         line["coverage"] = float(np.mean([row["coverage"] for row in group.values()]))
         first = next(iter(group.values()))
         line["from"], line["to"] = (f(row["coverage"] for row in group.values()) for f in (min, max))
@@ -180,7 +185,7 @@ def main() -> None:
             found += rows(name, seed, search(name, seed, options))
     for run in options.also:
         found += rows(run.name, 0, linked(run, options.runs))
-    settings = {"trials": options.trials, "epochs": options.epochs, "budget": f"{BUDGET} median {COST}"}
+    settings = {"epochs": options.epochs, "budget": f"{BUDGET} median {COST}"}
     note = "size: mean classes of a set, or mean width; of single: that of the best single network; from, to: of seeds"
     record_seeds("uncertainty-searched-coverage", settings, summary(found), found, note)
 

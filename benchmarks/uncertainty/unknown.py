@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 import numpy as np
 import sets
 from numpy.typing import NDArray
-from searched import BUDGET, COST, SIDE, arguments, chosen, one_thread, rare, resized, search
+from searched import BUDGET, COST, SIDE, arguments, chosen, networks, one_thread, rare, resized, search
 from seeds import by_seed, interval, record_seeds
 from sklearn.datasets import load_digits
 
@@ -109,7 +109,7 @@ def rows(name: str, seed: int, library: ripieno.Library, data: Path) -> list[dic
                     continue
                 area = detection_area(known[number], numbers[number])
                 row: dict[str, Any] = {"known": name, "unknown": unknown, "seed": seed, "of": of, "by": number}
-                row |= {"members": len(ensemble.members), "known samples": len(known[number])}
+                row |= networks(library) | {"members": len(ensemble.members), "known samples": len(known[number])}
                 row |= {"unknown samples": len(images), "accuracy": ensemble.losses["test_accuracy"]}
                 found.append(row | {"AUROC": area.value, "low": area.low, "high": area.high})
     return found
@@ -121,7 +121,9 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for key, group in by_seed(found, "known", "unknown", "of", "by").items():
         line: dict[str, Any] = dict(zip(("known", "unknown", "of", "by"), key, strict=True))
         first, values = next(iter(group.values())), [row["AUROC"] for row in group.values()]
-        line |= {"seeds": len(group), "members": float(np.mean([row["members"] for row in group.values()]))}
+        line["seeds"] = len(group)
+        for word in ("trials", "library", "members"):
+            line[word] = float(np.mean([row[word] for row in group.values()]))
         line |= {word: first[word] for word in ("known samples", "unknown samples")}
         line["accuracy %"] = interval([row["accuracy"] for row in group.values()], 100)
         line["AUROC"] = interval(values, 1) if len(values) > 1 else f"{values[0]:.4f}"
@@ -140,7 +142,7 @@ def main() -> None:
     for seed in options.seeds:
         for name in options.sets:
             found += rows(name, seed, search(name, seed, options), options.data)
-    settings = {"trials": options.trials, "epochs": options.epochs, "budget": f"{BUDGET} median {COST}"}
+    settings = {"epochs": options.epochs, "budget": f"{BUDGET} median {COST}"}
     note = "from, to: the least and largest end of the 95 % intervals over samples, of all seeds"
     record_seeds("uncertainty-unknown", settings, summary(found), found, note)
 
