@@ -9,7 +9,7 @@ is the mean over tasks of its value relative to random search, with a 95 % boots
 Wilcoxon's signed-rank test against hyperband over tasks. Simulated time counts training and the search's own decisions,
 by the processor time that they take here. The model-based algorithms are slow (gp, smac): about 100 minutes of one core
 in all. Constants of algorithms are tuned on the even tasks (`--half even`) and judged on the odd ones. Writes
-benchmarks/results/search-quality.{json,txt}.
+benchmarks/results/search-quality.{json,txt}, of a half search-quality-HALF.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def main() -> None:
                 row[f"{what} p"] = float(wilcoxon(of(algorithm, what), of("hyperband", what)).pvalue)
         row["occupancy"] = float(of(algorithm, "occupancy").mean())
         rows.append(row)
-    name = "search-quality" + ("-quick" if arguments.quick else "")
+    half = "" if arguments.half == "all" else f"-{arguments.half}"
+    name = "search-quality" + half + ("-quick" if arguments.quick else "")
     settings = {k: getattr(arguments, k) for k in ("seeds", "tasks", "half", "workers", "trainings")}
     note = "relative to random search; below 1 is better for best and top (of trials), above for trials and members"
     record(name, settings, rows, note)

@@ -74,6 +74,10 @@ def test_a_region_where_trials_fail_is_left_alone() -> None:
     found = [v["x"] for v in chosen(view)]
     assert np.mean([x < 0.55 for x in found]) > 0.8
     assert np.mean([x > 0.3 for x in found]) > 0.7  # and yet the best is sought, at its edge
+    encoding, known = knowledge(view)
+    places = encoding.features(encoding.draw(200, np.random.default_rng(1)))
+    predicted = known.losses.predict(np.column_stack([places, np.zeros(200)])).mean(axis=0)
+    assert predicted[places[:, 0] > 0.6].min() > np.median(predicted[places[:, 0] < 0.4]) + 0.02
 
 
 def test_of_two_that_promise_the_same_the_quicker_is_chosen() -> None:
@@ -147,14 +151,15 @@ def test_the_first_dozen_and_a_quarter_of_the_others_are_random() -> None:
 
 def test_a_forest_kept_since_earlier_trials_is_the_one_a_restart_fits() -> None:
     view = InMemoryStudy(distributions(PLANE))
-    for trial in range(40):
+    for trial in range(54):
         values = sample(FOREST, view, 0)
-        again = InMemoryStudy(distributions(PLANE))
-        for t in view.get_all_trials(0):
-            again.start(t.params)
-        for r in view.results:
-            again.tell(r.trial, r.epoch, r.loss, last=False, seconds=r.seconds)
-        assert sample(FOREST, again, 0) == values
+        if trial >= 39:  # from here on a forest serves for two results or more
+            again = InMemoryStudy(distributions(PLANE))
+            for t in view.get_all_trials(0):
+                again.start(t.params)
+            for r in view.results:
+                again.tell(r.trial, r.epoch, r.loss, last=False, seconds=r.seconds)
+            assert sample(FOREST, again, 0) == values
         view.start(values)
         view.tell(trial, 1, values["x"] + values["y"], last=False, seconds=1 + values["x"])
 
