@@ -87,8 +87,8 @@ def of_inputs(library: ripieno.Library, ensemble: Ensemble, inputs: NDArray[np.u
         parts = [np.asarray(runner.infer(inputs[at : at + BATCH])) for at in range(0, len(inputs), BATCH)]
         predictions.append(np.concatenate(parts))
         runner.close()
-    members = calibrated_members(predictions, ensemble)
-    return doubts(members, combine_members(members, ensemble, kind_of_classes().activation), ensemble)
+    members = calibrated_members(predictions, ensemble, kind_of_classes())
+    return doubts(members, combine_members(members, ensemble, kind_of_classes()), ensemble)
 
 
 def kind_of_classes() -> Any:
