@@ -97,7 +97,10 @@ def test_a_resumed_search_may_repeat_its_algorithm_and_not_change_it(
             ripieno.tune(run=run, **more)
 
 
-@pytest.mark.parametrize(("more", "module"), [({"pool": "ray"}, "ray"), ({"algorithm": "smac"}, "smac")])
+@pytest.mark.parametrize(
+    ("more", "module"),
+    [({"pool": "ray"}, "ray"), ({"algorithm": "smac"}, "smac"), ({"algorithm": "forest"}, "sklearn")],
+)
 def test_a_package_that_is_not_installed_is_reported_before_data_is_read(
     tmp_path: Path, more: dict[str, Any], module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +108,16 @@ def test_a_package_that_is_not_installed_is_reported_before_data_is_read(
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(MissingExtraError, match=module):
         ripieno.tune(tmp_path / "images", tmp_path / "run", **more)
+
+
+@pytest.mark.parametrize(("algorithm", "warned"), [("asha+gp", True), ("asha+forest", False)])
+def test_a_scheduler_and_sampler_that_hardly_help_each_other_are_warned_of(
+    tmp_path: Path, algorithm: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ripieno.pipeline.tuning.prepare", forbidden("the search goes on"))
+    with pytest.raises(pytest.fail.Exception, match="the search goes on"):
+        ripieno.tune(tmp_path / "images", tmp_path / "run", algorithm=algorithm)
+    assert ("sampler gp learns only from trials at their last epoch" in caplog.text) == warned
 
 
 @pytest.fixture(scope="module")
