@@ -152,7 +152,7 @@ def main() -> None:
         rows.append(row)
     half = "" if arguments.half == "all" else f"-{arguments.half}"
     name = "search-quality" + half + ("-quick" if arguments.quick else "")
-    settings = {k: getattr(arguments, k) for k in ("seeds", "tasks", "half", "workers", "trainings")}
+    settings = {k: getattr(arguments, k) for k in ("seeds", "half", "workers", "trainings")} | {"tasks": len(tasks)}
     note = "relative to random search; below 1 is better for best and top (of trials), above for trials and members"
     record(name, settings, rows, note)
 
