@@ -253,7 +253,7 @@ def test_an_own_scheduler_gets_keep_as_its_ratio(monkeypatch: pytest.MonkeyPatch
     settings = Settings(synthetic.SPACE, "two-rungs+random", trials=8, epochs=9, eta=4)
     assert settings.algorithm == Algorithm(scheduler="two-rungs", step=4, keep=4)
     found = simulate(settings, lambda _, epoch: (1 / epoch, float(epoch)), 2)
-    assert given == [(9, 4, 8)]
+    assert set(given) == {(9, 4, 8)}  # more than once: the time of the first trials is predicted with it
     assert {o.job.stop for o in found.outcomes} == {1, 9}
 
 
