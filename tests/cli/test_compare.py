@@ -53,6 +53,7 @@ def test_many_runs_are_printed_as_lines(folder: Path) -> None:
     code, drawn = in_terminal(["compare", *RUNS], folder, size=(24, 50))
     assert code == 0
     lines = ESCAPES.sub("", drawn).splitlines()
+    assert "lowest cross-entropy" in lines, drawn
     at = lines.index("lowest cross-entropy")
     assert lines[at + 1].startswith("  run-of-monday ")
 
