@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ripieno.library import Library as Library
     from ripieno.pipeline import allocate as allocate
     from ripieno.pipeline import cascade as cascade
+    from ripieno.pipeline import compare as compare
     from ripieno.pipeline import coverage as coverage
     from ripieno.pipeline import doctor as doctor
     from ripieno.pipeline import evaluate as evaluate
@@ -62,8 +63,8 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate cascade coverage doctor evaluate evict export front import_ measure predict predict_masks "
-    "select show soup suspects tune",
+    "pipeline": "allocate cascade compare coverage doctor evaluate evict export front import_ measure predict "
+    "predict_masks select show soup suspects tune",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

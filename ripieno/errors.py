@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ripieno.deprecation import find_renamed
 
 _MODULES = {
-    "train": "torch kornia safetensors optuna onnxscript onnx",
+    "train": "torch kornia safetensors optuna onnxscript onnx sklearn",
     "serve": "onnxruntime starlette uvicorn orjson httpx prometheus_client python_multipart grpc grpc_health "
     "grpc_reflection",
     "openvino": "openvino",
@@ -21,7 +21,6 @@ _MODULES = {
     "parquet": "pyarrow",
     "yaml": "yaml",
     "trees": "lightgbm skl2onnx onnxmltools",
-    "tables": "sklearn",
     "timm": "timm torchvision",
     "segmentation": "segmentation_models_pytorch",
     "dashboard": "optuna_dashboard",

@@ -260,6 +260,18 @@ def copy_file(source: Path, target: Path) -> None:
     write_bytes(target, source.read_bytes())
 
 
+def write_status(path: Path, data: bytes) -> None:
+    """Replace a file that only tells how something goes: without waiting for the disk, and errors are ignored.
+
+    It has one writer at a time. After a power cut it may be empty.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+
 def truncate_torn_line(path: Path) -> int:
     """Cut off the incomplete last line that a killed writer left in a file of lines; return the bytes removed."""
     data = path.read_bytes() if path.exists() else b""

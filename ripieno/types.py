@@ -429,6 +429,18 @@ class AbstainRule:
 
 
 @dataclass(frozen=True)
+class SpreadCalibration:
+    """Standard deviation of the error of each target: the root of (scale * spread)^2 + floor^2."""
+
+    scales: tuple[float, ...]
+    """of the standard deviation of the members; 0 where it tells nothing of the error"""
+    floors: tuple[float, ...]
+    """least standard deviation, above 0, in the unit of the target"""
+    samples: int
+    """number of validation samples that both are fitted to"""
+
+
+@dataclass(frozen=True)
 class Ensemble:
     """Members whose predictions are combined, selected under a budget."""
 
@@ -463,6 +475,8 @@ class Ensemble:
     """when it would rather not answer; None: it always answers"""
     unusual: tuple[float, ...] = ()
     """quantiles of the disagreement of the members about validation samples, at equal steps; empty: not known"""
+    spread_calibration: SpreadCalibration | None = None
+    """how the standard deviation of an error follows from the spread of a regression; None: not known"""
 
 
 def combiner_name(combiner: Combiner) -> str:

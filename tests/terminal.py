@@ -28,9 +28,10 @@ def in_terminal(
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover - becomes another program
         os.chdir(cwd)
+        # by the child itself: it may start before its parent goes on
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         settings = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path), **environment}
         os.execve(sys.executable, [sys.executable, "-m", "ripieno", *words], settings)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     seen, pressed, until = b"", False, time.monotonic() + 120
     try:
         while time.monotonic() < until:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import importlib
 import json
 import re
@@ -312,9 +313,12 @@ def test_every_page_is_in_the_menu() -> None:
 
 
 def test_what_docs_say_of_algorithms_is_so() -> None:
-    from ripieno.search import ALGORITHMS
+    from ripieno.search import ALGORITHMS, Algorithm, find_algorithm
 
-    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| `([\w-]+)` \|", (DOCS / "search.md").read_text(), re.MULTILINE)
-    assert {name: (scheduler, sampler) for name, scheduler, sampler in rows} == {
-        name: (found.scheduler, found.sampler) for name, found in ALGORITHMS.items()
-    }
+    text = (DOCS / "search.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| `([\w-]+)` \|", text, re.MULTILINE)
+    assert {name: find_algorithm(f"{scheduler}+{sampler}") for name, scheduler, sampler in rows} == ALGORITHMS
+    options = re.search(r"^\| option \|.*?\n\n", text, re.MULTILINE | re.DOTALL)
+    assert options is not None
+    named = re.findall(r"^\| `(\w+)` \|", options[0], re.MULTILINE)
+    assert named == [f.name for f in dataclasses.fields(Algorithm) if f.name != "name"]

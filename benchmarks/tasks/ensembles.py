@@ -92,7 +92,7 @@ def fitted(library: Library, ensemble: Ensemble) -> Ensemble:
     if not kind.has_thresholds:
         return ensemble
     predictions = [library.predictions(m, "valid") for m in ensemble.members]
-    thresholds = kind.fit_thresholds(combine_calibrated(predictions, ensemble, kind.activation), library.targets())
+    thresholds = kind.fit_thresholds(combine_calibrated(predictions, ensemble, kind), library.targets())
     ensemble = dataclasses.replace(ensemble, thresholds=thresholds)
     return dataclasses.replace(ensemble, losses=pipeline.ensemble_losses(library, ensemble))
 

@@ -104,7 +104,7 @@ def few100(data: Path, seed: int) -> Dataset:
     return _few(data, seed, 100, 20)
 
 
-def _plankton(rows: NDArray[np.int64], packed: dict[str, NDArray[Any]], side: int = 24) -> NDArray[np.uint8]:
+def padded_plankton(rows: NDArray[np.int64], packed: dict[str, NDArray[Any]], side: int = 24) -> NDArray[np.uint8]:
     """Return the images at `rows`, padded with white to a square of `side` pixels."""
     images = np.empty((len(rows), side, side, 1), np.uint8)
     jpeg, offset = packed["jpeg"], packed["offset"]
@@ -123,7 +123,7 @@ def _classes(
     rows = np.flatnonzero(np.isin(packed["label"], frequent))
     rows = np.random.default_rng(seed).permutation(rows)[: sum(counts)]
     labels = np.array([frequent.index(n) for n in packed["label"][rows].tolist()], np.int64)
-    return parts(_plankton(rows, packed, side), labels, counts, seed)
+    return parts(padded_plankton(rows, packed, side), labels, counts, seed)
 
 
 def plankton20(data: Path, seed: int) -> Dataset:
@@ -150,7 +150,7 @@ def words(data: Path, seed: int) -> Dataset:
     names = sorted(word for word, count in counts.items() if count >= WORDS)
     rows = np.random.default_rng(seed).permutation(len(packed["label"]))[:9000]
     targets = np.array([[w in of_class[packed["label"][r]] for w in names] for r in rows], np.uint8)
-    pairs = parts(_plankton(rows, packed), targets, (4000, 2000, 3000), seed)
+    pairs = parts(padded_plankton(rows, packed), targets, (4000, 2000, 3000), seed)
     return load_dataset(pairs, task="multilabel")
 
 
@@ -159,7 +159,7 @@ def sizes(data: Path, seed: int) -> Dataset:
     packed = read_packed(data / "plankton" / "plankton.npz.xz")
     rows = np.random.default_rng(seed).permutation(len(packed["label"]))[:9000]
     targets = np.log2(packed["shape"][rows].astype(np.float32))
-    pairs = parts(_plankton(rows, packed), targets, (4000, 2000, 3000), seed)
+    pairs = parts(padded_plankton(rows, packed), targets, (4000, 2000, 3000), seed)
     return load_dataset(pairs, task="regression")
 
 

@@ -129,8 +129,8 @@ def peers(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def test_predictions(library: Library, ensemble: Ensemble) -> Any:
     """Return the predictions of the test rows by an ensemble."""
-    activation = kind_of(library.members()[0].task).activation
-    return combine_calibrated([library.predictions(m, "test") for m in ensemble.members], ensemble, activation)
+    kind = kind_of(library.members()[0].task)
+    return combine_calibrated([library.predictions(m, "test") for m in ensemble.members], ensemble, kind)
 
 
 def scores(predictions: Any, name: str, targets: Any) -> dict[str, float]:

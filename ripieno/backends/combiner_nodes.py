@@ -10,7 +10,6 @@ import numpy as np
 from ripieno.backends.graph_part import GraphPart
 from ripieno.errors import require
 from ripieno.tasks.combiners import whole_weights
-from ripieno.tasks.metrics import FLOOR
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Combiner, Task
 
@@ -46,11 +45,23 @@ def combiner_nodes(
         nodes.append(onnx.helper.make_node(kind, inputs, made, f"combine/{name}", **attributes))
         return made[0]
 
+    def logarithm(probabilities: str, floor: float, name: str) -> str:
+        return node("Log", [node("Clip", [probabilities, constant(f"{name}-floor", floor)], f"{name}-clip")], name)
+
     def calibrate(probabilities: str, temperature: float, name: str) -> str:
         """Add the nodes of `tasks.calibration.apply_temperature`."""
         if temperature == 1.0:
             return probabilities
-        logits = node("Log", [node("Clip", [probabilities, constant(f"{name}-floor", FLOOR)], f"{name}-clip")], name)
+        if kind.activation == "sigmoid":
+            absent = node("Sub", [constant(f"{name}-one", 1.0), probabilities], f"{name}-absent")
+            logits = node(
+                "Sub",
+                [logarithm(probabilities, kind.floor, name), logarithm(absent, kind.floor, f"{name}-no")],
+                f"{name}-odds",
+            )
+            scaled = node("Mul", [logits, constant(f"{name}-inverse", 1 / temperature)], f"{name}-scaled")
+            return node("Sigmoid", [scaled], f"{name}-calibrated")
+        logits = logarithm(probabilities, kind.floor, name)
         scaled = node("Mul", [logits, constant(f"{name}-inverse", 1 / temperature)], f"{name}-scaled")
         return node("Softmax", [scaled], f"{name}-calibrated", axis=-1)
 

@@ -18,11 +18,11 @@ OUTPUT_OPTIONS = {
 }
 """The options of every command, with their help."""
 STAGES = {
-    "Library": ("tune", "import", "soup", "measure", "show", "evict"),
+    "Library": ("tune", "algorithm", "import", "soup", "measure", "show", "evict"),
     "Ensemble": ("select", "front", "coverage"),
     "Bundle": ("allocate", "explain", "bench", "cascade", "evaluate", "predict", "export"),
     "Server": ("serve", "deploy", "top"),
-    "Other": ("report", "suspects", "doctor", "demo"),
+    "Other": ("report", "compare", "suspects", "doctor", "demo"),
 }
 """The commands in the order of the workflow, by their headings in the help."""
 _ORDER = [name for names in STAGES.values() for name in names]

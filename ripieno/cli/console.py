@@ -30,7 +30,9 @@ WIDTH = 1000
 out = PlainConsole(width=None if sys.stdout.isatty() else WIDTH)
 log = PlainConsole(width=None if sys.stderr.isatty() else WIDTH, stderr=True)
 
-TEXT_COLUMNS = frozenset({"member", "device", "devices", "kind", "class", "dominated by", "version", "extra"})
+TEXT_COLUMNS = frozenset(
+    {"member", "device", "devices", "kind", "class", "dominated by", "version", "extra", "value", "meaning"}
+)
 """Columns of text, aligned left; the first column of a table is one too."""
 
 LINE_EVERY = 5.0

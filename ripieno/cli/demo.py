@@ -79,7 +79,7 @@ def run_demo(run: Path, trials: int = TRIALS) -> None:
             ("1. search", "bold"),
             f" {trials} random configurations, each trained for {EPOCHS} epochs; every network is kept",
         )
-        with progress_callback() as watch:
+        with progress_callback(run) as watch:
             library = search(run, trials, progress=progress, watch=watch)
         dataset = open_dataset(library.dataset_path)
         train, valid, test = (len(dataset.rows(split)) for split in SPLITS)

@@ -1,8 +1,10 @@
 """The complete command line: importing this module registers every command with `app`."""
 
 from ripieno.cli import (
+    algorithm,
     allocate,
     bundle,
+    compare,
     coverage,
     doctor,
     evaluate,
@@ -18,5 +20,8 @@ from ripieno.cli.app import app
 
 __all__ = ["COMMAND_MODULES", "app"]
 
-COMMAND_MODULES = (tune, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, suspects, doctor)
+COMMAND_MODULES = (
+    tune, algorithm, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, compare, suspects,
+    doctor,
+)  # fmt: skip
 """The modules that register commands on import."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
+from ripieno.cli.algorithm import EtaOpt, KeepOpt, StepOpt
 from ripieno.cli.app import ColumnOpt, DropOpt, IgnoreOpt, SeriesOpt, SplitByOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
@@ -46,11 +47,13 @@ def tune(
     algorithm: Annotated[
         str | None,
         typer.Option(
-            help="Algorithm: hyperband, asha, random, bohb, tpe, gp, smac or genetic",
+            help="Algorithm: a name, SCHEDULER+SAMPLER, or a JSON file: see ripieno algorithm",
             show_default="hyperband, or the run's",
         ),
     ] = None,
-    eta: Annotated[int | None, typer.Option(help="Halving factor", show_default="3, or the run's")] = None,
+    step: StepOpt = None,
+    keep: KeepOpt = None,
+    eta: EtaOpt = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed; the same seed and trials give the same library", show_default="0, or the run's"),
@@ -166,7 +169,7 @@ def tune(
 
     notes = Notes(console.warn)  # printed at once: skipped data is reported before the search starts
     loggers, view_commands = logging_callbacks(log or (), run)
-    with console.progress() as progress, progress_callback() as watch:
+    with console.progress() as progress, progress_callback(run) as watch:
         library = search_library(
             data,
             run,

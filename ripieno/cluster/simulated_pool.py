@@ -1,7 +1,8 @@
 """Pool in virtual time: any number of slots; a table or surrogate of learning curves gives each job's end.
 
 The search on it is the real one except for its clock: it shows how an algorithm would perform on a cluster that is not
-available. A job takes the seconds of its epochs; the search's own decisions take none.
+available. A job takes the seconds of its epochs. The search's own decisions take none, or the time that they really
+take, during which the simulated workers train on.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class SimulatedPool(Pool):
 
     A member's loss is called `metric`. `overhead` is the seconds per job in addition to its epochs: to load a
     checkpoint, to write one. Like a real job, one starts no epoch after its first that, in the time of the one before
-    it, would end after the `deadline`. An exception in `curve` is the job's failure, which takes no time. Raises
-    SearchError without a slot.
+    it, would end after the `deadline`. An exception in `curve` is the job's failure, which takes no time.
+    `decision_clock` returns the seconds that the process has computed, such as `time.process_time`: all but those of
+    `curve` pass in virtual time too. Without it decisions take no time. Raises SearchError without a slot.
     """
 
     def __init__(
@@ -36,11 +38,14 @@ class SimulatedPool(Pool):
         metric: str = "valid_cross_entropy",
         overhead: float = 0.0,
         deadline: float | None = None,
+        decision_clock: Callable[[], float] | None = None,
     ) -> None:
         if slots < 1:
             raise SearchError(f"{slots} simulated slots requested: there must be at least 1")
         self._slots, self._curve, self._metric = slots, curve, metric
         self._overhead, self._deadline = overhead, deadline
+        self._decision_clock = decision_clock or (lambda: 0.0)
+        self._counted = self._decision_clock()  # reading of the decision clock up to which `_now` counts
         self._now = 0.0
         self._queue: deque[Job] = deque()
         self._free = list(range(slots))
@@ -55,10 +60,12 @@ class SimulatedPool(Pool):
 
     def clock(self) -> float:
         """Return the virtual seconds since the pool was made."""
+        self._count_decisions()
         return self._now
 
     def submit(self, job: Job) -> None:
         """Start `job` on a free slot, or queue it."""
+        self._count_decisions()
         self._queue.append(job)
         self._fill()
 
@@ -66,7 +73,8 @@ class SimulatedPool(Pool):
         """Advance the time to the next end of a job; return all jobs that end at that moment."""
         if not self._running:
             return []
-        self._now, ended = self._running[0][0], []
+        self._count_decisions()
+        self._now, ended = max(self._now, self._running[0][0]), []
         while self._running and self._running[0][0] <= self._now:
             outcome = heappop(self._running)[2]
             heappush(self._free, outcome.slot)
@@ -79,11 +87,18 @@ class SimulatedPool(Pool):
         self._queue.clear()
         self._running.clear()
 
+    def _count_decisions(self) -> None:
+        """Advance the time by that of the decisions since the last call."""
+        computed = self._decision_clock()
+        self._now += computed - self._counted
+        self._counted = computed
+
     def _fill(self) -> None:
         while self._queue and self._free:
             outcome = self._run(self._queue.popleft(), heappop(self._free))
             heappush(self._running, (outcome.finished, self._submitted, outcome))
             self._submitted += 1
+        self._counted = self._decision_clock()  # curves are no decisions
 
     def _run(self, job: Job, slot: int) -> JobResult:
         try:

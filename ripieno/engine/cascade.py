@@ -129,7 +129,7 @@ class _RunningMeans:
                 share = self._shares[member] or LEAST
                 weight += share
                 total += np.float32(share) * np.asarray(predictions[member][rows], np.float32)
-            yield apply_temperature(total / weight, self._temperature)
+            yield apply_temperature(total / weight, self._temperature, self._samples.kind)
 
 
 class _RunningMasks(_RunningMeans):
@@ -359,16 +359,16 @@ class CascadeState:
 
     def stop_sure(self, threshold: float, kind: TaskKind) -> None:
         """End the samples whose running mean has a confidence of at least `threshold`."""
-        confidence = kind.confidence(self._means(self.active))
+        confidence = kind.confidence(self._means(self.active, kind))
         assert confidence is not None
         self.active[self.active] = confidence < threshold
 
-    def part(self, offset: int) -> PartialResult:
+    def part(self, offset: int, kind: TaskKind) -> PartialResult:
         """Return the result so far."""
-        return PartialResult(offset, self._means(slice(None)), tuple(self.passed), depth=self.depth.copy())
+        return PartialResult(offset, self._means(slice(None), kind), tuple(self.passed), depth=self.depth.copy())
 
-    def _means(self, rows: NDArray[np.bool_] | slice) -> Float32s:
-        return apply_temperature(self.total[rows] / self.weight[rows], self.temperature)
+    def _means(self, rows: NDArray[np.bool_] | slice, kind: TaskKind) -> Float32s:
+        return apply_temperature(self.total[rows] / self.weight[rows], self.temperature, kind)
 
 
 def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | None:
@@ -407,7 +407,7 @@ def advance(
     left = [unit for unit in plan.units if unit not in progress.done]
     if not left or not progress.active.any():
         if progress.passed:
-            request_slice.request.parts.append(progress.part(request_slice.offset))
+            request_slice.request.parts.append(progress.part(request_slice.offset, kind))
         return []
     progress.unit = left[0]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], progress.active.view(np.int8), [0]])))

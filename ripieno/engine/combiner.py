@@ -69,7 +69,7 @@ class EnsembleCombiner:
         # a vote or a median can hide numbers that are not finite; a sum cannot
         finite = is_finite(answer if self._combiner in ("mean", "weighted") else predictions)
         each = predictions.copy() if plan.each else None
-        calibrated = apply_temperature(answer, plan.temperature)
+        calibrated = apply_temperature(answer, plan.temperature, self._kind)
         first = run[0].start
         faults: list[Fault] = []
         for request_slice in run:

@@ -352,7 +352,7 @@ class Dispatcher:
             if not done:
                 return None
             if state:
-                request.parts.append(state.part(request_slice.offset))
+                request.parts.append(state.part(request_slice.offset, self._kind))
             else:
                 while done and (faults := self._combiner.combine([request_slice], plan._replace(members=done))):
                     done = tuple(m for m in done if m != faults[0].member)

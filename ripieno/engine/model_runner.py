@@ -25,6 +25,8 @@ from ripieno.engine.ring_memory import Memory, Slots
 from ripieno.errors import EngineError, RipienoError
 from ripieno.resources import trim_heap
 from ripieno.tasks.calibration import apply_temperature
+from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Device, Member
 
 Load = Callable[..., Backend]
@@ -138,11 +140,11 @@ def _outputs_of(backend: Backend | SharedBackbone, members: Sequence[int]) -> In
     return lambda images: [(member, infer(images))]
 
 
-def _calibrate(predictions: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def _calibrate(predictions: NDArray[np.float32], temperature: float, kind: TaskKind) -> NDArray[np.float32]:
     """Return `predictions` at `temperature`, or as they are if they are not all finite."""
     if temperature == 1.0 or not np.isfinite(predictions).all():
         return predictions
-    return apply_temperature(predictions, temperature)
+    return apply_temperature(predictions, temperature, kind)
 
 
 class ModelRunner:
@@ -157,7 +159,8 @@ class ModelRunner:
         units: dict[int, list[ModelSpec]] = {}
         for spec in config.models:
             units.setdefault(spec.unit, []).append(spec)
-        self._temperatures = {spec.index: spec.temperature for spec in config.models}
+        self._temperatures = {spec.index: (spec.temperature, kind_of(spec.member.task)) for spec in config.models}
+        """by member, each with the kind of its task"""
         self._calibrated = {spec.unit for spec in config.models if spec.temperature != 1.0}
         self._largest = {spec.unit: spec.batch_size for spec in config.models if config.device.type == "cuda"}
         if config.cores:
@@ -207,7 +210,7 @@ class ModelRunner:
         start = time.perf_counter()
         outputs = self._infer[unit](images)
         if unit in self._calibrated:
-            outputs = [(member, _calibrate(own, self._temperatures[member])) for member, own in outputs]
+            outputs = [(member, _calibrate(own, *self._temperatures[member])) for member, own in outputs]
         return outputs, time.perf_counter() - start
 
     def close(self) -> None:

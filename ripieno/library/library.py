@@ -6,8 +6,10 @@ RUN/journal.log                    the study (search)
 RUN/library/ID/member.json         written last: a member exists when this does
 RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test.npy once evaluated)
 RUN/library/ID/calibrated.npy      probabilities of the true class at the member's temperature, once selected from
+RUN/library/ID/pixels.npy          of masks, the predictions that the temperature was fitted to
 RUN/library/targets-valid.npy      targets of the cached predictions; `labels-valid.npy` in version 1
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
+RUN/progress/TRIAL.json            epoch and batch of a trial that is training: see `ripieno.library.trial_progress`
 RUN/backbones/                     weights of pretrained backbones: see `ripieno.library.backbones`
 RUN/features/BACKBONE.npy          features of the data set's samples by a frozen backbone: see `ripieno.train.features`
 RUN/soups/BACKBONE.json            averages tried of the trials on a backbone: see `ripieno.library.soups`
@@ -39,13 +41,17 @@ from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_
 from ripieno.library.check import read_predictions
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import CalibratedRows, MemberCalibration
+from ripieno.tasks.pixel_calibration import pixel_calibration
 from ripieno.tasks.pixels import prediction_blocks, sample_blocks
 from ripieno.tasks.registry import check_task, kind_of
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split, Task, loss_key
 
 W = TypeVar("W", Ensemble, Allocation)
 CALIBRATED = "calibrated.npy"
-"""Rows of a calibrated member, (3, samples): see `CalibratedRows`."""
+"""Rows of a calibrated member, (3, samples[, labels]): see `CalibratedRows`. Of masks the truth only,
+(counted pixels,), where the temperature is not 1."""
+SAMPLE = "pixels.npy"
+"""Of masks, predictions (pixels, classes) of the pixels that the temperature is fitted to."""
 
 
 class Library:
@@ -98,6 +104,10 @@ class Library:
     def checkpoint_path(self, trial: int) -> Path:
         """Checkpoint of a trial, present or not."""
         return self.path / "checkpoints" / f"{trial:05d}.safetensors"
+
+    def progress_path(self, trial: int) -> Path:
+        """Progress of a trial that is training, present or not."""
+        return self.path / "progress" / f"{trial:05d}.json"
 
     def weights_path(self, member: str) -> Path:
         """Weights of a trained member, present or not."""
@@ -361,26 +371,49 @@ class Library:
 
     def calibration(self, member: str) -> MemberCalibration | None:
         """Return the kept temperature of a member and its rows, memory-mapped; None where there is none to read."""
-        path = self.member_path(member) / CALIBRATED
-        if not path.exists():
+        path, known = self.member_path(member), self.member(member)
+        if known.temperature is None:
             return None
         try:
-            temperature, rows = self.member(member).temperature, files.read_array(path)
+            if kind_of(known.task).is_pixelwise:
+                return self._pixel_calibration(path, known)
+            rows = files.read_array(path / CALIBRATED) if (path / CALIBRATED).exists() else np.empty(0)
         except LibraryError:  # it can be fitted again
             return None
-        if temperature is None or rows.shape != (3, len(self.targets())):
+        if rows.shape != (3, *self.targets().shape):
             return None
-        return MemberCalibration(temperature, CalibratedRows(*rows))
+        return MemberCalibration(known.temperature, CalibratedRows(*rows))
+
+    def _pixel_calibration(self, path: Path, member: Member) -> MemberCalibration | None:
+        """Return the calibration of a member of masks; at a temperature of 1 its truth is that of its predictions."""
+        plain = files.read_array(path / _truth_name("valid"))
+        kept = path / CALIBRATED
+        if member.temperature is None or not (path / SAMPLE).exists() or (member.temperature != 1) != kept.exists():
+            return None
+        truth, sample = files.read_array(kept) if kept.exists() else plain, files.read_array(path / SAMPLE)
+        if truth.shape != plain.shape or sample.ndim != 2 or sample.shape[1] != len(member.task.names):
+            return None
+        return pixel_calibration(member.temperature, truth, sample)
 
     def write_calibration(self, member: str, calibration: MemberCalibration) -> None:
         """Keep the temperature of a member and its rows at it. Raises LibraryError when the member is absent."""
-        path = self.member_path(member) / CALIBRATED
-        files.remove_file(path)  # rows that exist are at the temperature in member.json, even after a crash between
+        path = self.member_path(member)
+        # rows that exist are at the temperature in member.json, even after a crash between
+        self._remove_calibration(member)
         self.update(dataclasses.replace(self.member(member), temperature=calibration.temperature))
-        files.write_array(path, np.stack(calibration.rows).astype(np.float32, copy=False))
+        if calibration.sample is None:
+            files.write_array(path / CALIBRATED, np.stack(calibration.rows).astype(np.float32, copy=False))
+            return
+        if calibration.temperature != 1.0:
+            files.write_array(path / CALIBRATED, calibration.rows.truth)
+        files.write_array(path / SAMPLE, calibration.sample)
+
+    def _remove_calibration(self, member: str) -> None:
+        for name in (SAMPLE, CALIBRATED):
+            files.remove_file(self.member_path(member) / name)
 
     def _forget_calibration(self, member: str) -> None:
-        files.remove_file(self.member_path(member) / CALIBRATED)
+        self._remove_calibration(member)
         if member in self and self.member(member).temperature is not None:
             self.update(dataclasses.replace(self.member(member), temperature=None))
 

@@ -72,6 +72,7 @@ def render_card(
         *_costs(ensemble, bundle.allocation),
         *_cascade(bundle),
         *_coverage(ensemble, task),
+        *_deviation(ensemble, task),
         "## Data",
         _data(data),
         "## How it was made",
@@ -297,6 +298,24 @@ def _coverage(ensemble: Ensemble, task: Task) -> list[str]:
     return sections
 
 
+def _deviation(ensemble: Ensemble, task: Task) -> list[str]:
+    """Describe the standard deviation of the values; nothing where it is not known."""
+    known = ensemble.spread_calibration
+    if known is None:
+        return []
+    rows = [
+        (name, f"{scale:.3f}", f"{floor:.4g}")
+        for name, scale, floor in zip(task.names[:CLASSES], known.scales, known.floors, strict=False)
+    ]
+    return [
+        "## Standard deviation",
+        "On request it gives the standard deviation of the error of each value, the root of (scale × spread)² + "
+        "floor²; the spread is the standard deviation of the members. Scale and floor are those of the highest normal "
+        f"likelihood of {known.samples:,} validation samples. A scale of 0: the spread tells nothing of the error.",
+        _table(("target", "scale", "floor"), rows),
+    ]
+
+
 def _data(data: Dataset | None) -> str:
     if data is None:
         return "Not known: these members were imported, or the bundle was made without its run."
@@ -317,9 +336,11 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
     if search:
         space = search.get("space", {})
         space = space.get("name", "") if isinstance(space, Mapping) else ""
+        algorithm = search.get("algorithm", "")
+        algorithm = algorithm.get("name", "") if isinstance(algorithm, Mapping) else algorithm  # older: the name alone
         bound = f", {search['trials']} trials" if search.get("trials") else ""
         lines.append(
-            f"Members: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
+            f"Members: searched by {_text(str(algorithm))} in the space {_text(str(space))}, at "
             f"most {search.get('epochs')} {search.get('unit', 'epochs')} per trial, seed {search.get('seed')}{bound}."
         )
     averages = [m for m in members if m.averaged]

@@ -65,6 +65,11 @@ def network_megaflops(family: str, configuration: Configuration, input: Input) -
     return resnet_config.megaflops(configuration, input) if family == "resnet" else 0.0
 
 
+def network_megavalues(family: str, configuration: Configuration, input: Input) -> float:
+    """Count the values of all maps of one sample in millions; 0 for families other than `resnet`."""
+    return resnet_config.megavalues(configuration, input) if family == "resnet" else 0.0
+
+
 def member_family(family: str, configuration: Configuration) -> str:
     """Return the family of a member of a search.
 

@@ -144,6 +144,24 @@ def megaflops(configuration: Configuration, input: Input) -> float:
     return (total + sum(_stage(network, stage) for stage in stages(network, input))) / 1e6
 
 
+def megavalues(configuration: Configuration, input: Input) -> float:
+    """Count the values that all convolutions give for one sample, in millions.
+
+    Networks of few filters take longer to read and write their maps than to multiply. Raises ModelError for a
+    configuration that makes no residual network.
+    """
+    network = architecture(configuration)
+    total = stem(input).after * network.stem_filters
+    for stage in stages(network, input):
+        _, middle = groups(stage.filters)
+        out = stage.after * stage.channels_out
+        project = out if stage.stride != 1 or stage.channels_in != stage.channels_out else 0
+        first = stage.before * middle + stage.after * middle + out if network.convolution == "next" else 2 * out
+        other = 2 * stage.after * middle + out if network.convolution == "next" else 2 * out
+        total += project + first + (stage.blocks - 1) * other
+    return total / 1e6
+
+
 def _stage(network: Architecture, stage: Stage) -> int:
     """Count the multiply-adds of a stage: its first block, which strides and projects, and the others."""
     count, middle = groups(stage.filters)

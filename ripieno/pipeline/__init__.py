@@ -10,6 +10,7 @@ from ripieno.deprecation import find_renamed
 from ripieno.pipeline.allocation import allocate as allocate
 from ripieno.pipeline.allocation import explain as explain
 from ripieno.pipeline.cascading import cascade as cascade
+from ripieno.pipeline.comparison import compare as compare
 from ripieno.pipeline.costs import measure as measure
 from ripieno.pipeline.costs import measured_costs as measured_costs
 from ripieno.pipeline.costs import static_costs as static_costs

@@ -123,7 +123,7 @@ class BackendSelector:
         evaluated = [by_member[m] for m in self._ensemble.members]
 
         def figures(answers: Sequence[Answers]) -> tuple[float, float]:
-            combined = combine_calibrated(answers, self._ensemble, self._kind.activation)
+            combined = combine_calibrated(answers, self._ensemble, self._kind)
             scores = self._kind.scores(combined, self._targets, self._task, self._ensemble.thresholds)
             return scores[self._kind.metrics[0]], scores[self._kind.default_metric]
 

@@ -23,8 +23,9 @@ from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import METRICS
-from ripieno.tasks.pixels import BLOCK
+from ripieno.tasks.pixels import BLOCK, prediction_blocks
 from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import DISABLED, TOLERANCE, Bundle, Cascade, Split, Task
 
 BATCH = 256
@@ -168,7 +169,10 @@ def _answers(
     if (exact or out_of_fold) and all(library.has_predictions(m, split) for m in names):
         temperatures = bundle.ensemble.temperatures or (1.0,) * len(names)
         pairs = zip(names, temperatures, strict=True)
-        return [apply_temperature(library.predictions(m, split), t) for m, t in pairs], library.targets(split)
+        kind = kind_of(bundle.task)
+        with TemporaryDirectory() as scratch:  # a file that is mapped outlives its folder
+            own = [_at(library.predictions(m, split), t, kind, Path(scratch) / f"{m}.npy") for m, t in pairs]
+        return own, library.targets(split)
     if dataset is None:
         return [], np.empty(0, np.int64)
     # a lower precision differs from the stored predictions, so the bundle itself predicts
@@ -189,3 +193,13 @@ def _answers(
         progress(f"running all members on the {split} samples", len(rows), len(rows))
         answers = files.read_array(path, mapped=pixelwise)
     return [answers[:, member] for member in range(len(names))] if len(rows) else [], np.asarray(dataset.targets[rows])
+
+
+def _at(predictions: NDArray[Any], temperature: float, kind: TaskKind, path: Path) -> NDArray[Any]:
+    """Return the predictions of a member at its temperature; those of masks are written to `path`, in blocks."""
+    if temperature == 1.0 or not kind.is_pixelwise:
+        return apply_temperature(predictions, temperature, kind)
+    with files.array_writer(path, predictions.shape[1:], predictions.dtype) as append:
+        for block in prediction_blocks(predictions):
+            append(apply_temperature(predictions[block], temperature, kind))
+    return files.read_array(path)

@@ -32,11 +32,11 @@ def combined_blocks(
     library: Library, ensemble: Ensemble, split: Split = "valid", rows: Ints | None = None
 ) -> Iterator[CombinedBlock]:
     """Yield blocks of the samples `rows` of `split`, by default of all, in this order."""
-    activation = kind_of(library.member(ensemble.members[0]).task).activation
+    kind = kind_of(library.member(ensemble.members[0]).task)
     predictions = [library.predictions(m, split) for m in ensemble.members]
     targets = library.targets(split)
     count = len(targets) if rows is None else len(rows)
     for block in sample_blocks(count, len(predictions) * math.prod(predictions[0].shape[1:])):
         own = block if rows is None else rows[block]
-        members = calibrated_members([p[own] for p in predictions], ensemble)
-        yield CombinedBlock(members, combine_members(members, ensemble, activation), np.asarray(targets[own]))
+        members = calibrated_members([p[own] for p in predictions], ensemble, kind)
+        yield CombinedBlock(members, combine_members(members, ensemble, kind), np.asarray(targets[own]))

@@ -139,7 +139,7 @@ def coverage(
     if not options.asked:
         raise SelectionError("neither coverage nor abstain is given: give one, such as coverage 0.9")
     fitted = fit_options(library, known, options, np.arange(len(targets)))
-    fitted = dataclasses.replace(fitted, unusual=unusual_quantiles(library, fitted))
+    fitted = describe_spread(library, fitted)
     if notes is not None:
         notes += describe_fits([fitted], options, len(targets), held_out=False)
     library.write_ensemble(fitted)
@@ -206,13 +206,24 @@ def held_out_rows(targets: NDArray[Any], task: Task, members: int, options: Cove
     return rows
 
 
-def unusual_quantiles(library: Library, ensemble: Ensemble) -> tuple[float, ...]:
+def describe_spread(library: Library, ensemble: Ensemble) -> Ensemble:
+    """Return `ensemble` with what is usual of its members' disagreement, and of values with their deviation."""
+    if not all(library.has_predictions(m, "valid") for m in ensemble.members):
+        return dataclasses.replace(ensemble, unusual=(), spread_calibration=None)
+    kind, calibration = kind_of(library.member(ensemble.members[0]).task), None
+    if conformal.gives_intervals(kind):
+        blocks = list(_reduced(kind, member_shares(ensemble), combined_blocks(library, ensemble)))
+        predictions, targets, spread = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        calibration = kind.fit_spread(predictions, targets, spread)
+    return dataclasses.replace(ensemble, unusual=_unusual_quantiles(library, ensemble), spread_calibration=calibration)
+
+
+def _unusual_quantiles(library: Library, ensemble: Ensemble) -> tuple[float, ...]:
     """Return the quantiles of the members' disagreement on validation samples.
 
-    They are empty for a single member, and without predictions. Of very large predictions, evenly spaced samples are
-    taken.
+    They are empty for a single member. Of very large predictions, evenly spaced samples are taken.
     """
-    if len(ensemble.members) == 1 or not all(library.has_predictions(m, "valid") for m in ensemble.members):
+    if len(ensemble.members) == 1:
         return ()
     samples = len(library.predictions(ensemble.members[0]))
     numbers = len(ensemble.members) * library.predictions(ensemble.members[0])[0].size

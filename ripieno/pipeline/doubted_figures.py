@@ -31,7 +31,7 @@ def doubted_notes(library: Library, ensembles: Sequence[Ensemble]) -> list[str]:
         if not all(library.has_predictions(member, "test") for member in ensemble.members) or not kept.any():
             continue
         tables = [library.predictions(member, "test") for member in ensemble.members]
-        predictions = combine_calibrated(tables, ensemble, kind.activation)
+        predictions = combine_calibrated(tables, ensemble, kind)
         with_all, without = (
             METRICS[key].format(kind.scores(predictions[own], targets[own], dataset.task, ensemble.thresholds)[key])
             for own in (np.ones(len(rows), np.bool_), kept)

@@ -37,6 +37,7 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, ColumnKind, DataKind, Dataset, Folds, Input, Placement, Task
 
 if TYPE_CHECKING:
+    from ripieno.search.algorithms import Algorithm
     from ripieno.search.progress import Snapshot
 
 require("sklearn")
@@ -63,7 +64,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         epochs: int | None = None,
         space: str = "auto",
         family: str | None = None,
-        algorithm: str = "hyperband",
+        algorithm: str | Path | Algorithm = "hyperband",
         free: FreeMembers = SearchOptions.free,
         weights: str | Path | None = None,
         metric: str | None = None,

@@ -27,6 +27,7 @@ from ripieno.tasks.calibration_error import (
     measure_calibration,
 )
 from ripieno.tasks.detection import DetectionArea, detection_area
+from ripieno.tasks.metrics import normal_log_loss
 from ripieno.tasks.observed_coverage import ObservedCoverage, PixelCoverage, observed_coverage
 from ripieno.tasks.pixels import PixelTotals, confusion, most_likely, sample_blocks
 from ripieno.tasks.registry import kind_of
@@ -130,12 +131,16 @@ def evaluate(
     predicted = _Predicted.joined(batches, kind)
     predictions, targets = predicted.predictions, found.targets
     has_probabilities = kind.activation != "identity"
+    parts = [batch.uncertainty["standard_deviation"] for batch in batches if "standard_deviation" in batch.uncertainty]
+    deviation = np.concatenate(parts) if parts else None
     errors, certainty = kind.errors(predictions, targets, thresholds), predicted.certainty(kind)
 
     def measure(rows: NDArray[np.int64]) -> Mapping[str, float]:
         scores = dict(kind.scores(predictions[rows], targets[rows], task, thresholds))
         if has_probabilities:
             scores["brier_score"] = brier_score(predictions[rows], targets[rows])
+        if deviation is not None:
+            scores["normal_log_loss"] = normal_log_loss(predictions[rows], targets[rows], deviation[rows])
         if certainty is not None:
             scores[AREA] = risk_coverage_area(certainty[rows], errors[rows])
         return scores

@@ -13,7 +13,7 @@ from ripieno.pipeline.mask_prediction import PredictedMask
 from ripieno.pipeline.prediction import PredictionBatch
 from ripieno.tasks.metrics import predicted_labels
 from ripieno.tasks.registry import kind_of
-from ripieno.tasks.uncertainty_outputs import COVERAGE_OUTPUTS, UncertaintyOutputs
+from ripieno.tasks.uncertainty_outputs import COVERAGE_OUTPUTS, OUTPUTS_BY_TARGET, UncertaintyOutputs
 from ripieno.types import Bundle
 
 OutputColumn = tuple[str, Any]
@@ -91,16 +91,16 @@ class ValueTable:
     """Of a regression: the value and the spread of each target."""
 
     def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[OutputColumn]:
-        """Return `file`, a column, `NAME_spread`, `NAME_lower` and `NAME_upper` per target, and how sure these are."""
+        """Return `file`, a column, `NAME_spread` and those of `by_target` per target, and how sure these are."""
         spread = batch.spread if batch.spread is None else batch.spread.reshape(batch.predictions.shape)
         columns: list[OutputColumn] = [("file", batch.names)]
         for index, name in enumerate(bundle.task.names):
             columns.append((name, batch.predictions[:, index]))
             columns.append((f"{name}_spread", _known(None if spread is None else spread[:, index], len(batch.names))))
-            for bound in UncertaintyOutputs(bundle.ensemble, bundle.task).covered:
-                values = batch.uncertainty.get(bound)
+            for output in UncertaintyOutputs(bundle.ensemble, bundle.task).by_target:
+                values = batch.uncertainty.get(output)
                 own = None if values is None else values[:, index]
-                columns.append((f"{name}_{bound}", _known(own, len(batch.names))))
+                columns.append((f"{name}_{output}", _known(own, len(batch.names))))
         return columns + _uncertainty_columns(batch, bundle)
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
@@ -147,7 +147,7 @@ def _uncertainty_columns(batch: PredictionBatch, bundle: Bundle) -> list[OutputC
     columns: list[OutputColumn] = []
     for name in UncertaintyOutputs(bundle.ensemble, bundle.task).in_tables:
         values = batch.uncertainty.get(name)
-        if name not in COVERAGE_OUTPUTS:
+        if name not in (*COVERAGE_OUTPUTS, *OUTPUTS_BY_TARGET):
             columns.append((name, _known(values, len(batch.names))))
         elif name == "prediction_set" and not kind_of(bundle.task).is_pixelwise:
             sets = None if values is None else [JOINT.join(names) for names in _names_in(values, bundle)]
@@ -161,7 +161,7 @@ def _uncertainty_records(batch: PredictionBatch, bundle: Bundle) -> list[dict[st
     for name, values in batch.uncertainty.items():
         if name == "prediction_set":
             cells: list[Any] = _names_in(values, bundle)
-        elif name in COVERAGE_OUTPUTS:
+        elif name in OUTPUTS_BY_TARGET:
             cells = [dict(zip(bundle.task.names, row, strict=True)) for row in values.tolist()]
         elif name == "abstain":
             cells = values.tolist()

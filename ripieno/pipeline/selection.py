@@ -31,9 +31,9 @@ from ripieno.pipeline.coverages import (
     NO_ROWS,
     check_options,
     coverage_options,
+    describe_spread,
     fit_all,
     held_out_rows,
-    unusual_quantiles,
 )
 from ripieno.pipeline.doubted_figures import doubted_notes
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
@@ -138,7 +138,7 @@ def select(
     notes += _note_sample(choices, ensembles, options)
     if asked.asked:
         ensembles = fit_all(library, ensembles, asked, held, notes)
-    ensembles = [dataclasses.replace(e, unusual=unusual_quantiles(library, e)) for e in ensembles]
+    ensembles = [describe_spread(library, ensemble) for ensemble in ensembles]
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -283,14 +283,14 @@ def _candidates(
     calibrated = options.used_calibration != "none"
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
     narrow = options.kind.keeps_likelihood and options.used_loss == losses_of(options.kind)[0]
-    narrow = narrow and options.combiner in ("mean", "weighted") and not calibrated
+    narrow = narrow and options.combiner in ("mean", "weighted") and (options.kind.is_pixelwise or not calibrated)
     predictions = library.true_class_mapped(ids) if narrow else [library.predictions(m) for m in ids]
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
     if len(held):
         targets = np.delete(targets, held, axis=0)
         predictions = [np.delete(rows, held, axis=0) for rows in predictions]
-        calibrations = [calibrate_member(rows, targets) for rows in predictions] if calibrated else None
+        calibrations = [calibrate_member(rows, targets, options.kind) for rows in predictions] if calibrated else None
     else:
         calibrations = calibrate_members(library, ids, progress) if calibrated else None
     return _Pool(ids, predictions, targets, table, calibrations, share)
@@ -407,8 +407,8 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
                 expected_loss_error=None,
                 coverage=(),
                 abstain=None,
-                unusual=unusual_quantiles(library, ensemble),
             )
+            ensemble = describe_spread(library, ensemble)
         library.write_ensemble(ensemble)
     front = library.front()
     if front is not None and any(not set(e.members).isdisjoint(changed) for e in front.ensembles):
@@ -426,7 +426,7 @@ def _thresholds(library: Library, ensemble: Ensemble) -> tuple[float, ...]:
     if not kind.has_thresholds or not all(library.has_predictions(m, "valid") for m in ensemble.members):
         return ()
     predictions = [library.predictions(m) for m in ensemble.members]
-    return kind.fit_thresholds(combine_calibrated(predictions, ensemble, kind.activation), library.targets())
+    return kind.fit_thresholds(combine_calibrated(predictions, ensemble, kind), library.targets())
 
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:

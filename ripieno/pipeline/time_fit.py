@@ -1,17 +1,27 @@
-"""Spaces and epochs fitted to the time of a search without a GPU: what is too slow for it is left out."""
+"""Spaces and epochs fitted to the time of a search without a GPU: what is too slow for it is left out.
+
+Of networks with a choice of backbones or of kinds of network, the slow ones are left out by an estimate. Residual
+networks differ in their sizes: a middling one is trained for a second, which scales the estimates to this machine.
+Then the ends of the ranges that cost most are cut until nearly every configuration can train an epoch in a small share
+of the time. The number of epochs stays: near its end a search starts no job that would not end. The run keeps the
+fitted space, so a resumed search draws the same.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from statistics import median
+from statistics import fmean, median
 
+from ripieno.library import Library
 from ripieno.models.smp_config import is_smp
 from ripieno.models.timm_config import FAMILY, is_timm
 from ripieno.models.timm_network import timm_megaflops
 from ripieno.pipeline.timm_space import resolutions
 from ripieno.pipeline.trial_packing_benchmark import sample_configurations
-from ripieno.search.space import Categorical, Space, backbone_names
+from ripieno.search.space import Categorical, Integer, Range, Space, backbone_names
+from ripieno.train import TrainingConfig
+from ripieno.train.speed import measure_throughput
 from ripieno.types import Configuration, Dataset, Value
 
 RATE = 8000.0
@@ -26,6 +36,20 @@ LEAST_EPOCHS = 4
 """Smallest maximum number of epochs: the first fits a head, and the next one or two are no better than it."""
 DRAWN = 32
 """Configurations of which the median cost of a network is taken."""
+SIZED = ("resnet",)
+"""Families whose sizes are fitted."""
+EPOCH_SHARE = 1 / 20
+"""Largest share of a search's time for an epoch of a sized network: a short search still trains ten members."""
+SLOW_SHARE = 0.1
+"""Largest share of the configurations of a fitted space that may be too slow."""
+CUT = 1 / 4
+"""Share of a range of numbers that a cut takes away."""
+CLOSE = 8.0
+"""Factor by which a machine may be slower than estimated; where even then all fits, none is timed."""
+TIMING_SECONDS = 1.0
+"""Seconds for which the middling network is trained, after its first batches."""
+TIMING_SHARE = 0.02
+"""Largest share of a search's time for this timing, which takes about three times `TIMING_SECONDS` in all."""
 _MIDDLE: Configuration = {"architecture": "Unet", "decoder_width": 0.5}
 """Values of networks of smp by which encoders are compared."""
 
@@ -39,12 +63,20 @@ def fit_to_time(
     *,
     pretrained: bool,
     epochs_given: bool,
+    pace: Callable[[], float] = lambda: 1.0,
 ) -> tuple[Space, int, list[str]]:
     """Return `space` and the maximum number of `epochs`, fitted to the `seconds` of all cores, and remarks on it.
 
     `cost` estimates the milliseconds of an epoch of a configuration by one core. Backbones and epochs are fitted where
-    networks of timm are `pretrained`, epochs only unless the user has given them.
+    networks of timm are `pretrained`, epochs only unless the user has given them. Sizes are fitted for the families of
+    `SIZED`; there `pace` measures the factor by which this machine is slower than `cost` says.
     """
+    if space.family in SIZED:
+        slowest = max(map(cost, sample_configurations(space, 0, DRAWN))) * (dataset.fold_count + 1) / 1000
+        if CLOSE * slowest <= EPOCH_SHARE * seconds:
+            return space, epochs, []
+        space, remark = fit_sizes(space, cost, (dataset.fold_count + 1) * pace(), seconds)
+        return space, epochs, [remark] if remark else []
     space, *remarks = fit_networks(space, cost, dataset.fold_count + 1, epochs, seconds)
     pretrained = pretrained and is_timm(space.family)
     if pretrained:
@@ -82,6 +114,92 @@ def fit_networks(
     ranges = {**space.ranges, name: Categorical(tuple(kept))}
     left_out = [f"{name} {v}" if name == "stem_stride" else str(v) for v in took if v not in kept]
     return dataclasses.replace(space, ranges=ranges), _too_slow(left_out, seconds)
+
+
+def measure_pace(
+    library: Library, space: Space, cost: Callable[[Configuration], float], seconds: float, samples: int
+) -> float:
+    """Return the factor by which a core of this machine trains slower than `cost` says; 1 where none is measured.
+
+    The network in the middle of `space` by cost trains for `TIMING_SECONDS`, unless that is more than `TIMING_SHARE` of
+    the `seconds` of the search. `samples` is the number of training samples.
+    """
+    if TIMING_SHARE * seconds < 3 * TIMING_SECONDS:
+        return 1.0
+    middle = sorted(sample_configurations(space, 0, DRAWN), key=cost)[DRAWN // 2]
+    config = TrainingConfig(run=library.path.resolve(), dataset=library.dataset_path.resolve(), family=space.family)
+    try:
+        rate = measure_throughput(config, middle, TIMING_SECONDS, batches=2).rate
+    except Exception:  # a network that cannot train is reported by its trial
+        return 1.0
+    return 1000 * samples / rate / cost(middle)
+
+
+def fit_sizes(space: Space, cost: Callable[[Configuration], float], factor: float, seconds: float) -> tuple[Space, str]:
+    """Return `space` without the ends of its ranges that make networks too slow, and a remark, empty without any.
+
+    An epoch takes `factor` times the milliseconds that `cost` estimates. A network is too slow if that is more than
+    `EPOCH_SHARE` of the `seconds` of all cores. Ranges are cut until at most `SLOW_SHARE` of the configurations are too
+    slow, or nothing makes them faster. Each time the cut is made that saves most time for the share of its range that
+    it takes away. The result depends on the arguments only.
+    """
+    bound = 1000 * EPOCH_SHARE * seconds / factor
+    drawn = sample_configurations(space, 0, DRAWN)
+    ranges = dict(space.ranges)
+    while sum(cost(configuration) > bound for configuration in drawn) > SLOW_SHARE * len(drawn):
+        mean = fmean(map(cost, drawn))
+        best = max(
+            (
+                ((mean - fmean(cost(_within(c, name, cut)) for c in drawn)) / lost, name, cut)
+                for name, choice in ranges.items()
+                for cut, lost in _cuts(choice)
+            ),
+            key=lambda saved: saved[0],
+            default=None,
+        )
+        if best is None or best[0] <= 0.01 * mean:
+            break
+        _, cut_name, narrower = best
+        ranges[cut_name] = narrower
+        drawn = [_within(configuration, cut_name, narrower) for configuration in drawn]
+    cut = [f"{name} {_values(choice)}" for name, choice in ranges.items() if choice != space.ranges[name]]
+    if not cut:
+        return space, ""
+    remark = (
+        f"networks that are too slow for {seconds / 60:.0f} minutes of a core are not drawn: the search has "
+        f"{', '.join(cut)}; give more --hours for the whole space"
+    )
+    return dataclasses.replace(space, ranges=ranges), remark
+
+
+def _cuts(choice: Range) -> list[tuple[Range, float]]:
+    """Return the ranges that a cut makes of `choice`, each with the share of its values that are lost."""
+    if isinstance(choice, Categorical) and len(choice.choices) > 1:
+        values = choice.choices
+        return [(Categorical(tuple(v for v in values if v != out)), 1 / len(values)) for out in values]
+    if not isinstance(choice, Integer) or choice.high - choice.low < choice.step:
+        return []
+    low, high = choice.low, choice.high
+    cut = low * (high / low) ** (1 - CUT) if choice.log else high - CUT * (high - low)
+    steps = min(int((cut - low) / choice.step), (high - low) // choice.step - 1)
+    top = low + steps * choice.step
+    return [(dataclasses.replace(choice, high=top), 1 - (top - low + choice.step) / (high - low + choice.step))]
+
+
+def _within(configuration: Configuration, name: str, choice: Range) -> Configuration:
+    """Return `configuration` with the value of `name` that is in `choice`; a value outside becomes its end."""
+    value = configuration[name]
+    if isinstance(choice, Categorical):
+        return configuration if value in choice.choices else {**configuration, name: choice.choices[0]}
+    assert isinstance(choice, Integer)
+    return {**configuration, name: min(choice.high, int(value))}
+
+
+def _values(choice: Range) -> str:
+    """Return the values of a range: `6 to 11`, or `v1, v2`."""
+    if isinstance(choice, Categorical):
+        return " or ".join(map(str, choice.choices))
+    return f"{choice.low}" if choice.low == choice.high else f"{choice.low} to {choice.high}"
 
 
 def fit_backbones(space: Space, dataset: Dataset, seconds: float) -> tuple[Space, str]:

@@ -25,6 +25,7 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
 
 if TYPE_CHECKING:
+    from ripieno.search.algorithms import Algorithm
     from ripieno.search.progress import Snapshot
 
 FreeMembers = Literal["on", "off"]
@@ -43,8 +44,14 @@ class SearchOptions:
     """name or JSON file; `auto`: that of the run, else `series` of series, `table` of tables, `resnet` of images on a
     GPU and `resnet-small` on a CPU, of masks `segmentation` and `segmentation-small`; of networks of timm, which a
     family or `weights` name, `timm` or `timm-small`, and of smp `segmentation-pretrained`"""
-    algorithm: str | None = None
+    algorithm: str | Path | Algorithm | None = None
+    """a name, `SCHEDULER+SAMPLER`, a JSON file or the record: see `ripieno.search.Algorithm`"""
+    step: float | None = None
+    """ratio of the epochs of two rungs; the algorithm's"""
+    keep: int | None = None
+    """one in `keep` trials of a rung trains on to the next; the algorithm's"""
     eta: int | None = None
+    """sets `step` and `keep`"""
     seed: int | None = None
     family: str | None = None
     """`timm:NAME`, a network of timm, `unet` or `smp:ARCHITECTURE/ENCODER` for segmentation, one of series or tables,
@@ -67,7 +74,9 @@ def tune(
     trials: int | None = None,
     epochs: int | None = None,
     space: str = SearchOptions.space,
-    algorithm: str | None = None,
+    algorithm: str | Path | Algorithm | None = None,
+    step: float | None = None,
+    keep: int | None = None,
     eta: int | None = None,
     seed: int | None = None,
     slots: int | None = None,
@@ -119,19 +128,21 @@ def tune(
     built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and `trees:extra-trees`. A search of small
     inputs begins with some trees, which are members of no trial; `free` ("off") leaves them out. `weights` are the
     pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or "hub", which allows
-    their download; without any these networks start random. `pool`, `device`, `slots` and the next four parameters say
-    where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine,
-    when it takes at most 2 % of `hours`: see `pipeline.trial_packing`. `folds` (2 to 20) validate by predictions out of
-    fold instead of a validation split, which suits small data sets: each trial trains a network a fold, and the one
-    that is kept on all training samples; see `ripieno.data.load_dataset`. `notes` receives remarks on the data and on
-    that decision; without it they are logged. `task` (classification, multilabel, regression or segmentation) and
-    `kind` (image, series or table) are inferred when None; `target` names the columns of targets, and `series`, `time`
-    and `value` those of a table of series. Of a table with a row for each sample, `drop` names columns that are left
-    out, `column` gives kinds of columns (number, category, date) in place of the inferred ones, and `split_by` names
-    the column by whose order or groups the rows are split. `ignore` names values and classes of masks whose pixels are
-    neither trained on nor scored, besides 255. `leave_out` is a list of samples by file name or row, such as that of
-    `suspects`: they are left out of training and validation, and stay in the test split. `metric` is the score that is
-    shown; trials are ranked by the loss of the task.
+    their download; without any these networks start random. `algorithm` is a name, a pair such as `asha+tpe`, a JSON
+    file or an `Algorithm` (`ripieno.search`); `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`,
+    `slots` and the next four parameters say where trials train: see `ExecutionConfig`. Without `slots`, a profile
+    decides how many trials share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
+    `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:
+    each trial trains a network a fold, and the one that is kept on all training samples; see
+    `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision; without it they are logged.
+    `task` (classification, multilabel, regression or segmentation) and `kind` (image, series or table) are inferred
+    when None; `target` names the columns of targets, and `series`, `time` and `value` those of a table of series. Of a
+    table with a row for each sample, `drop` names columns that are left out, `column` gives kinds of columns (number,
+    category, date) in place of the inferred ones, and `split_by` names the column by whose order or groups the rows are
+    split. `ignore` names values and classes of masks whose pixels are neither trained on nor scored, besides 255.
+    `leave_out` is a list of samples by file name or row, such as that of `suspects`: they are left out of training and
+    validation, and stay in the test split. `metric` is the score that is shown; trials are ranked by the loss of the
+    task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
@@ -162,13 +173,13 @@ def search_library(
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
-    from ripieno.pipeline.time_fit import fit_to_time
+    from ripieno.pipeline.time_fit import fit_to_time, measure_pace
     from ripieno.pipeline.timm_space import cheapest_backbone
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.pipeline.weights import fetch_weights, find_weights, keep_backbones
     from ripieno.search import run_search
-    from ripieno.search.algorithms import check_algorithm
+    from ripieno.search.algorithms import change_algorithm, check_algorithm, find_mismatch
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.search.space import backbone_names
@@ -202,11 +213,15 @@ def search_library(
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
     check_arguments(*(getattr(data_options, n) for n in ("size", "split", "metric", "task", "kind", "folds")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
-    given = {"algorithm": search.algorithm, "epochs": search.epochs, "eta": search.eta, "seed": seed}
+    settings = before or Settings(found)
+    algorithm = change_algorithm(settings.algorithm, search.algorithm, search.eta, search.step, search.keep)
+    given = {"epochs": search.epochs, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    asked |= {"trials": trials, "hours": hours}
-    settings = dataclasses.replace(before or Settings(found), **asked)
+    asked |= {"algorithm": algorithm, "trials": trials, "hours": hours}
+    settings = dataclasses.replace(settings, **asked)
     check_algorithm(settings.algorithm)
+    if mismatch := find_mismatch(settings.algorithm):
+        notes.append(mismatch)
     used = None if before is None else before.weights
     sources = find_weights(search.weights, found, library.path, used, notes)
     if before is not None:
@@ -239,6 +254,7 @@ def search_library(
             found, epochs, remarks = fit_to_time(
                 found, settings.epochs, dataset, weight, seconds * len(usable_cores()),
                 pretrained=bool(sources), epochs_given=search.epochs is not None,
+                pace=functools.partial(measure_pace, library, found, weight, seconds, len(dataset.rows("train"))),
             )  # fmt: skip
             settings = dataclasses.replace(settings, epochs=epochs)
             notes.extend(remarks)
@@ -293,9 +309,10 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
     """Estimate the milliseconds of one epoch; results are ordered by it, reproducibly, whatever the real timing.
 
     Where it orders results only ratios between configurations matter, and only roughly: a wrong guess costs waiting. A
-    search of networks of series or tables in a given time leaves out those that it finds too slow: see `time_fit`.
+    search in a given time leaves out networks that it finds too slow, residual networks by a short timing of this
+    machine: see `time_fit`.
     """
-    from ripieno.models.family_config import network_megaflops, training_defaults
+    from ripieno.models.family_config import network_megaflops, network_megavalues, training_defaults
     from ripieno.models.series_config import has_fixed_transform
     from ripieno.models.smp_config import is_smp
     from ripieno.models.timm_config import is_timm
@@ -315,6 +332,9 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
         from ripieno.models.smp_network import smp_megaflops
 
         work = smp_megaflops(family, configuration, shape)
+    elif values := network_megavalues(family, configuration, shape):
+        # in units of the others; fitted to 18 networks of resnet-small on images of 48 pixels, within a sixth
+        work = 0.44 * network_megaflops(family, configuration, shape) + 73.0 * values
     else:
         work = network_megaflops(family, configuration, shape)
         passes = 1.0 if has_fixed_transform(family, configuration) else passes

@@ -91,7 +91,7 @@ def _importances(
         def loss(given: NDArray[Any], rows: NDArray[np.int64]) -> Floats:
             starts = range(0, len(given), BATCH)
             tables = [np.concatenate([runner.infer(given[i : i + BATCH]) for i in starts]) for runner in runners]
-            predictions = combine_calibrated(tables, ensemble, kind_of(task).activation)
+            predictions = combine_calibrated(tables, ensemble, kind_of(task))
             return SAMPLE_LOSSES[task.kind](predictions, explored.targets[rows])
 
         return importances(columns, inputs, loss, progress)

@@ -11,7 +11,7 @@ from ripieno.reports.figures import Figures
 from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.plot_files import Cell, PlotWriter
 from ripieno.reports.run_data import RunData
-from ripieno.reports.search import SlotInterval, TrialSummary
+from ripieno.reports.search import Promotion, SlotInterval, TrialSummary
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Ensemble
 
@@ -21,12 +21,15 @@ def write_search(
     trials: Sequence[TrialSummary],
     rungs: Sequence[tuple[int, int, int]],
     intervals: Sequence[SlotInterval],
+    promotions: Sequence[Promotion],
 ) -> None:
-    """Write the tables `curves`, `rungs`, `slots` and `trials`."""
+    """Write the tables `curves`, `rungs`, `promotions`, `slots` and `trials`."""
     names = ("epoch", "train_loss", "valid_loss", "valid_score", "seconds")
     curves = [(t.number, *(getattr(e, name) for name in names)) for t in trials for e in t.curve]
     folder.table("curves", ("trial", *names), curves)
     folder.table("rungs", ("epoch", "came", "stopped"), rungs)
+    went_on = [(p.trial, p.start, p.stop, p.rank, p.ranked) for p in promotions]
+    folder.table("promotions", ("trial", "from_epoch", "to_epoch", "rank", "of_results"), went_on)
     ran = [(s.slot, s.member, s.start, s.end) for s in intervals]
     folder.table("slots", ("slot", "member", "start_hours", "end_hours"), ran)
     varied = sorted({n for t in trials for n in t.configuration})

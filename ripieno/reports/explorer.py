@@ -215,9 +215,9 @@ class _SplitPredictions:
         split = split or self.split
         rows = self.sampled(split, most)[1]
         tables = [self.library.predictions(m, split) for m in ensemble.members]
-        activation = kind_of(self.library.member(ensemble.members[0]).task).activation
+        kind = kind_of(self.library.member(ensemble.members[0]).task)
         parts = [
-            combine_calibrated([table[rows[i : i + 1024]] for table in tables], ensemble, activation)
+            combine_calibrated([table[rows[i : i + 1024]] for table in tables], ensemble, kind)
             for i in range(0, len(rows), 1024)
         ]
         return np.concatenate(parts)

@@ -56,7 +56,7 @@ class _PixelPredictions:
 
     def __init__(self, library: Library, split: Split, task: Task) -> None:
         self.library, self.split, self.numbers = library, split, int(np.prod(task.output))
-        self.activation = kind_of(task).activation
+        self.kind = kind_of(task)
         targets = library.targets(split)
         self.rows = evenly_spaced(len(targets), max(1, VALUES // self.numbers))
         self.targets = targets[self.rows]
@@ -73,7 +73,7 @@ class _PixelPredictions:
 
     def combine(self, ensemble: Ensemble, places: Ints) -> Float32s:
         """Return the predictions of an ensemble on some of the samples used."""
-        return combine_calibrated([self.read(m, places) for m in ensemble.members], ensemble, self.activation)
+        return combine_calibrated([self.read(m, places) for m in ensemble.members], ensemble, self.kind)
 
     def masks(self, ensemble: Ensemble, places: slice = slice(None)) -> Iterator[tuple[Masks, Masks]]:
         """Yield true and predicted masks of the samples used."""
@@ -97,7 +97,7 @@ class _PixelPredictions:
                 differing[one, other] += int((answers[one] != answers[other]).sum())
             pixels += int(counted.sum())
             for own, ensemble in zip(parts, front, strict=True):
-                combined = combine_calibrated([tables[m] for m in ensemble.members], ensemble, self.activation)
+                combined = combine_calibrated([tables[m] for m in ensemble.members], ensemble, self.kind)
                 own.append(PixelTotals.of(combined, masks))
         progress("explaining the front", len(self.rows), len(self.rows))
         classes = parts[0][0].counts.hits.shape[1]

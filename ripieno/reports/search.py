@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,18 @@ class FailedJob:
     message: str
 
 
+@dataclass(frozen=True)
+class Promotion:
+    """A trial that went on from epoch `start` to `stop`, as it had that `rank`, from 1, of the results at `start`."""
+
+    trial: int
+    start: int
+    stop: int
+    rank: int
+    ranked: int
+    """number of results at `start` then"""
+
+
 def trials(members: Sequence[Member]) -> tuple[TrialSummary, ...]:
     """Return the trials of trained members, by number; imported members are no trials."""
     by_number: dict[int, list[Member]] = {}
@@ -65,6 +78,11 @@ def trials(members: Sequence[Member]) -> tuple[TrialSummary, ...]:
         stops = tuple(m.epoch for m in of_trial)
         summaries.append(TrialSummary(number, last.configuration, last.epoch, stops, best, last.seconds, last.curve))
     return tuple(summaries)
+
+
+def best_trials_loss(trials: Sequence[TrialSummary], count: int) -> float:
+    """Return the mean loss of the `count` best trials, each counted once, at its best rung; of all if fewer."""
+    return float(np.mean(sorted(trial.loss for trial in trials)[:count]))
 
 
 def rungs(trials: Sequence[TrialSummary]) -> tuple[tuple[int, int, int], ...]:
@@ -145,15 +163,26 @@ def numeric(value: Value) -> bool:
 
 def failures(journal: Path) -> tuple[FailedJob, ...]:
     """Return the failed jobs of the journal; an incomplete last line, which is still being written, is ignored."""
-    failed = []
+    return tuple(
+        FailedJob(int(e["trial"]), int(e["stop"]), str(why.get("reason")), str(why.get("message")))
+        for e in _events(journal, b'"failure":{')
+        if (why := e.get("failure"))
+    )
+
+
+def promotions(journal: Path) -> tuple[Promotion, ...]:
+    """Return the promotions of the journal whose rank is known, in their order; older versions kept no ranks."""
+    return tuple(
+        Promotion(*(int(e[name]) for name in ("trial", "start", "stop", "rank", "ranked")))
+        for e in _events(journal, b'"rank":')
+        if e.get("rank")
+    )
+
+
+def _events(journal: Path, word: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the events of the lines of the journal that contain `word`; an incomplete last line is left out."""
     for line in journal.read_bytes().split(b"\n") if journal.exists() else ():
-        if b'"failure":{' in line:
+        if word in line:
             with contextlib.suppress(ValueError):
                 attributes = json.loads(line).get("user_attr", {})
-                events = [value for name, value in attributes.items() if name.startswith("event:")]
-                failed += [
-                    FailedJob(int(e["trial"]), int(e["stop"]), str(why.get("reason")), str(why.get("message")))
-                    for e in events
-                    if (why := e.get("failure"))
-                ]
-    return tuple(failed)
+                yield from (value for name, value in attributes.items() if name.startswith("event:"))

@@ -22,8 +22,11 @@ from ripieno.reports.payload import places
 from ripieno.reports.plot_files import PlotFile, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import (
+    Promotion,
     SlotInterval,
     TrialSummary,
+    best_trials_loss,
+    promotions,
     rungs,
     slot_intervals,
     trend,
@@ -34,6 +37,7 @@ from ripieno.reports.search import (
 from ripieno.reports.series_lines import without_padding
 from ripieno.reports.task_tables import ROWS, Row, error_by_decile
 from ripieno.reports.uncertainty import draw_uncertainty
+from ripieno.search.progress import TOP, describe_top
 from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
 from ripieno.types import DISABLED, Allocation, Ensemble, ProgressFunction, TrainingUnit, training_unit
@@ -95,10 +99,11 @@ def draw(
 
     step()
     intervals = slot_intervals(reading.members)
-    csv_tables.write_search(folder, tried, rungs(tried), intervals)
+    promoted = promotions(reading.library.journal_path)
+    csv_tables.write_search(folder, tried, rungs(tried), intervals, promoted)
     csv_tables.write_members(folder, reading, differ)
     csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading)
-    search = _search(folder, tried, intervals, reading.loss, training_unit(reading.members))
+    search = _search(folder, tried, intervals, promoted, reading.loss, training_unit(reading.members))
     hyperparameters = []
     for name in names:
         step()
@@ -136,22 +141,30 @@ def draw(
 
 
 def _search(
-    folder: PlotWriter, tried: Sequence[TrialSummary], jobs: Sequence[SlotInterval], loss: str, unit: TrainingUnit
+    folder: PlotWriter,
+    tried: Sequence[TrialSummary],
+    jobs: Sequence[SlotInterval],
+    promoted: Sequence[Promotion],
+    loss: str,
+    unit: TrainingUnit,
 ) -> list[PlotFile]:
     if not tried:
         return []
     best, one = min(tried, key=lambda t: t.loss), unit.removesuffix("s")
+    top = min(TOP, len(tried))
     made = [
         folder.plot(
             "learning-curves", f"Loss by {one}", plots.learning_curves(tried, loss, unit),
-            f"Learning curves of {len(tried)} trials; the best, trial {best.number}, ends at {best.loss:.4f}.",
-            "curves", "One line per trial; it ends with a dot at the rung where the trial stopped."
+            f"Learning curves of {len(tried)} trials; the best, trial {best.number}, reaches {best.loss:.4f}; "
+            f"the mean of {describe_top(top)} is {best_trials_loss(tried, top):.4f}.",
+            "curves", "One line per trial; it ends with a dot at the rung where the trial stopped. The lowest loss is "
+            f"{best.loss:.4f}; the mean of {describe_top(top)} is {best_trials_loss(tried, top):.4f}."
             + (f" {plots.CURVES} of {len(tried)} are drawn." if len(tried) > plots.CURVES else ""),
         ),
         folder.plot(
             "rungs", "Trials by rung", plots.halving(rungs(tried), unit),
             "; ".join(f"{n} trials reached {one} {epoch}, {stopped} stopped" for epoch, n, stopped in rungs(tried)),
-            "rungs", "Trials that reached each rung, and those that were promoted from it.",
+            "rungs", "Trials that reached each rung, and those that were promoted from it." + _ranks(promoted, one),
         ),
     ]  # fmt: skip
     if jobs and max(s.end for s in jobs) > 0:
@@ -164,6 +177,18 @@ def _search(
             )
         )  # fmt: skip
     return made
+
+
+def _ranks(promoted: Sequence[Promotion], unit: str) -> str:
+    """Return why trials were promoted, by rung: ` From epoch 3, ranks up to 4 of up to 13 results then went on.`"""
+    by_rung: dict[int, list[Promotion]] = {}
+    for promotion in promoted:
+        by_rung.setdefault(promotion.start, []).append(promotion)
+    return "".join(
+        f" From {unit} {start}, ranks up to {max(p.rank for p in rung)} of up to {max(p.ranked for p in rung)} results "
+        "then went on."
+        for start, rung in sorted(by_rung.items())
+    )
 
 
 def _hyperparameter(folder: PlotWriter, tried: Sequence[TrialSummary], name: str) -> PlotFile:

@@ -92,7 +92,7 @@ def risk_curves(reading: RunData, explored: Explorer) -> list[RiskCurve]:
         place = min(range(len(tables)), key=lambda i: losses[ensemble.members[i]])
         own = tables[place].astype(np.float32)
         if ensemble.temperatures:
-            own = apply_temperature(own, ensemble.temperatures[place])
+            own = apply_temperature(own, ensemble.temperatures[place], kind)
         certainty = kind.certainty(own, np.zeros(len(own)))
         errors = kind.errors(own, explored.targets, ensemble.thresholds)
         best = RiskCurve("best member", risk_coverage(certainty, errors), risk_coverage_area(certainty, errors))

@@ -3,6 +3,7 @@
 from ripieno.search.algorithms import ALGORITHMS as ALGORITHMS
 from ripieno.search.algorithms import SCHEDULERS as SCHEDULERS
 from ripieno.search.algorithms import Algorithm as Algorithm
+from ripieno.search.algorithms import find_algorithm as find_algorithm
 from ripieno.search.built_in_spaces import SPACES as SPACES
 from ripieno.search.built_in_spaces import find_space as find_space
 from ripieno.search.progress import Snapshot as Snapshot

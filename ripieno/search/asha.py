@@ -1,13 +1,15 @@
 """Asynchronous successive halving with promotion, in one or several brackets (section 2.1; Li et al., MLSys 2020).
 
-Theory of operation. A bracket is a ladder of rungs, integer numbers of epochs. A trial is trained to its bracket's
-first rung and pauses there. Whenever a worker is free, a paused trial in the top 1/eta of its rung is promoted: it is
-trained to the next rung. The highest rung with such a trial goes first, and its best trial. When there is none, a new
-trial starts. No worker waits for a rung to fill, so none is idle; the price is that early promotions rest on few
-results.
+Theory of operation. A bracket is a ladder of rungs, integer numbers of epochs, each about `step` times the one before.
+A trial is trained to its bracket's first rung and pauses there. Whenever a worker is free, a paused trial in the top
+1/keep of its rung is promoted: it is trained to the next rung. The highest rung with such a trial goes first, and its
+best trial. When there is none, a new trial starts. No worker waits for a rung to fill, so none is idle; the price is
+that early promotions rest on few results.
 
 Hyperband hedges against first rungs too short to separate trials: each bracket leaves out one more of the low rungs,
 and new trials are distributed over the brackets in Hyperband's proportions. One bracket of one rung is random search.
+
+In the papers one number, eta, is both the ratio of epochs (`step`) and that of survivors (`keep`).
 
 Pure decisions: the caller provides time, randomness and processes.
 """
@@ -17,42 +19,51 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 
 from ripieno.errors import SearchError
 from ripieno.search.scheduler import TrialStep
 
 
-def rungs(epochs: int, eta: int = 3, least: int = 1) -> tuple[int, ...]:
-    """Return the epochs at which trials pause: least, least * eta, ... and exactly `epochs`.
+def rungs(epochs: int, step: float = 3, least: int = 1) -> tuple[int, ...]:
+    """Return the epochs at which trials pause: least, least * step, ... and exactly `epochs`.
 
-    Uses integers only (logarithms lose the top rung of (3, 243) by rounding). A last step shorter than sqrt(eta) would
-    stop trials just before their end; it is left out: rungs(30) is (1, 3, 9, 30). Raises SearchError for numbers out
-    of range.
+    Each is the one before times `step`, rounded, and at least one epoch more; there are no logarithms, which lose the
+    top rung of (3, 243) by rounding. A last step shorter than sqrt(step) would stop trials just before their end; it is
+    left out: rungs(30) is (1, 3, 9, 30). Raises SearchError for numbers out of range.
     """
-    if epochs < 1 or least < 1 or least > epochs or eta < 2:
+    if epochs < 1 or least < 1 or least > epochs or not (isfinite(step) and step > 1):
         raise SearchError(
-            f"cannot make rungs of {epochs} epochs, first rung {least}, eta {eta}: epochs and the first rung must be "
-            "at least 1, the first rung at most epochs, and eta at least 2"
+            f"cannot make rungs of {epochs} epochs, first rung {least}, step {step:g}: epochs and the first rung must "
+            "be at least 1, the first rung at most epochs, and step above 1"
         )
     ladder = [least]
-    while ladder[-1] * eta <= epochs:
-        ladder.append(ladder[-1] * eta)
-    while len(ladder) > 1 and ladder[-1] < epochs and ladder[-1] ** 2 * eta > epochs**2:
+    while (following := max(ladder[-1] + 1, round(ladder[-1] * step))) <= epochs:
+        ladder.append(following)
+    while len(ladder) > 1 and ladder[-1] < epochs and ladder[-1] ** 2 * step > epochs**2:
         ladder.pop()
     return (*ladder, epochs) if ladder[-1] < epochs else tuple(ladder)
 
 
-def hyperband(epochs: int, eta: int = 3, least: int = 1) -> tuple[tuple[int, ...], ...]:
+def hyperband(epochs: int, step: float = 3, least: int = 1) -> tuple[tuple[int, ...], ...]:
     """Return Hyperband's brackets: all rungs of `rungs`, then without the lowest, and so on to the top rung alone."""
-    ladder = rungs(epochs, eta, least)
+    ladder = rungs(epochs, step, least)
     return tuple(ladder[skipped:] for skipped in range(len(ladder)))
 
 
-def shares(brackets: int, eta: int) -> tuple[int, ...]:
-    """Return the trials of each bracket per round: n = ceil((s_max + 1) / (s + 1) * eta^s) for s = s_max ... 0."""
-    return tuple(-(-brackets * eta**s // (s + 1)) for s in reversed(range(brackets)))
+def shares(brackets: int, keep: int, step: float | None = None) -> tuple[int, ...]:
+    """Return the trials of each bracket per round, the longest bracket first; `step` None: the same as `keep`.
+
+    As in Hyperband (Li et al., JMLR 2018, algorithm 1) every bracket gets the same budget, as many full trainings as
+    there are brackets, and a rung's trials cost its epochs. A trial started in a bracket of s + 1 rungs costs
+    sum(keep^-i * step^(i - s), i = 0 ... s) full trainings, so that n = ceil((s_max + 1) / sum) for s = s_max ... 0.
+    With step = keep = eta all rungs cost the same, and n is Hyperband's ceil((s_max + 1) / (s + 1) * eta^s).
+    """
+    ratio = Fraction(keep if step is None else step)
+    costs = [sum(ratio ** (i - s) / keep**i for i in range(s + 1)) for s in reversed(range(brackets))]
+    return tuple(ceil(brackets / cost) for cost in costs)
 
 
 @dataclass
@@ -67,15 +78,15 @@ class _Rung:
         insort(self.ranking, (loss, trial))
         insort(self.waiting, (loss, trial))
 
-    def admit(self, loss: float, trial: int, eta: int) -> None:
-        """Add `trial` with `loss`; it is promoted now, if in the top 1/eta, or never."""
+    def admit(self, loss: float, trial: int, keep: int) -> None:
+        """Add `trial` with `loss`; it is promoted now, if in the top 1/keep, or never."""
         insort(self.ranking, (loss, trial))
-        if bisect_left(self.ranking, (loss, trial)) < -(-len(self.ranking) // eta) and isfinite(loss):
+        if bisect_left(self.ranking, (loss, trial)) < -(-len(self.ranking) // keep) and isfinite(loss):
             insort(self.waiting, (loss, trial))
 
-    def promotable(self, eta: int) -> list[tuple[float, int]]:
-        """Return (loss, trial) of the top 1/eta that were not promoted, best first."""
-        top = len(self.ranking) // eta
+    def promotable(self, keep: int) -> list[tuple[float, int]]:
+        """Return (loss, trial) of the top 1/keep that were not promoted, best first."""
+        top = len(self.ranking) // keep
         last = self.ranking[top - 1] if top else (-inf, 0)
         return [entry for entry in self.waiting[: bisect_right(self.waiting, last)] if isfinite(entry[0])]
 
@@ -87,22 +98,29 @@ class _Rung:
 
 
 class Asha:
-    """ASHA or Hyperband as a `Scheduler`. `trials` limits how many are started; None: no limit.
+    """ASHA or Hyperband as a `Scheduler`: one in `keep` of a rung survives it.
 
-    `candidates` lists the possible next steps, `start` records the step taken, `tell` records its result.
+    `step` is the ratio of the brackets' rungs, None: `keep`. `trials` limits how many are started; None: no limit.
+    With `stopping`, trials train on at once or never. `candidates` lists the possible next steps, `start` records the
+    step taken, `tell` records its result.
     """
 
     def __init__(
-        self, brackets: tuple[tuple[int, ...], ...], eta: int = 3, trials: int | None = None, stopping: bool = False
+        self,
+        brackets: tuple[tuple[int, ...], ...],
+        keep: int = 3,
+        trials: int | None = None,
+        stopping: bool = False,
+        step: float | None = None,
     ) -> None:
         if trials is not None and trials < 1:
             raise SearchError(f"{trials} trials requested: a search needs at least 1")
-        self.eta = eta
+        self.keep = keep
         self.trials = trials
         self.stopping = stopping
         self.started = 0
         self._brackets = brackets
-        self._shares = shares(len(brackets), eta)
+        self._shares = shares(len(brackets), keep, step)
         self._dealt = [0] * len(brackets)
         self._bracket: dict[int, int] = {}
         self._rungs = [{epochs: _Rung() for epochs in ladder} for ladder in brackets]
@@ -119,7 +137,7 @@ class Asha:
             promotions = [
                 (loss, trial, stop)
                 for rung, stop in rungs_below
-                for loss, trial in (rung.waiting if self.stopping else rung.promotable(self.eta))
+                for loss, trial in (rung.waiting if self.stopping else rung.promotable(self.keep))
             ]
             yield from (TrialStep(trial, start, stop) for _, trial, stop in sorted(promotions))
         if self.trials is None or self.started < self.trials:
@@ -144,9 +162,19 @@ class Asha:
         rank = loss if loss is not None and isfinite(loss) else inf
         rung = self._rungs[self._bracket[step.trial]][step.stop]
         if self.stopping:
-            rung.admit(rank, step.trial, self.eta)
+            rung.admit(rank, step.trial, self.keep)
         else:
             rung.add(rank, step.trial)
+
+    def rank(self, step: TrialStep) -> tuple[int, int] | None:
+        """Return the rank of a trial at the rung from which `step` promotes it, from 1, and the results there.
+
+        None for a new trial. Ask before `start`.
+        """
+        if step.start == 0:
+            return None
+        ranking = self._rungs[self._bracket[step.trial]][step.start].ranking
+        return 1 + next(n for n, (_, trial) in enumerate(ranking) if trial == step.trial), len(ranking)
 
     def _next_bracket(self) -> int:
         """Return the bracket furthest behind its share, on a tie the longest; the total of trials does not count."""

@@ -273,9 +273,9 @@ _SEGMENTATION = Space(
         "weight_decay": Continuous(1e-4, 0.1, log=True),
         **_PIXEL_AUGMENTATION,
     },
-    {"optimizer": "adamw", "schedule": "rung"},
+    {"optimizer": "adamw", "schedule": "rung", "epoch_samples": 1000},
 )
-"""U-Nets from random weights, for GPUs."""
+"""U-Nets from random weights, for GPUs; with 400 images, 27 epochs of 1,000 samples pass each 81 times."""
 
 _SEGMENTATION_SMALL = Space(
     "segmentation-small",

@@ -1,8 +1,9 @@
 """Callbacks for `tune(..., watch=...)` that log a running search to TensorBoard or MLflow.
 
 Both write one run per trial, with its configuration, learning curve (the step is the epoch) and outcome, and one for
-the search: members, best loss, mean of the best ten, slots busy (the step is the number of jobs ended). A resumed
-search continues in the same runs. A job appears when it ends, not before: its curve arrives with its member.
+the search: members, best loss, mean of the ten best trials (each at its best rung), slots busy; the step is the number
+of jobs ended. A resumed search continues in the same runs. A job appears when it ends, not before: its curve arrives
+with its member.
 """
 
 from __future__ import annotations

@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from ripieno.cluster.pool import Pool
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import SearchError
 from ripieno.library import Library
-from ripieno.search.algorithms import SCHEDULERS, find_algorithm
+from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.duration_model import DurationPredictor
+from ripieno.search.encoding import Encoding
 from ripieno.search.failure_policy import FailurePolicy
+from ripieno.search.forecast import expected_epochs
 from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
-from ripieno.search.progress import Ending, RunningJob, SearchStats, Snapshot, Summary
+from ripieno.search.progress import Ending, RunningJob, SearchStats, SkippedStep, Snapshot, Summary
 from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
 from ripieno.search.scheduler import TrialStep
 from ripieno.search.settings import Settings
+from ripieno.search.space import distributions
 from ripieno.types import Configuration, Failure, Job, JobResult
 
 Weight = Callable[[Configuration], float]
@@ -54,8 +58,7 @@ class Driver:
         self._deadline, self._clock = deadline, clock
         self._weight = weight or (lambda _: 1.0)
         self._watch = watch or (lambda _: None)
-        scheduler = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
-        self._scheduler = scheduler(settings.epochs, settings.eta, settings.trials)
+        self._scheduler = make_scheduler(find_algorithm(settings.algorithm), settings.epochs, settings.trials)
         for old, new in (("options", "candidates"), ("issue", "start")):
             if not hasattr(self._scheduler, new):  # a user's own scheduler, written for the former names
                 warn_renamed(f"Scheduler.{old}", new)
@@ -69,7 +72,18 @@ class Driver:
         self._results: dict[TrialStep, JobFinished] = {}  # not reported to the scheduler yet
         self._last: dict[int, JobFinished] = {}  # last reported result, by trial
         self._stats = SearchStats()
-        self._durations = DurationPredictor()
+        encoding = Encoding(distributions(settings.space))
+        self._durations = DurationPredictor(
+            lambda trial: encoding.features(encoding.rows([self._journal.configuration(trial)]))[0]
+        )
+        self._ranks: dict[int, tuple[int, int]] = {}  # of the last promotion of a trial
+        self._left_out: dict[tuple[int | None, int, int], SkippedStep] = {}
+        self._skipped: list[SkippedStep] = []  # those of `_left_out` that the watcher does not know yet
+        self._expected_epochs: int | None = None
+        if settings.trials is not None and hasattr(type(self._scheduler), "candidates"):
+            algorithm = find_algorithm(settings.algorithm)
+            make = partial(make_scheduler, algorithm, settings.epochs)
+            self._expected_epochs = expected_epochs(make, settings.trials)
         self._failures = FailurePolicy(settings.trials)
         self._new: list[Job] = []  # issued, not submitted yet
         self._held = 0.0  # monotonic time since which `_new` is held back
@@ -88,6 +102,8 @@ class Driver:
                 if not self._queue:
                     break
                 self._prefetch_configuration()
+                if self._deadline is not None:
+                    self._durations.learn()
                 if self._queue.started:
                     self._watch(self._snapshot(()))
                 outcomes = self._pool.wait(TICK_SECONDS)
@@ -125,12 +141,13 @@ class Driver:
     def _decide(self) -> None:
         """Issue jobs and report results until the next step is to wait; submit the issued jobs."""
         if isinstance(self._order, ArrivalOrder):  # the number of slots may change
-            self._order.window = self._pool.slots
+            self._order.window = self._pool.slots + len(self._cut)  # a job that was cut short has no slot any more
         self._held = time.monotonic()
         while True:
             while self._order.room and (step := self._choose()) is not None:
                 cost, told = self._cost(step), self._order.told
-                self._journal.append(JobSubmitted(step.trial, step.start, step.stop, cost, told))
+                rank = self._rank(step)
+                self._journal.append(JobSubmitted(step.trial, step.start, step.stop, cost, told, *rank))
                 self._new.append(self._apply(step, cost))
                 if time.monotonic() - self._held > HOLD_SECONDS:  # the sampler is slow: do not let workers wait for it
                     self._submit()
@@ -171,7 +188,22 @@ class Driver:
         if now >= self._deadline:
             return None
         left = self._deadline - self._queue.free(self._seconds, slots, now)
-        return next((d for d in self._scheduler.candidates() if self._seconds(d) <= left), None)
+        for step in self._scheduler.candidates():
+            seconds = self._seconds(step)
+            if seconds <= left:
+                return step
+            if (key := (step.trial if step.start else None, step.start, step.stop)) not in self._left_out:
+                self._left_out[key] = SkippedStep(*key, seconds, max(0.0, left))
+                self._skipped.append(self._left_out[key])
+        return None
+
+    def _rank(self, step: TrialStep) -> tuple[int, int]:
+        """Return the rank of a promoted trial and the number of results there; zeros where it is not known."""
+        rank: tuple[int, int] | None = self._scheduler.rank(step) if hasattr(self._scheduler, "rank") else None
+        if rank is None:
+            return 0, 0
+        self._ranks[step.trial] = rank
+        return rank
 
     def _seconds(self, step: TrialStep) -> float:
         """Predict the duration of a job, in seconds."""
@@ -199,7 +231,9 @@ class Driver:
         result = self._results.pop(step)
         self._scheduler.tell(step, result.loss)
         self._last[step.trial] = result
-        self._journal.tell(step.trial, step.stop, result.loss, step.stop == self._settings.epochs)
+        # samplers must not see measured times where the order is virtual: the configurations would depend on them
+        seconds = result.seconds if isinstance(self._order, ArrivalOrder) else self._cost(step)
+        self._journal.tell(step.trial, step.stop, result.loss, step.stop == self._settings.epochs, seconds)
 
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
@@ -207,8 +241,12 @@ class Driver:
         step = TrialStep(job.trial, job.start, job.stop)
         seconds = outcome.finished - outcome.started
         self._stats.busy += seconds
+        if member is not None and seconds > 0:
+            self._stats.timed_epochs += member.epoch - job.start
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start continues it
             self._cut.add(step)
+            part = TrialStep(job.trial, job.start, member.epoch)
+            self._durations.add(part, self._cost(part), _duration(outcome))  # its slot takes what fits the time left
             self._running.pop(step, None)
             self._queue.remove(step, self._pool.slots, self._clock())
             return
@@ -216,7 +254,7 @@ class Driver:
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
         self._failures.check_disk(failure)
-        event = JobFinished(job.trial, job.stop, loss, seconds, failure)
+        event = JobFinished(job.trial, job.stop, loss, _duration(outcome), failure)
         number = self._journal.append(event)
         self._record_result(step, event)
         if why := self._failures.early(failure, number):
@@ -264,6 +302,7 @@ class Driver:
         for step in started:
             if step in running:
                 self._running[step] = RunningJob(self._jobs[step], running[step], self._stats.losses.get(step.trial))
+        skipped, self._skipped = tuple(self._skipped), []
         busy = self._stats.busy + len(running) * now - sum(running.values())
         return Snapshot(
             running=tuple(self._running.values()),
@@ -284,4 +323,19 @@ class Driver:
             started=tuple(self._job(step) for step in started),
             finished=finished,
             ended=ended,
+            top_trials=self._stats.top_trials,
+            ranks={s.trial: self._ranks[s.trial] for s in started if s.start and s.trial in self._ranks},
+            skipped=skipped,
+            epochs=self._stats.epochs,
+            expected_epochs=self._expected_epochs,
+            timed_epochs=self._stats.timed_epochs,
+            timed_seconds=self._stats.busy,
+            lowest=self._stats.lowest,
         )
+
+
+def _duration(outcome: JobResult) -> float:
+    """Return the seconds of a job, with its epochs that an earlier worker trained before it was killed or cut short."""
+    member = outcome.member
+    curve = () if member is None else member.curve
+    return max(outcome.finished - outcome.started, sum(e.seconds for e in curve if e.epoch > outcome.job.start))

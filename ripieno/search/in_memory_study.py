@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy as copy_of
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,12 +30,26 @@ _EPOCH = datetime(2000, 1, 1)
 """Placeholder for the times of trials: constant, so that studies are equal."""
 
 
+@dataclass(frozen=True)
+class Result:
+    """Result of a job: the `loss` of `trial` at `epoch`, None if it failed, and the `seconds` that the job took."""
+
+    trial: int
+    epoch: int
+    loss: float | None
+    seconds: float
+
+
 class InMemoryStudy(InMemoryStorage):
     """Storage of one study, read by samplers. Its trials, unlike Optuna's own, may get results after they ended."""
 
     def __init__(self, ranges: Mapping[str, BaseDistribution]) -> None:
         super().__init__()
         self.ranges = dict(ranges)
+        self.results: list[Result] = []
+        """in the order in which they were reported"""
+        self.cache: dict[Any, Any] = {}
+        """see `ReportedStudy`"""
         self._trials: list[FrozenTrial] = []
         with quiet():
             self.create_new_study([StudyDirection.MINIMIZE], _NAME)
@@ -42,9 +57,9 @@ class InMemoryStudy(InMemoryStorage):
     def __len__(self) -> int:
         return len(self._trials)
 
-    def study(self) -> Study:
+    def study(self) -> ReportedStudy:
         """Return a new study object: Optuna's cache what they have read."""
-        return Study(_NAME, self, sampler=RandomSampler(0))
+        return ReportedStudy(self)
 
     def new(self) -> FrozenTrial:
         """Return the next trial, which has no values yet."""
@@ -54,8 +69,12 @@ class InMemoryStudy(InMemoryStorage):
         """Start the next trial with a value for each range."""
         self._trials.append(self._frozen(dict(values), self.ranges))
 
-    def tell(self, trial: int, epoch: int, loss: float | None, last: bool) -> None:
-        """Record the `loss` of `trial` at `epoch`; None: it failed. `last`: it is the trial's last epoch."""
+    def tell(self, trial: int, epoch: int, loss: float | None, last: bool, seconds: float = 0.0) -> None:
+        """Record the `loss` of `trial` at `epoch`; None: it failed. `last`: it is the trial's last epoch.
+
+        `seconds` is the duration of the job, or its estimate where the results have a virtual order.
+        """
+        self.results.append(Result(trial, epoch, loss, seconds))
         frozen = self._trials[trial]
         if loss is None:
             frozen.intermediate_values, frozen.values = {}, None
@@ -84,6 +103,17 @@ class InMemoryStudy(InMemoryStorage):
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Do nothing: samplers store attributes for processes that share the study, and there are none."""
+
+
+class ReportedStudy(Study):
+    """Study that also shows samplers all results in their order, with their durations."""
+
+    def __init__(self, storage: InMemoryStudy) -> None:
+        super().__init__(_NAME, storage, sampler=RandomSampler(0))
+        self.ranges = storage.ranges
+        self.results = storage.results
+        self.cache = storage.cache
+        """what a sampler keeps between trials; empty after a restart: each value must follow from the results alone"""
 
 
 def ranked(study: Study) -> list[FrozenTrial]:

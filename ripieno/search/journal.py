@@ -30,7 +30,7 @@ from optuna.trial import TrialState
 from ripieno import files
 from ripieno.errors import SearchError
 from ripieno.search.in_memory_study import InMemoryStudy, quiet
-from ripieno.search.samplers import find_sampler, sample
+from ripieno.search.samplers import MakeSampler, find_sampler, sample
 from ripieno.search.space import Space, distributions
 from ripieno.types import Configuration, Failure
 
@@ -40,18 +40,27 @@ STUDY = "ripieno"
 
 @dataclass(frozen=True)
 class JobSubmitted:
-    """Event: a job was submitted; the last two fields are its virtual duration and the results reported before."""
+    """Event: a job was submitted."""
 
     trial: int
     start: int
     stop: int
     cost: float
+    """its virtual duration"""
     told: int
+    """number of results reported before"""
+    rank: int = 0
+    """of a promoted trial at epoch `start`, from 1; 0: not known, as of new trials"""
+    ranked: int = 0
+    """number of results among which it has that rank"""
 
 
 @dataclass(frozen=True)
 class JobFinished:
-    """Event: the job that trains `trial` to epoch `stop` ended after `seconds`, with a loss or with a failure."""
+    """Event: the job that trains `trial` to epoch `stop` ended, with a loss or with a failure.
+
+    `seconds` are those of all its epochs, also of some that were trained in an earlier start.
+    """
 
     trial: int
     stop: int
@@ -66,11 +75,14 @@ _NAMES = {kind: name for name, kind in _EVENTS.items()}
 
 
 class Journal:
-    """Study of a run at `path`, in memory if None. Raises SearchError when the file is broken or cannot be written."""
+    """Study of a run at `path`, in memory if None; `sampler` is a name or a factory.
 
-    def __init__(self, path: Path | None, space: Space, sampler: str, seed: int) -> None:
+    Raises SearchError when the file is broken or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, space: Space, sampler: str | MakeSampler, seed: int) -> None:
         self._space = space
-        self._sampler = find_sampler(sampler)
+        self._sampler = find_sampler(sampler) if isinstance(sampler, str) else sampler
         self._seed = seed
         try:
             self._log = _Log(path)
@@ -91,7 +103,8 @@ class Journal:
     def events(self) -> list[Event]:
         """Return all events in their order."""
         attributes = self._storage.get_study_user_attrs(self._id)
-        plain = [attributes[name] for name in sorted(attributes) if name.startswith("event:")]
+        names = sorted((name for name in attributes if name.startswith("event:")), key=lambda name: (len(name), name))
+        plain = [attributes[name] for name in names]
         return [msgspec.convert(fields, _EVENTS[fields["event"]]) for fields in plain]
 
     def append(self, event: Event) -> int:
@@ -130,13 +143,13 @@ class Journal:
         self._ids.append(self._storage.create_new_trial(self._id, new))
         self._values.append(values)
 
-    def tell(self, trial: int, epoch: int, loss: float | None, last: bool) -> None:
+    def tell(self, trial: int, epoch: int, loss: float | None, last: bool, seconds: float = 0.0) -> None:
         """Report the `loss` of `trial` at `epoch` to samplers and Optuna's tools; None: it failed.
 
-        `last` is True at the trial's last epoch. A restart must repeat the reports in the same order; losses that are
-        in the journal are not written again.
+        `last` is True at the trial's last epoch; samplers see the `seconds` of the job. A restart must repeat the
+        reports in the same order; losses that are in the journal are not written again.
         """
-        self._study.tell(trial, epoch, loss, last)
+        self._study.tell(trial, epoch, loss, last, seconds)
         if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
             self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
             self._reported.add((trial, epoch))

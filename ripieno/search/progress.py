@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+from ripieno.search.forecast import predict_best_loss
 from ripieno.types import Job, JobResult
 
+TOP = 10
+"""Number of trials whose mean loss is shown, besides the best one."""
 Ending = Literal["", "trials", "deadline"]
 """Reason that a search ended: all trials are done, or the time is up; empty while it runs."""
 
@@ -20,6 +24,20 @@ class RunningJob:
     """start, in Unix seconds"""
     loss: float | None
     """loss of its trial at the last rung it reached; None for a new trial"""
+
+
+@dataclass(frozen=True)
+class SkippedStep:
+    """A step that would not end before the deadline, and so was not started."""
+
+    trial: int | None
+    """None: any new trial"""
+    start: int
+    stop: int
+    seconds: float
+    """predicted duration"""
+    left: float
+    """seconds from the free slot to the deadline"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,22 @@ class Snapshot:
     finished: tuple[JobResult, ...] = ()
     """jobs that ended since the last snapshot"""
     ended: Ending = ""
+    top_trials: int = 0
+    """number of trials in `top_loss`: `TOP`, or fewer where fewer have a member"""
+    ranks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """of promoted trials in `started`: rank at the rung they come from, and the number of results there"""
+    skipped: tuple[SkippedStep, ...] = ()
+    """steps left out for the first time since the last snapshot"""
+    epochs: int = 0
+    """epochs of the jobs that ended"""
+    expected_epochs: int | None = None
+    """epochs that all jobs of the search train, about; None without a bound of trials"""
+    timed_epochs: int = 0
+    """epochs of the jobs that ended since the latest start"""
+    timed_seconds: float = 0.0
+    """seconds that these jobs took"""
+    lowest: Sequence[float] = ()
+    """lowest loss after each ended job, since the first member; it grows after the snapshot"""
 
 
 Summary = Snapshot
@@ -67,15 +101,22 @@ class SearchStats:
     def __init__(self) -> None:
         self.jobs = self.members = self.failures = 0
         self.busy = 0.0
+        self.epochs = 0
+        """epochs of the jobs that ended"""
+        self.timed_epochs = 0
+        """those of the jobs in `busy`"""
+        self.lowest: list[float] = []
+        """lowest loss after each ended job, since the first member"""
         self.best: tuple[float, str] | tuple[None, None] = (None, None)
         """loss and id of the best member"""
         self.losses: dict[int, float] = {}
         """loss of each trial at the last rung it reached"""
-        self._ten: dict[int, float] = {}  # the ten best trials and their lowest losses
+        self._top: dict[int, float] = {}  # the best trials and their lowest losses
 
     def add(self, job: Job, loss: float | None) -> None:
         """Record the `loss` of `job`; None: it failed."""
         self.jobs += 1
+        self.epochs += job.stop - job.start
         if loss is None:
             self.failures += 1
         else:
@@ -83,11 +124,57 @@ class SearchStats:
             if self.best[0] is None or (loss, job.member) < self.best:
                 self.best = loss, job.member
             self.losses[job.trial] = loss
-            self._ten[job.trial] = min(loss, self._ten.get(job.trial, loss))
-            if len(self._ten) > 10:
-                del self._ten[max(self._ten, key=self._ten.__getitem__)]
+            self._top[job.trial] = min(loss, self._top.get(job.trial, loss))
+            if len(self._top) > TOP:
+                del self._top[max(self._top, key=self._top.__getitem__)]
+        if self.best[0] is not None:
+            self.lowest.append(self.best[0])
 
     @property
     def top(self) -> float | None:
         """Mean loss of the ten best trials, each counted once, at its best rung."""
-        return sum(sorted(self._ten.values())) / len(self._ten) if self._ten else None
+        return sum(sorted(self._top.values())) / len(self._top) if self._top else None
+
+    @property
+    def top_trials(self) -> int:
+        """Number of trials in `top`."""
+        return len(self._top)
+
+
+def seconds_left(snapshot: Snapshot, trained: Mapping[int, float]) -> float | None:
+    """Estimate the seconds to the end of a search; None where nothing is known yet.
+
+    With a deadline alone they are those to the deadline. With a bound of trials they follow from the time that an epoch
+    took so far, and from the epochs left in all jobs; `trained` holds the epochs that running jobs have trained, by
+    trial, where that is known. The deadline bounds them.
+    """
+    if snapshot.expected_epochs is None:
+        return snapshot.left
+    running = [(entry, trained[entry.job.trial]) for entry in snapshot.running if entry.job.trial in trained]
+    epochs = snapshot.timed_epochs + sum(done for _, done in running)
+    if epochs <= 0:
+        return snapshot.left
+    rate = (snapshot.timed_seconds + sum(snapshot.now - entry.since for entry, _ in running)) / epochs
+    rest = snapshot.expected_epochs - snapshot.epochs - sum(done for _, done in running)
+    longest = max((entry.job.stop - entry.job.start - done for entry, done in running), default=0.0)
+    found = rate * max(rest / max(1, snapshot.slots), longest, 0.0)
+    return found if snapshot.left is None else min(found, snapshot.left)
+
+
+def predicted_best(snapshot: Snapshot) -> float | None:
+    """Predict the lowest loss at the end of a search from how it fell; None where that is not known.
+
+    The share that is done is that of the epochs. With a deadline, epochs are taken to go on as fast as until now.
+    """
+    shares = []
+    if snapshot.expected_epochs:
+        shares.append(snapshot.epochs / snapshot.expected_epochs)
+    if snapshot.left is not None and snapshot.epochs:
+        later = snapshot.timed_epochs * snapshot.left / max(1e-9, snapshot.seconds)
+        shares.append(snapshot.epochs / (snapshot.epochs + later))
+    return predict_best_loss(snapshot.lowest, max(shares)) if shares else None
+
+
+def describe_top(count: int) -> str:
+    """Return `the ten best trials`, or `the 4 best trials` where there are only four."""
+    return "the best trial" if count == 1 else f"the {'ten' if count == TOP else count} best trials"

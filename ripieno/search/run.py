@@ -11,9 +11,8 @@ from ripieno.cluster.pool import Pool
 from ripieno.cluster.simulated_pool import Curve, SimulatedPool
 from ripieno.errors import require
 from ripieno.library import Library
-from ripieno.search.algorithms import find_algorithm
+from ripieno.search.algorithms import check_algorithm, find_algorithm, make_sampler
 from ripieno.search.progress import Snapshot, Summary
-from ripieno.search.samplers import find_sampler
 from ripieno.search.settings import Settings, resolve_settings
 from ripieno.types import JobResult
 
@@ -50,8 +49,8 @@ def run_search(
     try:
         with files.locked(library.path / "lock", "another search"):
             settings = resolve_settings(library.path / "run.json", settings, pool.slots, deadline)
-            sampler = find_algorithm(settings.algorithm).sampler
-            find_sampler(sampler)(0)  # a missing extra is missed now, not a dozen trials later
+            check_algorithm(settings.algorithm)  # a missing extra is missed now, not a dozen trials later
+            sampler = make_sampler(find_algorithm(settings.algorithm))
             journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
             return Driver(library, settings, pool, journal, weight, deadline, watch, clock).run()
     except BaseException:
@@ -78,12 +77,14 @@ def simulate(
     seconds: float | None = None,
     overhead: float = 0.0,
     weight: Weight | None = None,
+    decision_clock: Callable[[], float] | None = None,
 ) -> Simulation:
     """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
 
     `curve` returns the loss of a configuration after a number of epochs and the seconds they take; see `SimulatedPool`
-    for `overhead`. `weight` is the search's estimate of an epoch's cost, as in `run_search`. Results are reported in
-    order of arrival unless `settings` give another order. Nothing is written to disk: the journal is in memory.
+    for `overhead` and `decision_clock`. `weight` is the search's estimate of an epoch's cost, as in `run_search`.
+    Results are reported in order of arrival unless `settings` give another order. Nothing is written to disk: the
+    journal is in memory.
 
     Raises SearchError for invalid settings or when more than half of the first jobs fail.
     """
@@ -97,8 +98,10 @@ def simulate(
         outcomes.extend(snapshot.finished)
 
     settings = replace(settings, order=settings.order or "arrival", window=settings.window or 2 * slots)
-    journal = Journal(None, settings.space, find_algorithm(settings.algorithm).sampler, settings.seed)
-    pool = SimulatedPool(curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds)
+    journal = Journal(None, settings.space, make_sampler(find_algorithm(settings.algorithm)), settings.seed)
+    pool = SimulatedPool(
+        curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds, decision_clock=decision_clock
+    )
     library = Library("simulated")  # never written: a new search reads no members
     summary = Driver(library, settings, pool, journal, weight, seconds, watch, pool.clock).run()
     return Simulation(summary, tuple(outcomes), pool.clock())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,13 @@ def _gp(seed: int) -> BaseSampler:
     return OneThreadGPSampler(seed=seed, warn_independent_sampling=False)
 
 
+def _forest(seed: int, random_share: float = 0.25, candidates: int = 350) -> BaseSampler:
+    require("sklearn")
+    from ripieno.search.forest import ForestSampler
+
+    return ForestSampler(seed, random_share, candidates)
+
+
 def _genetic(seed: int) -> BaseSampler:
     from ripieno.search.genetic import GeneticSampler
 
@@ -36,12 +44,28 @@ def _smac(seed: int) -> BaseSampler:
     return SmacSampler(seed)
 
 
-MakeSampler = Callable[[int], "BaseSampler"]
-"""Factory of a sampler from a trial's seed. A sampler may read all trials of its study, but keeps no state."""
+def _tpe(seed: int, candidates: int = 24, multivariate: bool = False) -> BaseSampler:
+    kind = require("optuna.samplers").TPESampler
+    sampler: BaseSampler = kind(seed=seed, multivariate=multivariate, n_ei_candidates=candidates)
+    return sampler
+
+
+def _multivariate_tpe(seed: int, candidates: int = 24) -> BaseSampler:
+    return _tpe(seed, candidates, multivariate=True)
+
+
+MakeSampler = Callable[..., "BaseSampler"]
+"""Factory of a sampler from a trial's seed. A sampler may read all trials of its study, but keeps no state.
+
+Its other arguments are the options of `Algorithm` that the sampler has: `candidates`, `learner`. Their defaults are
+the sampler's. It need not know `random_share`: `bind_sampler` draws that share of the trials at random. If it has
+that argument, it draws them itself.
+"""
 SAMPLERS: dict[str, MakeSampler] = {
     "random": lambda seed: require("optuna.samplers").RandomSampler(seed=seed),
-    "tpe": lambda seed: require("optuna.samplers").TPESampler(seed=seed, multivariate=False),
-    "multivariate-tpe": lambda seed: require("optuna.samplers").TPESampler(seed=seed, multivariate=True),
+    "tpe": _tpe,
+    "multivariate-tpe": _multivariate_tpe,
+    "forest": _forest,
     "gp": _gp,
     "genetic": _genetic,
     "smac": _smac,
@@ -54,6 +78,43 @@ def find_sampler(name: str) -> MakeSampler:
     if name not in SAMPLERS:
         raise SearchError(f"no sampler {name!r}; there are: {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
+
+
+def complete_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` with the defaults of the sampler called `name` for those that are None.
+
+    Raises SearchError for an unknown sampler, and for an option that it does not have.
+    """
+    known = {"random_share": 0.0} | _defaults(find_sampler(name))
+    for option, value in options.items():
+        if value is not None and option not in known:
+            raise SearchError(f"sampler {name} has no option {option}: leave it out")
+    return {option: known.get(option) if value is None else value for option, value in options.items()}
+
+
+def bind_sampler(name: str, options: Mapping[str, Any]) -> MakeSampler:
+    """Return the factory of the sampler called `name` with `options`, some of which it does not have (None)."""
+    make = find_sampler(name)
+    known = _defaults(make)
+    own = {option: value for option, value in options.items() if option in known}
+    share = 0.0 if "random_share" in known else options.get("random_share") or 0.0
+
+    def bound(seed: int) -> BaseSampler:
+        # a generator of its own: the draw must not depend on what the sampler does with the seed
+        if share and np.random.default_rng([seed, 1]).random() < share:
+            return SAMPLERS["random"](seed)
+        return make(seed, **own)
+
+    return bound
+
+
+def _defaults(make: MakeSampler) -> dict[str, Any]:
+    """Return the defaults of the options of a factory, by name."""
+    try:
+        parameters = list(signature(make).parameters.values())[1:]
+    except ValueError:  # a built-in one
+        return {}
+    return {p.name: p.default for p in parameters if p.default is not Parameter.empty}
 
 
 def trial_seed(seed: int, trial: int) -> int:

@@ -19,7 +19,11 @@ class TrialStep:
 
 
 class Scheduler(Protocol):
-    """Pure decisions: the same calls in the same order give the same ones. New trials are numbered from 0 as issued."""
+    """Pure decisions: the same calls in the same order give the same ones. New trials are numbered from 0 as issued.
+
+    A scheduler may have a method `rank(step)`, called before `start`: the rank of the trial among the results for which
+    it goes on, from 1, and their number, or None. It is shown and kept.
+    """
 
     started: int
     """number of trials issued"""

@@ -9,14 +9,21 @@ from typing import Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, SearchError
-from ripieno.search.algorithms import find_algorithm
+from ripieno.search.algorithms import (
+    Algorithm,
+    algorithm_from_plain,
+    algorithm_to_plain,
+    change_algorithm,
+    find_algorithm,
+)
 from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 from ripieno.types import TrainingUnit
 
-IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric", "weights")
-"""Settings that a resumed search must not change; `trials` may."""
-_LATER = ("hours", "unit", "weights")
+IMMUTABLE = ("space", "algorithm", "step", "keep", "epochs", "seed", "metric", "weights")
+"""Settings that a resumed search must not change; `trials` may. `step` and `keep` are the algorithm's."""
+_RATIOS = ("step", "keep")
+_LATER = ("hours", "unit", "weights", "eta")
 """Settings that records of older versions lack."""
 
 
@@ -25,12 +32,14 @@ class Settings:
     """Space, algorithm and bounds of a search."""
 
     space: Space
-    algorithm: str = "hyperband"
+    algorithm: str | Path | Algorithm = "hyperband"
+    """a name, `scheduler+sampler`, a JSON file or the record, which it becomes"""
     trials: int | None = None
     """maximum number of trials; None: as many as time allows"""
     epochs: int = 27
     """maximum number of epochs of a trial"""
-    eta: int = 3
+    eta: int | None = None
+    """sets `step` and `keep` of the algorithm, and becomes None"""
     seed: int = 0
     metric: str = "valid_cross_entropy"
     """loss that ranks trials; smaller is better"""
@@ -46,8 +55,9 @@ class Settings:
     """pretrained weights of the backbones of the space, as `NAME-DIGEST`; none: all networks start random"""
 
     def __post_init__(self) -> None:
-        find_algorithm(self.algorithm)
-        for name, least in (("epochs", 1), ("eta", 2), ("trials", 1), ("window", 1)):
+        object.__setattr__(self, "algorithm", change_algorithm(self.algorithm, eta=self.eta))
+        object.__setattr__(self, "eta", None)
+        for name, least in (("epochs", 1), ("trials", 1), ("window", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SearchError(f"{name} {value}: must be at least {least}")
@@ -69,6 +79,8 @@ def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | 
         settings = replace(asked, order=order, window=asked.window or 2 * slots)
     plain = kept | {f.name: getattr(settings, f.name) for f in fields(Settings)}
     plain["space"] = space_to_plain(settings.space)
+    plain["algorithm"] = algorithm_to_plain(find_algorithm(settings.algorithm))
+    del plain["eta"]  # of older versions; the algorithm has it
     if plain != kept:
         files.write_json(path, plain)
     return settings
@@ -88,6 +100,8 @@ def kept_settings(path: Path) -> Settings | None:
         # records of older versions do not hold all
         values = {f.name: kept[f.name] for f in fields(Settings) if f.name not in _LATER or f.name in kept}
         values["weights"] = tuple(values.get("weights", ()))
+        if isinstance(values["algorithm"], Mapping):  # older versions: a name, and eta
+            values["algorithm"] = algorithm_from_plain(values["algorithm"])
         return Settings(**{**values, "space": space_from_plain(values["space"])})
     except (KeyError, TypeError, SearchError) as error:
         raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error
@@ -111,8 +125,12 @@ def check_same(run: Path, before: Settings, asked: Settings) -> None:
 
 
 def _shown(settings: Settings, name: str) -> Any:
-    # the same space may be in a file of another name
-    return {**space_to_plain(settings.space), "name": ""} if name == "space" else getattr(settings, name)
+    if name == "space":  # the same space may be in a file of another name
+        return {**space_to_plain(settings.space), "name": ""}
+    algorithm = algorithm_to_plain(find_algorithm(settings.algorithm))
+    if name == "algorithm":
+        return {option: value for option, value in algorithm.items() if option not in ("name", *_RATIOS)}
+    return algorithm[name] if name in _RATIOS else getattr(settings, name)
 
 
 def _short(settings: Settings, other: Settings, name: str) -> str:
@@ -122,16 +140,20 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
         parts = [f"family {plain['family']}"] if plain["family"] != others["family"] else []
         for part in ("ranges", "fixed"):
             names = [n for n in plain[part] | others[part] if plain[part].get(n) != others[part].get(n)]
-            parts += [f"{n} {_words(plain[part].get(n))}" for n in names[:2]]
+            parts += [f"{n} {range_text(plain[part].get(n))}" for n in names[:2]]
             parts += [f"{len(names) - 2} more {part}"] if len(names) > 2 else []
         return f"({', '.join(parts)})"
+    if name == "algorithm":
+        options, others = _shown(settings, name), _shown(other, name)
+        parts = [f"{option} {range_text(value)}" for option, value in options.items() if value != others[option]]
+        return f"{find_algorithm(settings.algorithm).name} ({', '.join(parts)})".lstrip()
     if name == "weights":
         return ", ".join(set(settings.weights) - set(other.weights)) or ", ".join(settings.weights) or "none"
-    return str(getattr(settings, name))
+    return str(_shown(settings, name))
 
 
-def _words(value: Any) -> str:
-    """Describe a range or a fixed value of a space."""
+def range_text(value: Any) -> str:
+    """Describe a range or a fixed value of a space as `space_to_plain` returns it."""
     if not isinstance(value, Mapping):
         return "absent" if value is None else str(value)
     if "choices" in value:

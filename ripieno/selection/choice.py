@@ -80,6 +80,8 @@ class Choice:
         """
         temperatures = self.temperatures or (1.0,) * len(self.members)
         rows: Any = predictions
-        chosen = [apply_temperature(np.asarray(rows[m]), t) for m, t in zip(self.members, temperatures, strict=True)]
-        combined = combine_rows(np.stack(chosen), self.weights, self.combiner, TASKS[self.task])
-        return apply_temperature(combined, self.temperature)
+        kind = TASKS[self.task]
+        pairs = zip(self.members, temperatures, strict=True)
+        chosen = [apply_temperature(np.asarray(rows[m]), t, kind) for m, t in pairs]
+        combined = combine_rows(np.stack(chosen), self.weights, self.combiner, kind)
+        return apply_temperature(combined, self.temperature, kind)

@@ -11,7 +11,8 @@ from ripieno.selection.losses import MEASURES, sample_losses
 from ripieno.selection.pixel_data import thin
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.validation import Loss
-from ripieno.tasks.calibration import apply_temperature, fold_masks
+from ripieno.tasks.calibration import apply_temperature
+from ripieno.tasks.evidence import fold_masks
 from ripieno.types import Combiner, Floats
 
 PIXELS = 1 << 19
@@ -46,7 +47,8 @@ def cross_validate(
         for row, members in enumerate(select(fold, budgets)):
             if members not in known:
                 combined = fold.data.combined(members, combiner)
-                combined = apply_temperature(combined, fold.data.ensemble_temperature(combined))[held]
+                temperature = fold.data.ensemble_temperature(combined)
+                combined = apply_temperature(combined, temperature, data.kind)[held]
                 targets = None if data.targets is None else data.targets[held]
                 own = sample_losses(loss, combined, targets)
                 if own is not None:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ripieno.selection.losses import Measure
 from ripieno.selection.tree import ParentBounds
-from ripieno.tasks.calibration import calibrated_rows, fit_temperature, moved
+from ripieno.tasks.calibration import CLASSES, calibrated_rows, fit_temperature, moved
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Floats, Ints, OutputActivation
 
 
@@ -94,7 +95,7 @@ class MedianObjective(_DenseObjective):
 
 
 class JointSum(NamedTuple):
-    """Sum of the members' predictions (samples, classes), and the temperature of their mean."""
+    """Sum of the members' predictions (samples, classes or labels), and the temperature of their mean."""
 
     total: Floats
     members: int
@@ -102,16 +103,16 @@ class JointSum(NamedTuple):
 
 
 class JointObjective:
-    """Cross-entropy of a mean at its own temperature, over `predictions` (members, samples, classes).
+    """Cross-entropy of a mean at its own temperature, over `predictions` (members, samples, classes or labels).
 
     With each candidate the temperature is fitted again, by a Newton step from that of the ensemble.
     """
 
     submodular = False
 
-    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any]) -> None:
+    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], kind: TaskKind = CLASSES) -> None:
         self.size = len(predictions)
-        self._predictions, self._labels = predictions, labels
+        self._predictions, self._labels, self._kind = predictions, labels, kind
 
     def state(self, members: tuple[int, ...]) -> JointSum:
         """Return the sum of `members` in their order."""
@@ -124,7 +125,7 @@ class JointObjective:
         """Return the sum with one more member."""
         count = state.members + 1
         total = state.total + self._predictions[member]
-        return JointSum(total, count, fit_temperature(total / count, self._labels))
+        return JointSum(total, count, fit_temperature(total / count, self._labels, kind=self._kind))
 
     def losses(self, state: JointSum, candidates: Ints) -> Floats:
         """Return the cross-entropy of the mean with each candidate."""
@@ -135,7 +136,8 @@ class JointObjective:
         temperature = state.temperature
         # the first member may be far from the temperature 1
         for _ in range(1 if state.members else 3):
-            temperature, truth = moved(calibrated_rows(mean, self._labels, temperature), temperature)
+            rows = calibrated_rows(mean, self._labels, temperature, self._kind)
+            temperature, truth = moved(rows, temperature)
         return cross_entropy(truth)
 
     def lower_bounds(self, _state: JointSum, _loss: float, _above: ParentBounds | None) -> Floats:

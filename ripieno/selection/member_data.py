@@ -40,11 +40,18 @@ class MemberData:
     kind: TaskKind = TASKS["classification"]
     images: Ints | None = None
     """of pixels, the number of each image's samples, which follow each other; None: samples are independent"""
+    sample: MemberData | None = None
+    """of pixels with one number a member, some of them with all classes and the temperatures; None: not calibrated"""
 
     @property
     def units(self) -> int:
         """Number of independent samples, those of the fold included: images where samples are pixels."""
         return len(self.predictions[0]) if self.images is None else len(self.images)
+
+    @property
+    def whole(self) -> MemberData:
+        """Data with the predictions of all classes: that of the sample, where there is one."""
+        return self if self.sample is None else self.sample
 
     def samples_of(self, units: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the mask (samples,) of the samples of a mask of `units`."""
@@ -62,7 +69,7 @@ class MemberData:
         if self.calibrations is None:
             return replace(self, fold=fold)
         refitted = []
-        for temperature, rows in self.calibrations:
+        for temperature, rows, _ in self.calibrations:
             if temperature != 1.0:
                 temperature, truth = without_fold(rows, temperature, fold)
                 rows = rows._replace(truth=truth)
@@ -75,12 +82,13 @@ class MemberData:
 
     def temperature(self, member: int) -> float:
         """Return the temperature of a member."""
-        return 1.0 if self.calibrations is None else self.calibrations[member].temperature
+        calibrations = self.whole.calibrations
+        return 1.0 if calibrations is None else calibrations[member].temperature
 
     def truth(self) -> Predictions:
         """Return the likelihoods to select from, one row per member: (samples,) probabilities of the true class."""
         if self.calibrations is not None:
-            return [self.kept(calibration.rows.truth) for calibration in self.calibrations]
+            return [self.kept(calibration.rows.truth).reshape(-1) for calibration in self.calibrations]
         if self.targets is None:
             return self.predictions if self.fold is None else [self.kept(row) for row in self.predictions]
         targets = self.kept(self.targets)
@@ -89,7 +97,7 @@ class MemberData:
 
     def calibrated(self, member: int) -> NDArray[Any]:
         """Return the predictions of a member at its temperature, for all samples."""
-        return apply_temperature(np.asarray(self.predictions[member]), self.temperature(member))
+        return apply_temperature(np.asarray(self.predictions[member]), self.temperature(member), self.kind)
 
     def combined(self, members: Sequence[int], combiner: Combiner) -> NDArray[Any]:
         """Return what the ensemble of `members`, which may repeat, predicts for all samples, at the temperature 1."""
@@ -98,10 +106,18 @@ class MemberData:
         return combine_rows(predictions, list(counts.values()), combiner, self.kind)
 
     def ensemble_temperature(self, combined: NDArray[Any]) -> float:
-        """Return the temperature of an ensemble with `combined` predictions; 1 without calibration."""
+        """Return the temperature of an ensemble with `combined` predictions; 1 without calibration.
+
+        Of pixels it is 1 where the evidence of the images for another is weak.
+        """
         if self.calibrations is None or self.targets is None:
             return 1.0
-        return fit_temperature(self.kept(combined), self.kept(self.targets))
+        if self.images is not None:
+            kept = np.ones(len(combined)) if self.fold is None else ~self.fold
+            images = self.unit_sums(kept.astype(np.float64)).astype(np.int64)
+            own = self.kept(combined), self.kept(self.targets)
+            return calibrate_member(*own, self.kind, images[images > 0]).temperature
+        return fit_temperature(self.kept(combined), self.kept(self.targets), kind=self.kind)
 
 
 def combine_rows(
@@ -113,6 +129,6 @@ def combine_rows(
     return np.asarray(np.average(predictions, axis=0, weights=weights))
 
 
-def calibrate(predictions: Predictions, labels: NDArray[np.int64]) -> list[MemberCalibration]:
-    """Fit a temperature to each member's `predictions` (samples, classes)."""
-    return [calibrate_member(np.asarray(p), labels) for p in predictions]
+def calibrate(predictions: Predictions, targets: NDArray[Any], kind: TaskKind) -> list[MemberCalibration]:
+    """Fit a temperature to each member's `predictions` (samples, classes or labels)."""
+    return [calibrate_member(np.asarray(p), targets, kind) for p in predictions]

@@ -16,6 +16,8 @@ from ripieno.errors import SelectionError
 from ripieno.selection import validation
 from ripieno.selection.member_data import MemberData
 from ripieno.selection.validation import Predictions
+from ripieno.tasks.calibration import CalibratedRows, MemberCalibration, calibrated_rows
+from ripieno.tasks.pixel_calibration import PixelSample, calibrate_pixels, sample_pixels
 from ripieno.tasks.pixels import FLOOR, most_likely, prediction_blocks, sample_rows
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import IGNORED, Combiner, Ints, Task
@@ -33,11 +35,14 @@ def pixel_data(
     loss: str,
     combiner: Combiner,
     pixels: int | None,
+    calibrated: bool = False,
+    calibrations: Sequence[MemberCalibration] | None = None,
 ) -> MemberData:
     """Return the counted pixels as rows: at most `pixels` of each image, drawn at random, always the same.
 
-    `arrays` are the members' predictions, or their likelihoods of counted pixels, (counted pixels,). Raises
-    SelectionError for masks and predictions that do not belong together, and where the rows need too much memory.
+    `arrays` are the members' predictions, or their likelihoods of counted pixels, (counted pixels,). With `calibrated`,
+    the members are at their temperatures, those of `calibrations` where they were fitted before. Raises SelectionError
+    for masks and predictions that do not belong together, and where the rows need too much memory.
     """
     truth = _read_masks(masks, arrays[0], kind, task)
     counted = truth != IGNORED
@@ -45,33 +50,73 @@ def pixel_data(
     if not images.sum():
         raise SelectionError("all pixels of the masks are ignored: there is nothing to select by")
     rows, images = sample_rows(images, pixels)
-    if arrays[0].ndim == 1:
-        if len(arrays[0]) != counted.sum():
-            due = f"the masks have {int(counted.sum())} counted pixels"
-            raise SelectionError(f"likelihoods are of {len(arrays[0])} pixels per member, but {due}: pass one for each")
+    if arrays[0].ndim == 1 and len(arrays[0]) != counted.sum():
+        due = f"the masks have {int(counted.sum())} counted pixels"
+        raise SelectionError(f"likelihoods are of {len(arrays[0])} pixels per member, but {due}: pass one for each")
+    if calibrations is None:
         validation.check_members(arrays, names)
-        return MemberData([row if rows is None else row[rows] for row in arrays], None, kind=kind, images=images)
-    validation.check_members(arrays, names)
-    if loss == "cross-entropy":
-        narrow = [_hits(p, truth) if combiner == "vote" else kind.likelihood(p, truth) for p in arrays]
+    sample = sample_pixels(truth) if calibrated else None
+    if sample is None:
+        calibrations = None
+    elif calibrations is None:
+        calibrations = [calibrate_pixels(p, truth, sample, kind) for p in arrays]
+    if loss == "cross-entropy" or arrays[0].ndim == 1:
+        if combiner == "vote":
+            narrow: list[Any] = [_hits(p, truth) for p in arrays]
+        elif calibrations is not None:
+            narrow = [calibration.rows.truth for calibration in calibrations]
+        else:
+            narrow = list(arrays) if arrays[0].ndim == 1 else [kind.likelihood(p, truth) for p in arrays]
         found = [row if rows is None else row[rows] for row in narrow if row is not None]
-        return MemberData(found, None, kind=kind, images=images)
+        drawn = None if sample is None or calibrations is None else _sample_data(sample, calibrations, kind)
+        return MemberData(found, None, kind=kind, images=images, sample=drawn)
     _check_memory(len(arrays), images, arrays[0].shape[-1], loss)
     places = np.flatnonzero(counted)
     places = places if rows is None else places[rows]
     flat = [p.reshape(-1, p.shape[-1])[places] for p in arrays]
-    return MemberData(flat, truth.reshape(-1)[places].astype(np.int64), kind=kind, images=images)
+    classes = truth.reshape(-1)[places].astype(np.int64)
+    at = None if calibrations is None else _at_temperatures(flat, classes, calibrations, kind)
+    return MemberData(flat, classes, at, kind=kind, images=images)
+
+
+def _sample_data(sample: PixelSample, calibrations: Sequence[MemberCalibration], kind: TaskKind) -> MemberData:
+    """Return the pixels that the temperatures were fitted to as rows, or fewer of them where they need much memory."""
+    drawn = [np.asarray(c.sample) for c in calibrations]
+    most = max(1, IN_MEMORY // (len(drawn) * drawn[0].shape[1]) // len(sample.images))
+    rows, images = sample_rows(sample.images, most)
+    classes = sample.classes
+    if rows is not None:
+        drawn, classes = [own[rows] for own in drawn], classes[rows]
+    return MemberData(drawn, classes, _at_temperatures(drawn, classes, calibrations, kind), kind=kind, images=images)
+
+
+def _at_temperatures(
+    flat: Sequence[NDArray[Any]], classes: Ints, calibrations: Sequence[MemberCalibration], kind: TaskKind
+) -> list[MemberCalibration]:
+    """Return the `calibrations` with the rows of pixels with predictions `flat` (members, pixels, classes)."""
+    return [
+        MemberCalibration(c.temperature, calibrated_rows(own, classes, c.temperature, kind))
+        for own, c in zip(flat, calibrations, strict=True)
+    ]
 
 
 def thin(data: MemberData, most: int) -> MemberData:
-    """Return `data` with a sample of about `most` rows, as many of each image; ordinary samples are all kept."""
+    """Return `data` with a sample of about `most` rows, as many of each image; ordinary samples are all kept.
+
+    Where the members are calibrated, it has all classes.
+    """
+    data = data.whole
     if data.images is None:
         return data
     rows, images = sample_rows(data.images, max(1, most // len(data.images)))
     if rows is None:
         return data
     targets = None if data.targets is None else data.targets[rows]
-    return MemberData([np.asarray(p[rows]) for p in data.predictions], targets, kind=data.kind, images=images)
+    calibrations = data.calibrations and [
+        MemberCalibration(c.temperature, CalibratedRows(*(row[rows] for row in c.rows))) for c in data.calibrations
+    ]
+    flat = [np.asarray(p[rows]) for p in data.predictions]
+    return MemberData(flat, targets, calibrations, kind=data.kind, images=images)
 
 
 def _read_masks(masks: ArrayLike | None, first: NDArray[Any], kind: TaskKind, task: str | Task) -> NDArray[Any]:

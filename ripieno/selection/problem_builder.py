@@ -74,6 +74,7 @@ def resolve(
     weights: Sequence[float] | None,
     calibrate: Calibrate | None,
     cv: int | None,
+    calibrations: Sequence[MemberCalibration] | None = None,
     **rest: Any,
 ) -> SelectionOptions:
     """Return the options with their defaults, which follow the method, the predictions and the combiner.
@@ -87,7 +88,10 @@ def resolve(
     validation.check_numbers(weights, rest["prune"], rest["size"], rest["starts"], cv)
     validation.check_pixels(rest["pixels"], kind)
     scattered = rest["pool"] is not None or rest["device"] != "cpu"
-    classes = predictions[0].ndim == 2 and _axes(targets) == 1
+    if kind.is_pixelwise:
+        classes = predictions[0].ndim > 1 or calibrations is not None
+    else:
+        classes = kind.activation == "sigmoid" or (predictions[0].ndim == 2 and _axes(targets) == 1)
     if calibrate is None:
         calibrate = validation.default_calibration(method, combiner, kind) if classes and not scattered else "none"
     validation.check_calibration(calibrate, loss, combiner, kind, scattered)
@@ -175,9 +179,10 @@ def _data(
 ) -> MemberData:
     kind = options.kind
     if kind.is_pixelwise:
-        return pixel_data(arrays, targets, names, kind, options.task, options.loss, options.combiner, options.pixels)
+        terms = options.task, options.loss, options.combiner, options.pixels
+        return pixel_data(arrays, targets, names, kind, *terms, options.calibrate != "none", calibrations)
     if kind.activation != "softmax":
-        return _task_data(arrays, targets, names, kind, options)
+        return _task_data(arrays, targets, names, kind, options, calibrations)
     if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(targets) == 2):
         validation.check_finite(arrays, names)
         return MemberData(arrays, validation.read_targets(targets, arrays[0].shape))
@@ -189,17 +194,26 @@ def _data(
     assert classes is not None  # labels_or_none requires them
     if options.calibrate == "none":
         return MemberData(arrays, classes)
-    return MemberData(arrays, classes, calibrate(arrays, classes) if calibrations is None else calibrations)
+    return MemberData(arrays, classes, calibrate(arrays, classes, kind) if calibrations is None else calibrations)
 
 
 def _task_data(
-    arrays: Predictions, targets: ArrayLike | None, names: Sequence[str], kind: TaskKind, options: SelectionOptions
+    arrays: Predictions,
+    targets: ArrayLike | None,
+    names: Sequence[str],
+    kind: TaskKind,
+    options: SelectionOptions,
+    calibrations: Sequence[MemberCalibration] | None,
 ) -> MemberData:
     """Check the predictions and targets of several labels or of a regression."""
     shape = arrays[0].shape
     values = validation.task_targets(targets, shape, kind, options.task)
     if kind.activation == "sigmoid":
-        validation.check_members(arrays, names, normalised=False)
+        if calibrations is None:
+            validation.check_members(arrays, names, normalised=False)
+        if options.calibrate != "none":
+            fitted = calibrate(arrays, values, kind) if calibrations is None else calibrations
+            return MemberData(arrays, values, fitted, kind=kind)
     else:
         validation.check_finite(arrays, names)
     if options.loss == "squared-error" and values[0].size > 1:
@@ -221,7 +235,7 @@ def _objective(data: MemberData, options: SelectionOptions) -> Objective[Any]:
         return _cross_entropy(data.truth(), options)
     arrays = [data.kept(data.calibrated(m)) for m in members]
     if options.calibrate == "joint":
-        return JointObjective(np.stack(arrays), labels)
+        return JointObjective(np.stack(arrays), labels, data.kind)
     if options.combiner == "median":
         return MedianObjective(np.stack(arrays), labels, MEASURES[options.loss], data.kind.activation)
     if options.combiner == "vote":

@@ -102,8 +102,8 @@ def select_members(
 
     `calibrate` "members" fits a temperature to each member, then one to the ensemble; "joint" fits the ensemble's at
     every greedy step; "none" fits none. It is "members" by default where `method` is left out, and there are
-    predictions of all classes and a mean; other tasks have "none" only. `calibrations` are temperatures of the members
-    fitted before.
+    predictions of all classes or labels and a mean; other tasks have "none" only. `calibrations` are temperatures of
+    the members fitted before.
 
     `cv` folds give `Choice.expected_loss`; 0: none. By default 5 where `method`, `pool` and `device` are left out.
     `certify` bounds the gain of any other ensemble, see `Choice.certificate`. Large data is read in blocks: by local
@@ -121,6 +121,7 @@ def select_members(
         weights,
         calibrate,
         cv,
+        calibrations,
         loss=loss,
         prune=prune,
         size=size,
@@ -189,6 +190,7 @@ def front(
         weights,
         calibrate,
         cv,
+        calibrations,
         loss=loss,
         prune=prune,
         size=size,
@@ -307,10 +309,15 @@ def _finish(
     """Return the temperature of an ensemble, and its loss at it."""
     if options.calibrate == "none":
         return 1.0, problem.loss(members)
-    combined, targets = problem.data.combined(members, combiner), problem.data.targets
+    data = problem.data.whole
+    combined, targets = data.combined(members, combiner), data.targets
     assert targets is not None  # calibration requires them
-    temperature = problem.data.ensemble_temperature(combined)
-    return temperature, MEASURES[options.loss](apply_temperature(combined, temperature), targets)
+    temperature = data.ensemble_temperature(combined)
+    loss = MEASURES[options.loss](apply_temperature(combined, temperature, options.kind), targets)
+    if data is problem.data:
+        return temperature, loss
+    # the loss of all pixels, less what the temperature gains on their sample
+    return temperature, problem.loss(members) + loss - MEASURES[options.loss](combined, targets)
 
 
 def _lowest(problem: SelectionProblem, limits: Floats) -> float:

@@ -91,7 +91,11 @@ def check_calibration(calibrate: str, loss: str, combiner: str, kind: TaskKind, 
     one_of(calibrate, Calibrate, "calibration")
     if calibrate != "none" and not kind.calibrates:
         raise SelectionError(f"calibrate {calibrate} does not fit task {kind.name}: pass calibrate none")
-    if calibrate == "joint" and (loss != "cross-entropy" or combiner not in ("mean", "weighted") or scattered):
+    if calibrate == "joint" and kind.is_pixelwise:
+        raise SelectionError(f"calibrate joint does not fit task {kind.name}: pass calibrate members or none")
+    if calibrate == "joint" and (
+        loss not in ("cross-entropy", "binary-cross-entropy") or combiner not in ("mean", "weighted") or scattered
+    ):
         raise SelectionError("calibrate joint needs the cross-entropy of a mean, without pool and device")
 
 

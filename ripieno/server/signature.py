@@ -18,7 +18,13 @@ import numpy as np
 from ripieno.data.input_tensors import IMAGES, InputTensor, input_tensors
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.tasks.uncertainty_outputs import BOOLEAN_OUTPUTS, COVERAGE_OUTPUTS, UNCERTAINTY_OUTPUTS, UncertaintyOutputs
+from ripieno.tasks.uncertainty_outputs import (
+    BOOLEAN_OUTPUTS,
+    COVERAGE_OUTPUTS,
+    OUTPUTS_BY_TARGET,
+    UNCERTAINTY_OUTPUTS,
+    UncertaintyOutputs,
+)
 from ripieno.types import Bundle, Column, Input, Task, column_places
 
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
@@ -116,7 +122,7 @@ class ModelSignature:
             "depth": [-1],
             "members": [-1, len(self.members), *self.task.output],
             **{output: [-1] for output in UNCERTAINTY_OUTPUTS},
-            **{output: [-1, *self.task.output] for output in COVERAGE_OUTPUTS},
+            **{output: [-1, *self.task.output] for output in (*COVERAGE_OUTPUTS, *OUTPUTS_BY_TARGET)},
         }
 
     def datatype_of(self, output: str) -> str:

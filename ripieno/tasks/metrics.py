@@ -150,6 +150,18 @@ def r2(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
     return float(1.0 - unexplained.mean())
 
 
+def normal_log_loss(predictions: NDArray[Any], targets: NDArray[Any], deviation: NDArray[Any] | None = None) -> float:
+    """Return the mean negative log-likelihood of `targets`, normal about `predictions`, in nats; targets count alike.
+
+    `deviation` (samples, targets) is the standard deviation, by default the root of the mean squared error of each
+    target. A unit that is ten times smaller adds the logarithm of 10.
+    """
+    squares = (np.asarray(predictions, np.float64) - targets) ** 2
+    variance = squares.mean(axis=0) if deviation is None else np.asarray(deviation, np.float64) ** 2
+    variance = np.maximum(variance, float(np.finfo(np.float64).tiny))
+    return float(0.5 * (np.log(2 * np.pi * variance) + squares / variance).mean())
+
+
 @dataclass(frozen=True)
 class TaskMetric:
     """A metric of predictions (samples, ...) and targets, its direction and its display."""
@@ -181,6 +193,7 @@ METRICS: Mapping[str, TaskMetric] = {
     "rmse": TaskMetric("RMSE", rmse),
     "mae": TaskMetric("MAE", mae),
     "r2": TaskMetric("R2", r2, higher_is_better=True),
+    "normal_log_loss": TaskMetric("normal negative log likelihood", normal_log_loss),
     "brier_score": TaskMetric("Brier score", brier_score),
     "calibration_error": TaskMetric("calibration error", calibration_error, in_percent=True),
 }

@@ -36,7 +36,8 @@ class Multilabel(TaskKind):
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
     coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ("fnr",)
     names_title: ClassVar[str] = "labels"
-    calibrates: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = True
+    floor: ClassVar[float] = 2.0**-24  # of its absence, too: near 1, single precision has no smaller differences
     keeps_likelihood: ClassVar[bool] = False
     has_thresholds: ClassVar[bool] = True
     diversity_title: ClassVar[str] = "share of labels that differ"

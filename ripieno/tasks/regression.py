@@ -13,8 +13,19 @@ from ripieno.tasks.labels import check_names
 from ripieno.tasks.metrics import target_variances
 from ripieno.tasks.numbers import check_finite, check_form, match_columns, read_numbers
 from ripieno.tasks.spread import deviation
+from ripieno.tasks.spread_calibration import fit_spread
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import SPLITS, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import (
+    SPLITS,
+    Combiner,
+    CoverageScore,
+    Float32s,
+    Floats,
+    Ints,
+    OutputActivation,
+    SpreadCalibration,
+    Task,
+)
 
 STRATA = 10
 """Largest number of quantiles by which splits are stratified."""
@@ -139,6 +150,12 @@ class Regression(TaskKind):
     def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
         """Return None: values are no labels."""
         return None
+
+    def fit_spread(
+        self, predictions: NDArray[Any], targets: NDArray[Any], spread: NDArray[Any]
+    ) -> SpreadCalibration | None:
+        """Return scale and floor of each target; see `spread_calibration`."""
+        return fit_spread(predictions, targets, spread)
 
     def disagreement(self, predictions: Sequence[NDArray[Any]], targets: NDArray[Any]) -> list[float]:
         """Return the mean absolute difference from another member, in standard deviations of the target.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import check_classes, label_indices
 from ripieno.tasks.pixels import (
+    FLOOR,
     PixelTotals,
     most_likely,
     pixel_likelihood,
@@ -49,7 +50,8 @@ class Segmentation(TaskKind):
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "mask")
     coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ("fnr",)
     names_title: ClassVar[str] = "classes"
-    calibrates: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = True
+    floor: ClassVar[float] = FLOOR
     keeps_likelihood: ClassVar[bool] = True
     is_pixelwise: ClassVar[bool] = True
     diversity_title: ClassVar[str] = "share of pixels with another class"

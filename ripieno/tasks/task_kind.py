@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError, SelectionError
 from ripieno.tasks.combiners import combine
-from ripieno.tasks.metrics import METRICS, metric_key
+from ripieno.tasks.metrics import FLOOR, METRICS, metric_key
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.uncertainty import entropy, geometric_spread, mutual_information
-from ripieno.types import SPLITS, Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Split, Task
+from ripieno.types import (
+    SPLITS,
+    Combiner,
+    CoverageScore,
+    Float32s,
+    Floats,
+    Ints,
+    OutputActivation,
+    Split,
+    SpreadCalibration,
+    Task,
+)
 
 TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
 """Hyperparameters of training that fit some kinds of tasks only."""
@@ -45,6 +56,8 @@ class TaskKind(ABC):
     """what the names of a task are: `classes`"""
     calibrates: ClassVar[bool]
     """whether temperatures can be fitted to its predictions"""
+    floor: ClassVar[float] = FLOOR
+    """least probability before a temperature is applied"""
     keeps_likelihood: ClassVar[bool]
     """whether `likelihood` is smaller than the predictions and therefore kept on disk, too"""
     is_pixelwise: ClassVar[bool] = False
@@ -203,6 +216,12 @@ class TaskKind(ABC):
     def fit_thresholds(self, predictions: NDArray[Any], targets: NDArray[Any]) -> tuple[float, ...]:
         """Return a threshold for each label, fitted to `predictions`; empty where the kind has none."""
         return ()
+
+    def fit_spread(
+        self, predictions: NDArray[Any], targets: NDArray[Any], spread: NDArray[Any]
+    ) -> SpreadCalibration | None:
+        """Return how the error of combined `predictions` follows from the members' `spread`; None without values."""
+        return None
 
     def combine(
         self,

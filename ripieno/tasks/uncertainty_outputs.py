@@ -2,6 +2,7 @@
 
 `prediction_set`      classes or labels (samples, *task.output) that the truth is among with the probability of a level
 `lower`, `upper`      bounds of values (samples, targets) that hold the truth with the probability of a level
+`standard_deviation`  of the error of each value (samples, targets)
 `entropy`             of the answer (samples,), nats
 `mutual_information`  what the members disagree about (samples,), nats
 `unusual`             share of the validation samples about which the members disagree at most as much (samples,)
@@ -20,16 +21,19 @@ from ripieno.errors import RipienoError, SelectionError
 from ripieno.shell_command import command
 from ripieno.tasks.conformal import gives_intervals, interval, prediction_set
 from ripieno.tasks.registry import kind_of
+from ripieno.tasks.spread_calibration import standard_deviation
 from ripieno.tasks.uncertainty import quantile_among
 from ripieno.types import Coverage, Ensemble, Float32s, Task
 
 COVERAGE_OUTPUTS = ("prediction_set", "lower", "upper")
 """Outputs that hold the truth with the probability of a level."""
+OUTPUTS_BY_TARGET = ("standard_deviation", "lower", "upper")
+"""Outputs of a regression with a number for each target."""
 BOOLEAN_OUTPUTS = ("prediction_set", "abstain")
 """Outputs of truth values; the others are float32."""
 SAME = 1e-6
 """Difference of equal levels, which a request may send in single precision."""
-UNCERTAINTY_OUTPUTS = (*COVERAGE_OUTPUTS, "entropy", "mutual_information", "unusual", "abstain")
+UNCERTAINTY_OUTPUTS = (*COVERAGE_OUTPUTS, "standard_deviation", "entropy", "mutual_information", "unusual", "abstain")
 """All outputs; an ensemble has those of its task that were fitted."""
 
 
@@ -50,6 +54,7 @@ class UncertaintyOutputs:
         has_entropy = self.kind.activation != "identity"
         self.names: tuple[str, ...] = (
             *covered,
+            *(("standard_deviation",) if ensemble.spread_calibration else ()),
             *(("entropy", "mutual_information") if has_entropy else ()),
             *(("unusual",) if ensemble.unusual else ()),
             *(("abstain",) if ensemble.abstain else ()),
@@ -58,8 +63,17 @@ class UncertaintyOutputs:
 
     @property
     def in_tables(self) -> tuple[str, ...]:
-        """Names of the outputs in tables of predictions: all, where the user has fitted a coverage or an abstention."""
-        return self.names if self.ensemble.coverage or self.ensemble.abstain else ()
+        """Names of the outputs in tables of predictions: all, where the user has fitted a coverage or an abstention.
+
+        Elsewhere it is the standard deviation of values alone.
+        """
+        asked = bool(self.ensemble.coverage or self.ensemble.abstain)
+        return tuple(name for name in self.names if asked or name == "standard_deviation")
+
+    @property
+    def by_target(self) -> tuple[str, ...]:
+        """Names of the outputs with a number for each target."""
+        return tuple(name for name in self.names if name in OUTPUTS_BY_TARGET)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -74,7 +88,12 @@ class UncertaintyOutputs:
     def missing(self, name: str) -> str:
         """Return why the ensemble has no output `name`, and what to do."""
         ensemble, task = self.ensemble.name, self.task.kind
-        if name in ("entropy", "mutual_information") or (name == "abstain" and gives_intervals(self.kind)):
+        values = gives_intervals(self.kind)
+        if (
+            name in ("entropy", "mutual_information")
+            or (name == "abstain" and values)
+            or (name == "standard_deviation" and not values)
+        ):
             return f"A {task} has no {name.replace('_', ' ')}. Request spread."
         if name in COVERAGE_OUTPUTS and self.ensemble.coverage:
             return f"A {task} has no {name}. Request {' or '.join(self.covered)}."
@@ -83,6 +102,7 @@ class UncertaintyOutputs:
         lacks, fitted = {
             "abstain": ("no rule to abstain", {"abstain": 0.02}),
             "unusual": ("no figures of what is usual", {"coverage": 0.9}),
+            "standard_deviation": ("no standard deviation", {"coverage": 0.9}),
         }.get(name, ("no coverage", {"coverage": 0.9}))
         fit = command("coverage", "RUN", ensemble, **fitted)
         return f"{ensemble} has {lacks}. Fit it with `{fit}`, then allocate again."
@@ -107,7 +127,7 @@ class UncertaintyOutputs:
             return None
         bounds = asked.intersection(("lower", "upper"))
         return AnswerNeeds(
-            spread=bool(bounds) and self.coverage(level).score == "spread",
+            spread="standard_deviation" in asked or (bool(bounds) and self.coverage(level).score == "spread"),
             disagreement=not asked.isdisjoint(("mutual_information", "unusual")),
         )
 
@@ -129,6 +149,10 @@ class UncertaintyOutputs:
             return prediction_set(predictions, self.coverage(level))
         if name in COVERAGE_OUTPUTS:
             return interval(predictions, self.coverage(level), spread)[name == "upper"]
+        if name == "standard_deviation":
+            assert spread is not None
+            assert self.ensemble.spread_calibration is not None
+            return standard_deviation(spread, self.ensemble.spread_calibration)
         if name == "abstain":
             return self.abstains(predictions)
         return self.derive(name, self.kind.entropy(predictions) if name == "entropy" else disagreement)
@@ -152,6 +176,8 @@ class UncertaintyOutputs:
 def check_uncertainty(ensemble: Ensemble, task: Task, where: str, error: type[RipienoError]) -> None:
     """Raise `error`, naming `where`, unless rule and figures of an ensemble that was read fit `task`."""
     kind, rule, quantiles = kind_of(task), ensemble.abstain, np.asarray(ensemble.unusual)
+    known = ensemble.spread_calibration
+    numbers = () if known is None else (*known.scales, *known.floors)
     rules = (
         (rule is None or kind.activation != "identity", f"a rule to abstain, which a {task.kind} does not have"),
         (
@@ -161,6 +187,15 @@ def check_uncertainty(ensemble: Ensemble, task: Task, where: str, error: type[Ri
         (rule is None or np.isfinite(rule.threshold), "a rule to abstain without a threshold"),
         (len(quantiles) != 1, "a single quantile of what is usual, must be none or several"),
         (bool((np.diff(quantiles) >= 0).all()), "quantiles of what is usual that do not rise"),
+        (known is None or gives_intervals(kind), f"a standard deviation, which a {task.kind} does not have"),
+        (
+            known is None or len(known.scales) == len(known.floors) == len(task.names),
+            f"another number of scales or floors of its standard deviation than {len(task.names)} targets",
+        ),
+        (
+            known is None or (bool(np.isfinite(numbers).all()) and min(known.scales) >= 0 < min(known.floors)),
+            "a standard deviation with a scale below 0, or a floor that is not above 0",
+        ),
     )
     for holds, message in rules:
         if not holds:

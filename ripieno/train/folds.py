@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,16 @@ from ripieno.data.folds import fold_dataset
 from ripieno.errors import ModelError
 from ripieno.library.prediction_arrays import empty_predictions
 from ripieno.train.evaluate import predict_rows
-from ripieno.train.trainer import Tensors, Trainer, close, tensors_of, unit_of
+from ripieno.train.trainer import (
+    BatchReport,
+    Tensors,
+    Trainer,
+    close,
+    ignore_batch,
+    report_batches,
+    tensors_of,
+    unit_of,
+)
 from ripieno.types import Dataset, Job, TrainingUnit
 
 _REFIT = "refit."
@@ -31,6 +41,7 @@ class FoldTrainer:
 
     def __init__(self, make: Callable[[], Trainer], folds: int) -> None:
         self.refit = make()
+        self._report: BatchReport = ignore_batch
         self.held: list[Trainer] = []
         """trainer of each fold"""
         try:
@@ -39,6 +50,18 @@ class FoldTrainer:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def on_batch(self) -> BatchReport:
+        """Report of the batches of all models, of which each trains its epoch in turn."""
+        return self._report
+
+    @on_batch.setter
+    def on_batch(self, report: BatchReport) -> None:
+        self._report = report
+        trainers = [*self.held, self.refit]
+        for number, trainer in enumerate(trainers):
+            report_batches(trainer, partial(_report_part, report, number, len(trainers)))
 
     @property
     def unit(self) -> TrainingUnit:
@@ -113,6 +136,11 @@ class FoldTrainer:
 
     def _named(self) -> list[tuple[str, Trainer]]:
         return [*((f"fold{i}.", trainer) for i, trainer in enumerate(self.held)), (_REFIT, self.refit)]
+
+
+def _report_part(report: BatchReport, number: int, count: int, done: int, total: int) -> None:
+    """Report the batches of model `number` of `count` as those of all."""
+    report(number * total + done, count * total)
 
 
 def predict_valid(trainer: Trainer, data: Dataset) -> NDArray[np.floating[Any]]:

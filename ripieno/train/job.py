@@ -30,6 +30,7 @@ from ripieno import clock, files
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
+from ripieno.library.trial_progress import ProgressWriter
 from ripieno.models.family_config import member_family
 from ripieno.tasks.registry import kind_of
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
@@ -37,7 +38,7 @@ from ripieno.train.evaluate import DivergedError, losses_of
 from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
-from ripieno.train.trainer import Trainer, close, tensors_of, unit_of
+from ripieno.train.trainer import Trainer, close, report_batches, tensors_of, unit_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Dataset, Epoch, Failure, Job, JobResult, Member, loss_key
 
@@ -82,8 +83,11 @@ def _train(config: TrainingConfig, job: Job) -> Member:
     path = library.checkpoint_path(job.trial)
     trainer, progress = _start(config, job, dataset, path)
     predictions = None
+    shown = ProgressWriter(library.progress_path(job.trial))
+    report_batches(trainer, shown.batch)
     try:
         while progress.epoch < job.stop and _has_time(progress, config.deadline):
+            shown.start_epoch(progress.epoch + 1)
             progress, predictions = _train_epoch(trainer, progress, dataset)
             if (tensors := tensors_of(trainer)) is not None:
                 write_checkpoint(path, progress, tensors)
@@ -95,6 +99,7 @@ def _train(config: TrainingConfig, job: Job) -> Member:
         member = dataclasses.replace(_describe(config, ended, dataset, progress), unit=unit_of(trainer))
         return add_member(library, kept_trainer(trainer), member, dataset, predictions)
     finally:
+        shown.close()
         close(trainer)
 
 

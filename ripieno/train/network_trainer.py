@@ -43,6 +43,7 @@ from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
 from ripieno.train.head_fit import FLOOR, fit_head, fit_wide_head, penalty_of
 from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.train.mixing import Mixture, draw_mixture
+from ripieno.train.trainer import BatchReport, ignore_batch
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.transform_features import TransformFeatures
 from ripieno.types import Configuration, Dataset, Job
@@ -59,6 +60,7 @@ class NetworkTrainer:
     unit = "epochs"
 
     def __init__(self, config: TrainingConfig | None = None, strategy: LoadingStrategy | None = None) -> None:
+        self.on_batch: BatchReport = ignore_batch
         self.config = config or TrainingConfig()
         self._strategy = strategy
 
@@ -238,11 +240,14 @@ class NetworkTrainer:
         rates = iter(self._learning_rates(epoch))
         draws = np.random.default_rng(seeds(self.config.seed, self.job.trial, epoch)[3])
         total, on_cpu = torch.zeros((), device=self.device), self.device.type == "cpu"
+        done = 0
         self.network.train()
         for block in self.pipeline.batches(epoch):
             for inputs, targets in block:
                 mixture = draw_mixture(self.mixing_config, inputs, draws)
                 total += self.step(inputs, targets, next(rates), mixture) * len(targets)
+                done += 1
+                self.on_batch(done, batches.steps)
             if on_cpu:  # on a GPU this check would wait for the device
                 _check_loss(total, epoch)
         return _check_loss(total, epoch) / batches.samples

@@ -29,13 +29,15 @@ These are optional:
                       input, (batch, *shape) of the data's dtype, and its first output is that of `predict`
     predict_rows      predictions of samples by their rows in the data set, or None: then `predict` gets the inputs
     parameters        number of its parameters
+    on_batch          a function of the batches done and all batches of an epoch; it is set before the first epoch, and
+                      the trainer calls it after batches, so that a search shows them
     waited()          seconds since the last call in which it waited for data
     close()           free what it holds; nothing is called after it
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -46,6 +48,8 @@ from ripieno.types import Dataset, Job, TrainingUnit
 
 Tensors = Mapping[str, NDArray[Any]]
 """State of a trainer: an array by name."""
+BatchReport = Callable[[int, int], None]
+"""Function of the batches done and of all batches of an epoch."""
 METHODS = ("start", "epoch", "predict")
 """Methods that a trainer must have."""
 
@@ -106,6 +110,16 @@ def unit_of(trainer: Trainer) -> TrainingUnit:
     if unit not in get_args(TrainingUnit):
         raise ModelError(f"unit of the trainer is {unit!r}; expected one of {', '.join(get_args(TrainingUnit))}")
     return unit
+
+
+def report_batches(trainer: Trainer, report: BatchReport) -> None:
+    """Have a trainer call `report` after its batches, where it can."""
+    if hasattr(trainer, "on_batch"):
+        trainer.on_batch = report
+
+
+def ignore_batch(done: int, total: int) -> None:
+    """Do nothing: the report of a trainer whose batches are not followed."""
 
 
 def close(trainer: Trainer) -> None:

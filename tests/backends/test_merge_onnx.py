@@ -12,9 +12,10 @@ import pytest
 
 from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
 from ripieno.errors import LibraryError
+from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Column, Combiner, Input, classification
+from ripieno.types import Column, Combiner, Ensemble, Input, Task, classification
 from tests.onnx_networks import write_network, write_table_network, write_trees
 
 SHAPE = (8, 8, 3)
@@ -68,18 +69,28 @@ def test_trees_and_networks_become_one_file_unless_their_operator_sets_differ(
         merge_onnx(mixed, (0.2,) * 5, "mean", Input(SHAPE), TASK, {})
 
 
-@pytest.mark.parametrize(("kind", "output"), [("multilabel", "probabilities"), ("regression", "values")])
+@pytest.mark.parametrize(
+    ("kind", "output", "temperatures"),
+    [
+        ("multilabel", "probabilities", ((), 1.0)),
+        ("multilabel", "probabilities", ((1.5, 0.4, 1.0), 0.7)),
+        ("regression", "values", ((), 1.0)),
+    ],
+)
 @pytest.mark.parametrize("combiner", ["mean", "weighted", "median"])
-def test_the_file_combines_predictions_of_any_task(tmp_path: Path, kind: str, output: str, combiner: Combiner) -> None:
+def test_the_file_combines_predictions_of_any_task(
+    tmp_path: Path, kind: str, output: str, temperatures: tuple[tuple[float, ...], float], combiner: Combiner
+) -> None:
     paths = {f"m{i}": tmp_path / f"m{i}.onnx" for i in range(3)}
     for i, path in enumerate(paths.values()):
         task = write_network(path, layers=1 + i, seed=i, kind=kind).task
     images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
     each = np.stack([answers(p.read_bytes(), {"images": images}, output) for p in paths.values()])
-    wanted = kind_of(task).combine(each, WEIGHTS, combiner)
+    own = Ensemble("E", tuple(paths), WEIGHTS, "", {}, {}, {}, combiner, "", *temperatures)
+    wanted = combine_calibrated(each, own, kind_of(task))
     for content, given in (
-        (merge_onnx(paths, WEIGHTS, combiner, Input(SHAPE), task, {}), {"images": images}),
-        (mean_onnx(list(paths), WEIGHTS, combiner, task), dict(zip(paths, each, strict=True))),
+        (merge_onnx(paths, WEIGHTS, combiner, Input(SHAPE), task, {}, *temperatures), {"images": images}),
+        (mean_onnx(list(paths), WEIGHTS, combiner, task, *temperatures), dict(zip(paths, each, strict=True))),
     ):
         onnx.checker.check_model(content, full_check=True)
         np.testing.assert_allclose(answers(content, given, output), wanted, rtol=1e-5, atol=1e-6)
@@ -99,6 +110,16 @@ def test_what_is_not_finite_is_not_hidden(
     found = answers(mean_onnx(names, WEIGHTS, combiner, task, *temperatures), dict(zip(names, each, strict=True)))
     assert not np.isfinite(found[2]).all()
     np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(sound, 2, axis=0))
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+def test_labels_that_are_not_finite_are_not_hidden_by_a_temperature(spoilt: float) -> None:
+    each = np.random.default_rng(0).random((2, 4, 3)).astype(np.float32)
+    each[1, 2, 0] = spoilt
+    content = mean_onnx(("a", "b"), (0.5, 0.5), "mean", Task("multilabel", (3,), ("a", "b", "c")), (1.5, 1.0), 0.7)
+    found = answers(content, dict(zip(("a", "b"), each, strict=True)))
+    assert not np.isfinite(found[2]).all()
+    assert np.isfinite(np.delete(found, 2, axis=0)).all()
 
 
 def test_members_of_two_operator_sets_are_joined(paths: dict[str, Path], tmp_path: Path) -> None:

@@ -145,9 +145,15 @@ def test_values_are_predicted_into_a_table(folder: Path, run: Any) -> None:
     assert "y1" in out
     with open(folder / "values-out.csv", newline="") as stream:
         rows = list(csv.reader(stream))
-    assert rows[0] == ["file", "y0", "y0_spread", "y1", "y1_spread"]
-    np.testing.assert_allclose(np.array([[r[1], r[3]] for r in rows[1:]], np.float32), predictions, rtol=1e-5)
-    assert np.array([[r[2], r[4]] for r in rows[1:]], float).max() == 0, "one member"
+    columns = dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
+    parts = ("", "_spread", "_standard_deviation")
+    assert list(columns) == ["file", *(f"{name}{part}" for name in ("y0", "y1") for part in parts)]
+    values, spread, deviation = (np.array([columns["y0" + part], columns["y1" + part]], np.float32).T for part in parts)
+    np.testing.assert_allclose(values, predictions, rtol=1e-5)
+    assert spread.max() == 0, "one member"
+    known = bundle.ensemble.spread_calibration
+    assert known is not None
+    np.testing.assert_allclose(deviation, np.tile(np.float32(known.floors), (len(deviation), 1)), rtol=1e-5)
 
 
 def test_data_of_another_task_is_refused_in_a_line(folder: Path, tmp_path: Path) -> None:

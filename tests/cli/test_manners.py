@@ -117,6 +117,7 @@ def folder(
 JSON_KEYS = {
     "tune": (["tune", "images", "--run", "new", "--trials", "1", "--epochs", "1", "--space", "resnet-tiny",
               "--free", "off", "--pool", "inline"], {"library", "best", "best_loss", "occupancy", "failures"}),
+    "algorithm": (["algorithm", "bohb"], {"algorithm"}),
     "show": (["show", "run"], {"members", "costs", "ensembles", "allocations"}),
     "measure": (["measure", "run"], {"costs", "counts"}),
     "select": (["select", "run", "--budget", "5"], {"ensembles"}),

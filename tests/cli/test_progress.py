@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,9 @@ from rich.text import Text
 
 from ripieno.cli import progress
 from ripieno.cli.progress import ProgressCallback, end_of, progress_of, start_of, summary
-from ripieno.search.progress import RunningJob, Snapshot
+from ripieno.library import Library
+from ripieno.library.trial_progress import ProgressWriter, TrialProgress
+from ripieno.search.progress import RunningJob, SkippedStep, Snapshot
 from ripieno.types import Failure, Input, Job, JobResult, Member, classification
 
 NOW = 1000.0
@@ -39,6 +42,7 @@ def snapshot(running: int = 2, slots: int = 2, **changed: object) -> Snapshot:
         best="00007-e009",
         best_loss=0.12345,
         top_loss=0.4321,
+        top_trials=10,
         now=NOW,
         seconds=250.0,
         left=None,
@@ -47,11 +51,18 @@ def snapshot(running: int = 2, slots: int = 2, **changed: object) -> Snapshot:
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
-def drawn(of: Snapshot, width: int = 80, height: int = 24, events: tuple[str, ...] = (), later: float = 0.0) -> str:
+def drawn(
+    of: Snapshot,
+    width: int = 80,
+    height: int = 24,
+    events: tuple[str, ...] = (),
+    later: float = 0.0,
+    known: dict[int, TrialProgress] | None = None,
+) -> str:
     configs = progress.ConfigSummary()
     for one in of.running:
         configs.see(one.job.configuration)
-    view = progress.SearchView(configs, now=lambda: NOW + later)
+    view = progress.SearchView(configs, now=lambda: NOW + later, progress=lambda _: known or {})
     view.update(of, [Text(event) for event in events])
     console = Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
     console.print(view)
@@ -61,7 +72,7 @@ def drawn(of: Snapshot, width: int = 80, height: int = 24, events: tuple[str, ..
 def test_a_terminal_of_80_columns_shows_every_figure() -> None:
     shown = drawn(snapshot(), events=("ended     00003-e003",))
     for word in (
-        *("trial 12 of 30", "4:10", "members 15", "best 0.1235 00007-e009", "best ten 0.4321"),
+        *("trial 12 of 30", "4:10", "members 15", "best 0.1235 00007-e009", "best 10 trials 0.4321"),
         *(
             "slots busy 2 of 2 (97 %)",
             "queue 4",
@@ -160,5 +171,67 @@ def test_the_summary_has_the_results(tmp_path: object) -> None:
     console = Console(record=True, width=80, file=io.StringIO())
     console.print(summary(watch, tmp_path))  # type: ignore[arg-type]
     text = " ".join(console.export_text().split())
-    for word in ("the time is up after 4:10", "00007-e009", "15 members of 12 trials", "97 %", "out of memory", "logs"):
+    for word in (
+        *("the time is up after 4:10", "00007-e009", "15 members of 12 trials", "97 %", "out of memory", "logs"),
+        "mean of the ten best trials 0.4321",
+    ):
         assert word in text, word
+
+
+POSITIONS = {0: TrialProgress(2, 12, 40), 1: TrialProgress(7)}
+
+
+def test_each_running_trial_shows_its_epoch_and_batch() -> None:
+    shown = drawn(snapshot(), known=POSITIONS)
+    assert "2: 0 → 3" in shown
+    assert "12/40" in shown
+    assert "7: 3 → 9" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_a_search_bounded_by_trials_shows_about_when_it_ends() -> None:
+    counted = snapshot(running=0, expected_epochs=100, epochs=40, timed_epochs=40, timed_seconds=80.0)
+    assert "4:10, about 1:00 left" in drawn(counted)
+    assert "4:10, 0:45 left" in drawn(replace(counted, left=45.0))
+    assert progress_of(counted, 60.0).endswith("15 members  about 1:00 left")
+
+
+def test_the_first_batches_show_about_when_it_ends() -> None:
+    first = snapshot(jobs=0, members=0, expected_epochs=100)
+    assert "about" not in drawn(first)
+    assert "about" in drawn(first, known=POSITIONS)
+
+
+def test_a_promotion_names_its_rank_and_a_skipped_step_its_time() -> None:
+    promoted = start_of(job(3, 3, 9), progress.ConfigSummary(), (2, 9)).plain
+    assert promoted.startswith("promoted  trial 3, epochs 3 to 9, rank 2 of 9 at epoch 3  ")
+    trial = progress.skipped_step(SkippedStep(3, 3, 9, 200.0, 70.0)).plain
+    assert trial == "skipped   trial 3, 3 to 9  would take 3:20, 1:10 are left"
+    assert "new trials, 0 to 27" in progress.skipped_step(SkippedStep(None, 0, 27, 200.0, 70.0)).plain
+
+
+def test_a_log_without_a_terminal_says_what_trains_when_nothing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(progress.console, "log", log)
+    library = Library(tmp_path)
+    for of in snapshot().running:
+        ProgressWriter(library.progress_path(of.job.trial)).start_epoch(of.job.start + 1)
+    watch = ProgressCallback(None, progress.ConfigSummary(), progress.ProgressReader(tmp_path))
+    for second in range(31):
+        watch(snapshot(seconds=float(second)))
+    assert isinstance(log.file, io.StringIO)
+    lines = log.file.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["5.0", "0:15"]  # after 5 seconds, then after 10, 20, ...
+    assert "training  trial 0, epoch 1 of 3; trial 1, epoch 4 of 9" in lines[0]
+
+
+def test_the_loss_at_the_end_is_predicted_while_it_may_fall() -> None:
+    falling = tuple(1.0 / n for n in range(1, 17))
+    quarter = snapshot(most_trials=None, left=750.0, epochs=16, timed_epochs=16, lowest=falling)
+    assert "at the end about 0.0312" in drawn(quarter)
+    line = progress.training_jobs(quarter, {}).plain
+    assert line.endswith("best loss at the end: about 0.0312")
+    assert "at the end" not in drawn(replace(quarter, left=100.0))
+    assert "at the end" not in drawn(snapshot())

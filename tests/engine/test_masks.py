@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ripieno.engine import Cascade, Engine
 from ripieno.engine.combiner import find_fault
 from ripieno.errors import EngineError
-from ripieno.tasks.calibration import combine_calibrated
+from ripieno.tasks.calibration import apply_temperature, combine_calibrated
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Combiner
 from tests.server.stand_in import MEMBERS, direct_answers, write_mask_bundle
@@ -55,10 +55,24 @@ def test_what_is_scored_is_what_is_served(bundle: Bundle, combiner: Combiner) ->
     with Engine(dataclasses.replace(bundle, ensemble=ensemble)) as engine:
         served = engine.predict(images)
     own = direct_answers(bundle, images)
-    np.testing.assert_array_equal(combine_calibrated(own, ensemble), served)
+    np.testing.assert_array_equal(combine_calibrated(own, ensemble, kind_of(bundle.task)), served)
     if combiner == "vote":
         second = np.take_along_axis(served, own[1].argmax(-1)[..., None], -1)
         assert second.min() == 0.75
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_masks_are_served_at_the_temperatures_that_were_scored(bundle: Bundle, isolation: str) -> None:
+    warm = dataclasses.replace(bundle.ensemble, temperatures=(1.6, 0.5), temperature=0.7)
+    images = pictures(5)
+    own = direct_answers(bundle, images)
+    kind = kind_of(bundle.task)
+    with Engine(dataclasses.replace(bundle, ensemble=warm), isolation=isolation) as engine:
+        answer = engine.submit(images, each=True).result(30)
+    np.testing.assert_allclose(answer.predictions, combine_calibrated(own, warm, kind), atol=1e-6)
+    assert np.abs(answer.predictions - own.mean(0)).max() > 0.05
+    each = [apply_temperature(p, t, kind) for p, t in zip(own, warm.temperatures, strict=True)]
+    np.testing.assert_allclose(answer.member_predictions, each, atol=1e-6)
 
 
 def test_a_cascade_stops_pictures_whose_pixels_are_certain_on_average(bundle: Bundle) -> None:

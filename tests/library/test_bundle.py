@@ -160,7 +160,7 @@ FNR, SPREAD = LAC | {"score": "fnr"}, LAC | {"score": "spread", "thresholds": [1
     ("kind", "changed", "reason"),
     [
         ("multilabel", {"combiner": "vote"}, "its combiner is 'vote', must be mean or weighted or median"),
-        ("multilabel", {"temperature": 2.0}, "has temperatures, which a multilabel task does not have"),
+        ("regression", {"temperature": 2.0}, "has temperatures, which a regression task does not have"),
         ("regression", {"temperatures": [1.5, 1.0]}, "has temperatures, which a regression task does not have"),
         ("multilabel", {"thresholds": [0.5, 0.5]}, "has 2 thresholds, must be none or 4"),
         ("multilabel", {"thresholds": [0.5, 0.5, 0.5, 1.5]}, "1.5], must be 0 to 1"),

@@ -13,8 +13,8 @@ from ripieno.errors import LibraryError
 from ripieno.library import read_bundle
 from ripieno.library.backbones import BackboneRecord
 from ripieno.library.model_card import CARD, read_or_render_card, render_card
-from ripieno.types import AbstainRule, Column, Coverage, Input, classification
-from tests.server.stand_in import write_mask_bundle
+from ripieno.types import AbstainRule, Column, Coverage, Input, SpreadCalibration, classification
+from tests.server.stand_in import write_mask_bundle, write_small_bundle
 
 
 def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(finished_bundle: Path) -> None:
@@ -28,7 +28,9 @@ def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(
     assert all(m in text for m in bundle.ensemble.members)
     assert f"{bundle.ensemble.losses['test_accuracy']:.4f}" in text
     assert "360 images" in text
-    assert "resnet-tiny" in text
+    assert "searched by hyperband in the space resnet-tiny" in text
+    older = render_card(bundle, search={"algorithm": "bohb", "space": {"name": "wide"}})  # of version 0.1
+    assert "searched by bohb in the space wide" in older
     assert read_or_render_card(bundle) == text
 
 
@@ -113,6 +115,17 @@ def test_pretrained_weights_are_named_with_their_licence(finished_bundle: Path) 
     assert f"| b\\_c | own\\|file.safetensors | not stated | {'2' * 64} |" in text
 
 
+def test_a_card_of_values_has_the_scale_of_their_deviation(tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path, kind="regression")
+    assert "Standard deviation" not in render_card(bundle)
+    known = SpreadCalibration((1.25, 0.0, 2.0, 3.0), (0.5, 0.25, 1e-5, 4.0), 1200)
+    ensemble = dataclasses.replace(bundle.ensemble, spread_calibration=known)
+    text = render_card(dataclasses.replace(bundle, ensemble=ensemble))
+    assert "highest normal likelihood of 1,200 validation samples" in text
+    assert "| cat | 1.250 | 0.5 |" in text
+    assert "| owl | 2.000 | 1e-05 |" in text
+
+
 def test_a_card_of_masks_says_what_their_values_are_and_has_its_own_tag(tmp_path: Path) -> None:
     text = render_card(write_mask_bundle(tmp_path, (8, 12, 3)))
     assert yaml.safe_load(text.split("---\n")[1])["pipeline_tag"] == "image-segmentation"
@@ -120,4 +133,9 @@ def test_a_card_of_masks_says_what_their_values_are_and_has_its_own_tag(tmp_path
     assert "Classes, in order: cat, dog, owl, fübär." in text
     assert "a mask holds its index in the list" in text
     assert "larger than 8 × 12 pixels are predicted in tiles" in text
-    assert "temperature" not in text
+    assert "| member | weight | temperature |" in text
+    assert "Probabilities are not calibrated." in text
+    warm = write_mask_bundle(tmp_path, (8, 12, 3), calibration="members", temperatures=(1.5, 0.8), temperature=0.7)
+    text = render_card(warm)
+    assert "| 0.500 | 1.500 |" in text
+    assert "Calibration: members; each member at its temperature, and their mean at 0.700." in text

@@ -10,28 +10,29 @@ from torch import Tensor, nn
 
 from ripieno.errors import ModelError
 from ripieno.models.build import build
-from ripieno.models.resnet_config import groups, megaflops
+from ripieno.models.resnet_config import groups, megaflops, megavalues
 from ripieno.types import Configuration, Input, classification
 
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 2, "blocks_3": 1, "blocks_4": 1}
 
 
-def counted(network: nn.Module, input: Input) -> int:
-    """Count the multiply-adds of the convolutions by hooks while one image runs through the real network."""
-    total = 0
+def counted(network: nn.Module, input: Input) -> tuple[int, int]:
+    """Count the multiply-adds and the values of the convolutions while one image runs through the real network."""
+    total = values = 0
 
     def count(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
+        nonlocal total, values
         assert isinstance(module, nn.Conv2d)
         taps = module.kernel_size[0] * module.kernel_size[1] * module.in_channels // module.groups
         total += output[0].numel() * taps
+        values += output[0].numel()
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
     with torch.no_grad():
         network.eval()(torch.zeros((1, *input.shape)))
-    return total
+    return total, values
 
 
 @pytest.mark.parametrize("convolution", ["v1", "v2", "next"])
@@ -39,7 +40,9 @@ def counted(network: nn.Module, input: Input) -> int:
 def test_the_closed_form_cost_equals_a_count_on_the_real_network(convolution: str, shape: tuple[int, ...]) -> None:
     configuration = {**TINY, "convolution": convolution}
     network = build("resnet", configuration, Input(shape), classification("abc"))
-    assert megaflops(configuration, Input(shape)) == counted(network, Input(shape)) / 1e6
+    total, values = counted(network, Input(shape))
+    assert megaflops(configuration, Input(shape)) == total / 1e6
+    assert megavalues(configuration, Input(shape)) == values / 1e6
 
 
 @settings(max_examples=15, deadline=None)
@@ -56,7 +59,9 @@ def test_any_architecture_builds_and_costs_what_it_says(
     configuration: dict[str, int | str] = {"convolution": convolution, "width": width, "stem_filters": stem_filters}
     configuration |= {f"blocks_{i}": n for i, n in enumerate(blocks, 1)}
     network = build("resnet", configuration, Input((side, side, 1)), classification("abc"))
-    assert megaflops(configuration, Input((side, side, 1))) == counted(network, Input((side, side, 1))) / 1e6
+    total, values = counted(network, Input((side, side, 1)))
+    assert megaflops(configuration, Input((side, side, 1))) == total / 1e6
+    assert megavalues(configuration, Input((side, side, 1))) == values / 1e6
 
 
 @pytest.mark.parametrize(

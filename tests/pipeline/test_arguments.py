@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 import ripieno
-from ripieno.errors import MissingExtraError, RipienoError
+from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.pipeline import export
+from ripieno.search import Algorithm, Settings, find_space
+from ripieno.search.settings import resolve_settings
 from tests.onnx_networks import write_network
 
 NAME = "00000-e001"
@@ -28,6 +31,9 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"trials": 0}, "trials 0"),
     ({"epochs": 0}, "epochs 0"),
     ({"eta": 1}, "eta 1"),
+    ({"keep": 1}, "keep 1"),
+    ({"step": 1}, "step 1"),
+    ({"eta": 3, "keep": 3}, "give eta alone"),
     ({"seed": -1}, "seed -1"),
     ({"slots": 0}, "slots 0"),
     ({"pool": "cloud"}, "pool 'cloud'"),
@@ -48,6 +54,8 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"space": "nope"}, "no space 'nope'"),
     ({"algorithm": "nope"}, "no algorithm 'nope'"),
     ({"algorithm": "asha+nope"}, "no sampler 'nope'"),
+    ({"algorithm": "nowhere.json"}, "nowhere.json"),
+    ({"algorithm": "genetic", "keep": 4}, "scheduler generations has no"),
 ]
 
 
@@ -61,7 +69,38 @@ def test_bad_arguments_of_tune_are_refused_before_data_is_read(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("more", "module"), [({"pool": "ray"}, "ray"), ({"algorithm": "smac"}, "smac")])
+def test_a_resumed_search_may_repeat_its_algorithm_and_not_change_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, algorithm = tmp_path / "run", Algorithm(name="mine", step=2, keep=4, sampler="tpe")
+    (tmp_path / "mine.json").write_text(json.dumps({"step": 2, "keep": 4, "sampler": "tpe"}))
+    resolve_settings(run / "run.json", Settings(find_space("resnet-tiny"), algorithm, trials=4), 1, None)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"keep": 5}, "a search with keep 4, requested is keep 5: pass the same values, omit keep"),
+        ({"eta": 2}, "a search with keep 4, requested is keep 2"),
+        ({"algorithm": "tpe"}, r"algorithm mine \(brackets all\) and step 2 and keep 4, requested is algorithm tpe"),
+        ({"algorithm": tmp_path / "mine.json", "step": 2.5}, "a search with step 2, requested is step 2.5"),
+    ]
+    for more, message in changes:
+        with pytest.raises(SearchError, match=message):
+            ripieno.tune(run=run, **more)
+    monkeypatch.setattr("ripieno.pipeline.tuning.prepare", forbidden("all agrees"))
+    same: list[dict[str, Any]] = [
+        {},
+        {"algorithm": "mine"},
+        {"algorithm": algorithm},
+        {"algorithm": tmp_path / "mine.json"},
+        {"step": 2, "keep": 4},
+    ]
+    for more in same:
+        with pytest.raises(pytest.fail.Exception, match="all agrees"):
+            ripieno.tune(run=run, **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "module"),
+    [({"pool": "ray"}, "ray"), ({"algorithm": "smac"}, "smac"), ({"algorithm": "forest"}, "sklearn")],
+)
 def test_a_package_that_is_not_installed_is_reported_before_data_is_read(
     tmp_path: Path, more: dict[str, Any], module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +108,16 @@ def test_a_package_that_is_not_installed_is_reported_before_data_is_read(
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(MissingExtraError, match=module):
         ripieno.tune(tmp_path / "images", tmp_path / "run", **more)
+
+
+@pytest.mark.parametrize(("algorithm", "warned"), [("asha+gp", True), ("asha+forest", False)])
+def test_a_scheduler_and_sampler_that_hardly_help_each_other_are_warned_of(
+    tmp_path: Path, algorithm: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ripieno.pipeline.tuning.prepare", forbidden("the search goes on"))
+    with pytest.raises(pytest.fail.Exception, match="the search goes on"):
+        ripieno.tune(tmp_path / "images", tmp_path / "run", algorithm=algorithm)
+    assert ("sampler gp learns only from trials at their last epoch" in caplog.text) == warned
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,15 @@ from ripieno import backends
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_backend_report, read_bundle
-from ripieno.pipeline import cascade
+from ripieno.pipeline import cascade, cascading
 from ripieno.pipeline.backend_selection import Tolerances
 from ripieno.pipeline.cascading import costs_of, warnings_of
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import accuracy, cross_entropy
+from ripieno.tasks.registry import TASKS
 from ripieno.types import Cascade, CascadeEffect, Dataset, Device, Ensemble, classification
 from tests.onnx_networks import write_network
+from tests.pixel_members import make_masks, predict_masks
 from tests.server.stand_in import write_small_bundle
 
 NAMES = ("00000-e001", "00001-e001", "00002-e001")
@@ -187,3 +189,14 @@ def test_what_can_have_no_cascade_is_refused(made: Path, tmp_path: Path) -> None
     ripieno.allocate(library, voting, devices="cpu", max_benches=0, bundle=bundle)
     with pytest.raises(EngineError, match="needs a mean"):
         cascade(library, bundle)
+
+
+def test_masks_at_a_temperature_are_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All predictions of a split of masks are never in memory."""
+    monkeypatch.setattr("ripieno.tasks.pixels.BLOCK", 2 * 48 * 3)
+    predictions = predict_masks(make_masks(5), 1)[0].astype(np.float16)
+    kind = TASKS["segmentation"]
+    found = cascading._at(predictions, 1.7, kind, tmp_path / "own.npy")
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, apply_temperature(predictions, 1.7, kind).astype(np.float16))
+    assert cascading._at(predictions, 1.0, kind, tmp_path / "other.npy") is predictions

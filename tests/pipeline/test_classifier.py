@@ -173,7 +173,7 @@ def test_without_scikit_learn_the_rest_works_and_this_says_what_to_install() -> 
         "except ripieno.RipienoError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'ripieno[tables]'" in done.stdout, done.stderr
+    assert "pip install 'ripieno[train]'" in done.stdout, done.stderr
 
 
 def test_images_of_another_range_than_those_fitted_on_are_refused(space: Path) -> None:

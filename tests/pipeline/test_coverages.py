@@ -101,7 +101,7 @@ def answers(run: ripieno.Library, ensemble: Ensemble, kind: str) -> tuple[list[f
     """Share of new samples whose truth is held, for each coverage; and their targets."""
     found, truth = predictions_of(kind, 2, 4000)
     members = [found[m] for m in ensemble.members]
-    combined = combine_calibrated(members, ensemble, kind_of(run.member("m0").task).activation)
+    combined = combine_calibrated(members, ensemble, kind_of(run.member("m0").task))
     shares = []
     for coverage in ensemble.coverage:
         if kind == "regression":

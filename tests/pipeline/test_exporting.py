@@ -126,9 +126,14 @@ def test_exports_have_the_tensors_of_the_task(tmp_path: Path, kind: str, output:
     assert [o.name for o in onnxruntime.InferenceSession(combine).get_outputs()] == [output]
 
 
-@pytest.mark.parametrize("combiner", ["mean", "weighted", "vote"])
-def test_masks_are_exported_as_the_probabilities_of_pixels(tmp_path: Path, combiner: str) -> None:
-    bundle = write_mask_bundle(tmp_path / "bundle", (8, 12, 3), combiner=combiner, weights=(0.25, 0.75))
+@pytest.mark.parametrize(
+    ("combiner", "temperatures"), [("mean", ()), ("weighted", (1.6, 0.5)), ("vote", ()), ("mean", (1.0, 0.4))]
+)
+def test_masks_are_exported_as_the_probabilities_of_pixels(
+    tmp_path: Path, combiner: str, temperatures: tuple[float, ...]
+) -> None:
+    warm = {"temperatures": temperatures, "temperature": 0.7 if temperatures else 1.0}
+    bundle = write_mask_bundle(tmp_path / "bundle", (8, 12, 3), combiner=combiner, weights=(0.25, 0.75), **warm)
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), dtype=np.uint8)
     served = ripieno.predict(bundle, images)
     path = ripieno.export(bundle, tmp_path / "one.onnx")

@@ -13,6 +13,7 @@ from ripieno.errors import SelectionError
 from ripieno.pipeline import selection
 from ripieno.tasks import pixels
 from ripieno.tasks.calibration import combine_calibrated
+from ripieno.tasks.pixel_calibration import calibrate_pixels, pixel_calibration, sample_pixels
 from ripieno.tasks.registry import kind_of
 from ripieno.types import IGNORED
 from tests.pixel_members import TASK, fill_library, make_masks
@@ -38,10 +39,48 @@ def test_the_figures_of_an_ensemble_are_those_of_all_pixels_on_both_splits(run: 
     assert ensemble.cost["price"] <= 4
     for split in ("valid", "test"):
         own = [np.asarray(run.predictions(m, split)) for m in ensemble.members]
-        whole = KIND.losses(combine_calibrated(own, ensemble), np.asarray(run.targets(split)), TASK, split)
+        whole = KIND.losses(combine_calibrated(own, ensemble, KIND), np.asarray(run.targets(split)), TASK, split)
         assert {k: v for k, v in ensemble.losses.items() if k.startswith(split)} == pytest.approx(whole, rel=1e-9)
     assert ensemble.losses["valid_cross_entropy"] < min(m.loss for m in run.members())
     assert ensemble.expected_loss == pytest.approx(ensemble.losses["valid_cross_entropy"], rel=0.2)
+
+
+def test_temperatures_of_masks_are_kept_in_the_run_and_selected_with(run: ripieno.Library) -> None:
+    ensemble = select(run)
+    assert ensemble.calibration == "members"
+    plain = select(run, calibrate="none")
+    assert (plain.calibration, plain.temperatures) == ("none", ())
+    assert ensemble.losses["valid_cross_entropy"] < plain.losses["valid_cross_entropy"] - 0.01
+    sample, targets = sample_pixels(run.targets()), run.targets()
+    for member, temperature in zip(ensemble.members, ensemble.temperatures, strict=True):
+        fitted, kept = calibrate_pixels(run.predictions(member), targets, sample, KIND), run.calibration(member)
+        assert kept is not None
+        assert kept.temperature == fitted.temperature == temperature == run.member(member).temperature
+        np.testing.assert_array_equal(kept.rows.truth, fitted.rows.truth)
+        np.testing.assert_array_equal(kept.sample, fitted.sample)
+        assert ((run.member_path(member) / "calibrated.npy").exists()) == (temperature != 1)
+    assert any(t != 1 for t in ensemble.temperatures)
+    assert select(run) == ensemble
+    first = ensemble.members[0]
+    run.write_predictions(first, "valid", run.predictions(first)[::-1], targets)
+    assert run.calibration(first) is None
+    assert not (run.member_path(first) / "pixels.npy").exists()
+
+
+def test_a_member_without_evidence_keeps_no_second_truth(run: ripieno.Library) -> None:
+    first = run.ids()[0]
+    calibration = calibrate_pixels(run.predictions(first), run.targets(), sample_pixels(run.targets()), KIND)
+    assert calibration.sample is not None
+    plain = pixel_calibration(1.0, run.true_class_mapped([first])[0], calibration.sample)
+    run.write_calibration(first, plain)
+    assert not (run.member_path(first) / "calibrated.npy").exists()
+    kept = run.calibration(first)
+    assert kept is not None
+    assert kept.temperature == 1.0
+    np.testing.assert_array_equal(kept.rows.truth, plain.rows.truth)
+    run.write_calibration(first, calibration)
+    (run.member_path(first) / "calibrated.npy").unlink()
+    assert run.calibration(first) is None, "the truth at the temperature is missing"
 
 
 @pytest.mark.parametrize("loss", ["mean-iou", "mean-dice", "pixel-accuracy"])

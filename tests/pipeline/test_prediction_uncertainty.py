@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ripieno import files, pipeline
-from ripieno.data.dataset import open_dataset
+from ripieno.data.dataset import open_dataset, write_dataset
 from ripieno.errors import SelectionError
 from ripieno.library import read_bundle
 from ripieno.pipeline.mask_prediction import predict_masks
@@ -22,9 +22,10 @@ from ripieno.pipeline.prediction import PredictionBatch, stream_predictions
 from ripieno.pipeline.prediction_files import prediction_writer
 from ripieno.pipeline.prediction_tables import TABLES
 from ripieno.tasks.conformal import share_held
+from ripieno.tasks.metrics import normal_log_loss
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.uncertainty_outputs import UncertaintyOutputs
-from ripieno.types import Bundle, Cascade
+from ripieno.types import Bundle, Cascade, Dataset
 from tests.cli.test_app import ripieno
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers, write_mask_bundle, write_small_bundle
 from tests.server.test_uncertainty import KINDS, pictures, sure
@@ -71,13 +72,27 @@ def test_tables_have_the_set_or_the_interval_of_a_level_and_the_numbers(
         values = expected(bundle, name, level)
         if name == "prediction_set":
             assert [row[name] for row in rows] == ["|".join(np.array(CLASSES)[own]) for own in values]
-        elif name in outputs.covered:
+        elif name in outputs.by_target:
             found = [[row[f"{target}_{name}"] for target in CLASSES] for row in rows]
             np.testing.assert_allclose(found, values, rtol=1e-3, atol=1e-5)
         else:
             np.testing.assert_allclose([row[name] for row in rows], values, rtol=1e-3, atol=1e-5)
     if kind != "regression":
         assert {type(row["abstain"]) for row in rows} == {bool}
+
+
+def test_a_calibrated_deviation_is_in_tables_without_a_coverage(tmp_path: Path) -> None:
+    bundle = sure(write_small_bundle(tmp_path / "bundle", kind="regression"), coverage=(), unusual=())
+    rows = table(bundle, tmp_path)
+    for index, target in enumerate(CLASSES):
+        found = [row[f"{target}_standard_deviation"] for row in rows]
+        np.testing.assert_allclose(found, expected(bundle, "standard_deviation")[:, index], rtol=1e-3)
+        np.testing.assert_allclose(
+            [row[f"{target}_spread"] for row in rows],
+            direct_answers(bundle, pictures(bundle)).std(axis=0)[:, index],
+            rtol=1e-3,
+        )
+    assert not [name for name in rows[0] if "lower" in name or name == "unusual"]
 
 
 def test_with_a_cascade_the_columns_are_empty_unless_a_level_is_asked_for(tmp_path: Path) -> None:
@@ -91,6 +106,29 @@ def test_with_a_cascade_the_columns_are_empty_unless_a_level_is_asked_for(tmp_pa
     for row, mean in zip(table(bundle, tmp_path, 0.9), own.mean(axis=0), strict=True):
         assert None not in [row[name] for name in names]
         assert row["probability"] == pytest.approx(mean.max(), rel=1e-5)
+
+
+def test_an_evaluation_has_the_likelihood_of_the_deviation_that_is_served(tmp_path: Path) -> None:
+    plain = write_small_bundle(tmp_path / "bundle", kind="regression")
+    bundle = sure(plain)
+    images = np.random.default_rng(1).integers(0, 256, (60, *bundle.input.shape), dtype=np.uint8)
+    own = direct_answers(bundle, images)
+    targets = (own.mean(axis=0) + np.random.default_rng(2).normal(0, 2, own[0].shape)).astype(np.float32)
+    moments = ((127.0,) * 3, (60.0,) * 3)
+    split = np.repeat(np.arange(3, dtype=np.uint8), (10, 10, 40))
+    data = Dataset("values", images, targets, split, bundle.task, *moments)
+    found = pipeline.evaluate(bundle, write_dataset(data, tmp_path / "data"))
+    own, targets = own[:, 20:], targets[20:]
+    deviation = UncertaintyOutputs(bundle.ensemble, bundle.task).compute(
+        "standard_deviation", own.mean(axis=0), spread=own.std(axis=0)
+    )
+    score = found.scores["normal_log_loss"]
+    assert score.value == pytest.approx(normal_log_loss(own.mean(axis=0), targets, deviation), rel=1e-4)
+    assert score.low < score.value < score.high
+    assert "normal_log_loss" not in pipeline.evaluate(plain, tmp_path / "data").scores
+    files.write_json(tmp_path / "bundle" / "bundle.json", dataclasses.replace(bundle, path=Path()))
+    run = ripieno("evaluate", str(tmp_path / "bundle"), str(tmp_path / "data"))
+    assert "normal negative" in run.stdout, run.stderr
 
 
 def test_a_level_that_the_bundle_lacks_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -110,6 +148,9 @@ def test_a_listing_has_the_set_or_the_bounds_and_where_to_abstain(tmp_path: Path
         if kind == "regression":
             assert record["lower"] == pytest.approx(
                 dict(zip(CLASSES, expected(bundle, "lower")[row].tolist(), strict=True)), rel=1e-3
+            )
+            assert record["standard_deviation"] == pytest.approx(
+                dict(zip(CLASSES, expected(bundle, "standard_deviation")[row].tolist(), strict=True)), rel=1e-3
             )
             assert "abstain" not in record
         else:

@@ -15,6 +15,7 @@ import ripieno
 from ripieno import pipeline
 from ripieno.cli.main import app
 from ripieno.errors import LibraryError, SelectionError
+from ripieno.tasks.calibration import calibrate_member, combine_calibrated
 from ripieno.tasks.metrics import METRICS, macro_f1
 from ripieno.tasks.registry import TASKS
 from ripieno.types import loss_key
@@ -76,8 +77,9 @@ def test_an_ensemble_of_a_run_is_that_of_the_arrays(run: ripieno.Library, kind: 
     assert ensemble.name == "B5"
     assert ensemble.loss == TASKS[kind].metrics[0].replace("_", "-")
     assert ensemble.combiner == "weighted"
-    assert ensemble.calibration == "none"
-    assert ensemble.temperatures == ()
+    assert ensemble.calibration == ("members" if kind == "multilabel" else "none")
+    assert ensemble.temperatures == (choice.temperatures if kind == "multilabel" else ())
+    assert ensemble.temperature == pytest.approx(choice.temperature, rel=1e-5)
     assert ensemble.expected_loss is not None
     assert ensemble.losses[f"valid_{TASKS[kind].metrics[0]}"] < min(m.loss for m in run.members())
     assert set(ensemble.losses) == set(run.member("m0").losses)
@@ -89,7 +91,7 @@ def test_thresholds_are_fitted_on_validation_and_judged_on_both(tmp_path: Path) 
     ensemble = ripieno.select(run, 5.0)[0]
     for split in ("valid", "test"):
         rows = [run.predictions(m, split) for m in ensemble.members]
-        combined = TASKS["multilabel"].combine(np.stack(rows), ensemble.weights, ensemble.combiner)
+        combined = combine_calibrated(rows, ensemble, TASKS["multilabel"])
         if split == "valid":
             assert ensemble.thresholds == TASKS["multilabel"].fit_thresholds(combined, run.targets())
         targets = run.targets(split)
@@ -98,6 +100,48 @@ def test_thresholds_are_fitted_on_validation_and_judged_on_both(tmp_path: Path) 
             assert ensemble.losses["valid_macro_f1"] > macro_f1(combined, targets)
     assert len(run.ensemble("B5").thresholds) == 3
     assert all(e.thresholds for e in ripieno.front(run, points=3).ensembles)
+
+
+def test_temperatures_of_labels_are_kept_in_the_run_until_predictions_change(tmp_path: Path) -> None:
+    run = imported(tmp_path / "run", "multilabel")
+    predictions, targets = predictions_of("multilabel", "valid")
+    sharp = 1 / (1 + np.exp(-3 * np.log(predictions["m0"] / (1 - predictions["m0"]))))
+    run.write_predictions("m0", "valid", sharp.astype(np.float32), targets)
+    first = ripieno.select(run, 9.0)[0]
+    fitted = calibrate_member(sharp.astype(np.float32), targets, TASKS["multilabel"])
+    kept = ripieno.Library(run.path).calibration("m0")
+    assert kept is not None
+    assert kept.temperature == fitted.temperature == run.member("m0").temperature > 1.5
+    np.testing.assert_allclose(kept.rows.truth, fitted.rows.truth, rtol=1e-6)
+    assert ripieno.select(run, 9.0)[0] == first
+    run.write_predictions("m0", "valid", predictions["m0"], targets)
+    assert run.calibration("m0") is None
+
+
+def test_the_deviation_of_values_is_fitted_on_validation_and_kept(tmp_path: Path) -> None:
+    run = imported(tmp_path / "run", "regression")
+    ensemble = ripieno.select(run, 9.0)[0]
+    assert len(ensemble.members) > 1
+    rows = np.stack([run.predictions(m) for m in ensemble.members])
+    kind, shares = TASKS["regression"], np.asarray(ensemble.weights)
+    combined = kind.combine(rows, ensemble.weights, ensemble.combiner)
+    fitted = kind.fit_spread(combined, run.targets(), kind.spread(rows, combined, shares))
+    assert ensemble.spread_calibration == run.ensemble("B9").spread_calibration == fitted
+    assert fitted is not None
+    assert fitted.samples == SAMPLES
+    # an ensemble of an older version has none until a coverage is fitted
+    path = run.path / "ensembles" / "B9.json"
+    document = json.loads(path.read_text())
+    del document["spread_calibration"]
+    path.write_text(json.dumps(document))
+    assert run.ensemble("B9").spread_calibration is None
+    assert ripieno.coverage(run, "B9", coverage=[0.9]).spread_calibration == fitted
+    predictions, _ = predictions_of("regression", "valid")
+    first = ensemble.members[0]
+    pipeline.import_(run, {first: 3 * predictions[first]}, costs={first: COSTS[first]}, replace=True)
+    assert run.ensemble("B9").spread_calibration != fitted
+    labels = imported(tmp_path / "labels", "multilabel")
+    assert ripieno.select(labels, 9.0)[0].spread_calibration is None
 
 
 def test_a_replaced_member_has_its_ensembles_judged_and_fitted_again(tmp_path: Path) -> None:
@@ -127,7 +171,7 @@ def test_losses_and_combiners_of_the_task_are_taken_and_named(run: ripieno.Libra
     )
 
 
-@pytest.mark.parametrize("option", [{"loss": "cross-entropy"}, {"combiner": "vote"}, {"calibrate": "members"}])
+@pytest.mark.parametrize("option", [{"loss": "cross-entropy"}, {"combiner": "vote"}, {"loss": "accuracy"}])
 def test_what_another_task_has_is_refused_before_anything_is_measured(
     run: ripieno.Library, kind: str, option: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

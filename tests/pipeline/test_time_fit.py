@@ -16,12 +16,20 @@ import ripieno
 from ripieno.data import load_dataset
 from ripieno.models.timm_network import make_backbone
 from ripieno.pipeline import time_fit
-from ripieno.pipeline.time_fit import feature_seconds, fit_backbones, fit_epochs, fit_networks
+from ripieno.pipeline.time_fit import (
+    feature_seconds,
+    fit_backbones,
+    fit_epochs,
+    fit_networks,
+    fit_sizes,
+    fit_to_time,
+)
 from ripieno.pipeline.timm_space import fit_resolution
+from ripieno.pipeline.trial_packing_benchmark import sample_configurations
 from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
-from ripieno.search.space import Categorical, fix_backbone, fix_network
+from ripieno.search.space import Categorical, Integer, Space, fix_backbone, fix_network
 from ripieno.types import Input
 
 SPACE = find_space("series")
@@ -69,6 +77,77 @@ def test_a_search_trains_networks_that_fit_in_its_time(tmp_path: Path, monkeypat
 def test_a_space_of_one_network_stays() -> None:
     one = fix_network(SPACE, "inception")
     assert fit_networks(one, COST, 1, 27, 1e-9) == (one, "")
+
+
+RESNETS = find_space("resnet-small")
+COLOUR = partial(estimate_epoch_cost, "resnet", Input((48, 48, 3)), 2000)
+
+
+def too_slow(space: Space, factor: float, seconds: float) -> float:
+    """Return the share of the configurations of `space` whose epoch takes too large a share of `seconds`."""
+    drawn = sample_configurations(space, 7, 60)
+    return sum(factor * COLOUR(c) / 1000 > time_fit.EPOCH_SHARE * seconds for c in drawn) / len(drawn)
+
+
+def test_networks_that_cannot_train_an_epoch_in_a_small_share_of_the_time_are_not_drawn() -> None:
+    assert too_slow(RESNETS, 2.0, 360.0) > 0.4
+    fitted, remark = fit_sizes(RESNETS, COLOUR, 2.0, 360.0)
+    assert too_slow(fitted, 2.0, 360.0) < 0.2
+    assert fit_sizes(RESNETS, COLOUR, 2.0, 360.0) == (fitted, remark)
+    cut = {name for name in RESNETS.ranges if fitted.ranges[name] != RESNETS.ranges[name]}
+    assert cut <= {"convolution", "stem_filters", "width", "blocks_1", "blocks_2", "blocks_3", "blocks_4"}
+    assert remark.startswith("networks that are too slow for 6 minutes of a core are not drawn: the search has ")
+    assert all(f"{name} " in remark for name in cut)
+
+
+def test_no_more_is_cut_than_the_time_demands() -> None:
+    assert fit_sizes(RESNETS, COLOUR, 1.0, 1e9) == (RESNETS, "")
+    some, _ = fit_sizes(RESNETS, COLOUR, 2.0, 360.0)
+    most, _ = fit_sizes(RESNETS, COLOUR, 1.0, 1e-9)
+    widths = [space.ranges["width"] for space in (RESNETS, some, most)]
+    assert [w.high for w in widths if isinstance(w, Integer)] == sorted({w.high for w in widths}, reverse=True)
+    assert widths[-1] == Integer(6, 6, log=True)
+    assert {most.ranges[f"blocks_{n}"] for n in (1, 2, 3, 4)} == {Integer(1, 1)}
+
+
+def test_the_machine_is_timed_only_where_it_may_be_too_slow() -> None:
+    dataset = load_dataset((IMAGES, LABELS), folds=0)
+    cost = partial(estimate_epoch_cost, "resnet", dataset.input, len(dataset.rows("train")))
+    paces: list[float] = []
+
+    def pace() -> float:
+        paces.append(100.0)
+        return paces[-1]
+
+    slowest = max(map(cost, sample_configurations(RESNETS, 0, time_fit.DRAWN))) / 1000
+    near = 1.01 * slowest / time_fit.EPOCH_SHARE  # all would fit by the estimate
+    given: dict[str, Any] = {"pretrained": False, "epochs_given": False, "pace": pace}
+    assert fit_to_time(RESNETS, 27, dataset, cost, time_fit.CLOSE * near, **given) == (RESNETS, 27, [])
+    assert not paces
+    fitted, epochs, remarks = fit_to_time(RESNETS, 27, dataset, cost, near, **given)
+    assert paces
+    assert (fitted != RESNETS, epochs, len(remarks)) == (True, 27, 1)
+
+
+def test_a_search_fitted_to_a_slow_machine_resumes_with_its_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_fit, "EPOCH_SHARE", 1e-9)
+    bounds, notes = {**QUICK, "hours": 0.1}, list[str]()
+    ripieno.tune((IMAGES, LABELS), tmp_path / "run", folds=0, notes=notes, **bounds)
+    assert any("are not drawn: the search has" in note for note in notes)
+    library = ripieno.tune(run=tmp_path / "run", **{**bounds, "trials": 2})
+    assert [m.configuration["width"] for m in library.members()] == [6, 6]
+
+
+def test_the_pace_of_a_machine_is_measured_in_a_small_share_of_the_time(tmp_path: Path) -> None:
+    library = ripieno.tune((IMAGES, LABELS), tmp_path / "run", folds=0, **QUICK)
+    samples = len(load_dataset((IMAGES, LABELS), folds=0).rows("train"))
+    cost = partial(estimate_epoch_cost, "resnet", Input((6, 5, 1)), samples)
+    assert time_fit.measure_pace(library, RESNETS, cost, 60.0, samples) == 1.0
+    measured = time_fit.measure_pace(library, RESNETS, cost, 3600.0, samples)
+    twice = time_fit.measure_pace(library, RESNETS, lambda c: 1e6 * cost(c), 3600.0, samples)
+    assert 1e5 < measured / twice < 1e7
 
 
 @of_timm

@@ -77,7 +77,7 @@ def test_a_killed_search_of_a_users_trainer_resumes_to_the_same_members(
     command = [sys.executable, "-m", "ripieno", "tune", str(data), f"--run={run}", f"--space={space}", "--slots=1"]
     process = subprocess.run([*command, f"--trainer={trainer}", *options], process_group=0, capture_output=True)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
-    assert ", steps 1 to 3 " in process.stderr.decode()  # its own unit, counted through the promotion
+    assert ", steps 1 to 3, " in process.stderr.decode()  # its own unit, counted through the promotion
     assert Library(run).checkpoint_path(int((folder / "victim").read_text())).exists() == (name == "Killed")
     resumed = ripieno.tune(run=run, trainer=trainer, pool="inline")
     check_calls(folder, name)

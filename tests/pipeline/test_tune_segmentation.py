@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 import ripieno
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import ModelError, SearchError
+from ripieno.files import write_json
+from ripieno.library import Library
 from ripieno.library.backbones import find_origins
 from ripieno.models.unet_config import unet_megaflops
 from ripieno.pipeline.costs import export_members
@@ -37,19 +39,21 @@ SEARCH = {"trials": 2, "epochs": 1, "pool": "inline", "seed": 1}
 
 def test_a_search_of_masks_trains_u_nets_by_default(tmp_path: Path) -> None:
     notes: list[str] = []
-    library = ripieno.tune(coloured_squares(), tmp_path / "run", notes=notes, **SEARCH)
+    library = ripieno.tune(coloured_squares(), tmp_path / "run", notes=notes, **{**SEARCH, "trials": 1})
     settings = kept_settings(library.path / "run.json")
     assert settings is not None
     assert settings.space == SPACES["segmentation-small"]
     assert {member.family for member in library.members()} == {"unet"}
     assert settings.metric == "valid_cross_entropy"
     # resumed: the run's space
-    ripieno.tune(run=tmp_path / "run", trials=3)
-    assert len(library.members()) == 3
+    ripieno.tune(run=tmp_path / "run", trials=2)
+    assert len(library.members()) == 2
+    # few images are used several times in an epoch
+    assert {member.configuration["epoch_samples"] for member in library.members()} == {1000}
 
 
 def test_members_are_exported_measured_and_their_operations_counted(tmp_path: Path) -> None:
-    library = ripieno.tune(coloured_squares(), tmp_path / "run", **{**SEARCH, "trials": 1})
+    library = one_member(tmp_path)
     (member,) = library.members()
     export_members(library, [member])
     counted = onnx_flops(library.onnx_path(member.id))
@@ -59,12 +63,20 @@ def test_members_are_exported_measured_and_their_operations_counted(tmp_path: Pa
     assert [point.batch_size for point in profile.points] == list(default_batch_sizes(member)) == [1, 8, 32, 128]
 
 
+def one_member(tmp_path: Path) -> Library:
+    """Search one U-Net of the default space, which sees each image once."""
+    default = SPACES["segmentation-small"]
+    once = dataclasses.replace(default, fixed={**default.fixed, "epoch_samples": 0})
+    write_json(tmp_path / "space.json", space_to_plain(once))
+    return ripieno.tune(coloured_squares(), tmp_path / "run", space=tmp_path / "space.json", **{**SEARCH, "trials": 1})
+
+
 def cost_of(member: Member) -> float:
     return unet_megaflops(member.configuration, member.input, len(member.task.names))
 
 
 def test_large_predictions_are_measured_in_small_batches(tmp_path: Path) -> None:
-    library = ripieno.tune(coloured_squares(), tmp_path / "run", **{**SEARCH, "trials": 1})
+    library = one_member(tmp_path)
     (member,) = library.members()
     large = dataclasses.replace(member, task=dataclasses.replace(member.task, output=(360, 480, 12)))
     assert default_batch_sizes(large) == (1, 8)

@@ -23,8 +23,10 @@ from ripieno.reports.mask_quality import DISTANCES, HardMask, near_boundary
 from ripieno.reports.overlays import OTHERS, PALETTE, class_colours, draw_overlays, overlay
 from ripieno.reports.pixel_explorer import explore_pixels
 from ripieno.reports.run_data import load_run
+from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.metrics import METRICS
 from ripieno.tasks.pixels import most_likely
+from ripieno.tasks.registry import TASKS
 from ripieno.types import IGNORED, BatchProfile, Dataset, Profile
 from tests.pixel_members import TASK, fill_library, make_masks
 from tests.reports.made_run import KIND
@@ -88,14 +90,13 @@ def test_figures_of_the_front_are_those_of_whole_arrays_whatever_the_blocks(
     assert whole == parts
     assert whole.masks is not None
     ensemble = whole.spots[-1].ensemble
-    mean = sum(
-        w * run.predictions(m, "test").astype(np.float64)
-        for m, w in zip(ensemble.members, ensemble.weights, strict=True)
-    )
+    assert ensemble.temperature != 1
+    tables = [run.predictions(m, "test") for m in ensemble.members]
+    mean = combine_calibrated(tables, ensemble, TASKS["segmentation"])
     truth, counted = run.targets("test"), run.targets("test") != IGNORED
-    predicted = np.asarray(mean).argmax(axis=-1)
+    predicted = mean.argmax(axis=-1)
     for name in ("cross_entropy", "mean_iou", "pixel_accuracy"):
-        expected = METRICS[name].function(np.asarray(mean), truth)
+        expected = METRICS[name].function(mean, truth)
         assert ensemble.losses[f"test_{name}"] == pytest.approx(expected, rel=1e-4)
     wrong = int((counted & (predicted != truth)).sum())
     for one in whole.masks.boundaries:
@@ -118,8 +119,8 @@ def test_few_samples_are_used_of_large_masks(run: Library, monkeypatch: pytest.M
     assert found.rows.tolist() == [0, 6, 12, 19, 25]
     assert found.masks is not None
     ensemble = found.spots[-1].ensemble
-    tables = [run.predictions(m, "test").astype(np.float32) for m in ensemble.members]
-    mean = np.average(tables, axis=0, weights=ensemble.weights)
+    tables = [run.predictions(m, "test") for m in ensemble.members]
+    mean = combine_calibrated(tables, ensemble, TASKS["segmentation"])
     for one in found.masks.hardest:
         assert np.array_equal(one.predicted, mean[one.row].argmax(axis=-1))
         assert np.array_equal(one.truth, run.targets("test")[one.row])

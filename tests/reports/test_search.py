@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ripieno.cluster import SimulatedPool
+from ripieno.library import Library
 from ripieno.reports.search import (
+    best_trials_loss,
     busy,
     failures,
+    promotions,
     rungs,
     slot_intervals,
     trend,
@@ -18,6 +22,8 @@ from ripieno.reports.search import (
     utilisation,
     varying_hyperparameters,
 )
+from ripieno.search import Settings, run_search
+from ripieno.search.built_in_spaces import find_space
 from ripieno.types import Epoch, Input, Member, Value, classification
 
 
@@ -57,6 +63,13 @@ def test_a_rung_counts_who_came_and_who_stopped() -> None:
     assert rungs(trials(MEMBERS)) == ((1, 2, 1), (3, 1, 1))
 
 
+def test_the_best_trials_count_once_each_at_its_best_rung() -> None:
+    worse = member(2, 9, end=5 * HOUR, trained=1 * HOUR, loss=0.9)
+    tried = trials([*MEMBERS, worse, member(2, 3, end=4.5 * HOUR, trained=0.5 * HOUR, loss=0.7)])
+    assert best_trials_loss(tried, 2) == pytest.approx(0.6)  # not 0.5 and 0.7 and 0.9 and 1.0
+    assert best_trials_loss(tried, 10) == pytest.approx((0.5 + 0.7 + 2.0) / 3)
+
+
 def test_imported_members_are_no_trials() -> None:
     assert trials([dataclasses.replace(MEMBERS[0], curve=())]) == ()
     assert slot_intervals([dataclasses.replace(MEMBERS[0], curve=())]) == ()
@@ -91,6 +104,16 @@ def test_a_trend_is_the_rank_correlation() -> None:
     made = trials([member(i, 1, end=1.0, trained=1.0, loss=10 - i, width=2**i) for i in range(5)])
     assert trend(made, "width") == pytest.approx(-1)
     assert trend(made, "absent") is None
+
+
+def test_promotions_are_read_with_their_ranks(tmp_path: Path) -> None:
+    settings = Settings(find_space("resnet-tiny"), "asha", trials=12, epochs=9)
+    pool = SimulatedPool(lambda configuration, epoch: (float(configuration["learning_rate"]) + 1 / epoch, 1.0), 2)
+    run_search(Library(tmp_path), settings, pool, clock=pool.clock)
+    found = promotions(Library(tmp_path).journal_path)
+    assert {(p.start, p.stop) for p in found} == {(1, 3), (3, 9)}
+    assert all(1 <= p.rank <= p.ranked / 3 for p in found)
+    assert promotions(tmp_path / "absent") == ()
 
 
 def test_failures_are_read_from_the_journal_without_its_torn_last_line(tmp_path: Path) -> None:

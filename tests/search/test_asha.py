@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from watched import walk
 
 from ripieno.errors import SearchError
-from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
+from ripieno.search.algorithms import ALGORITHMS, find_algorithm, make_scheduler
 from ripieno.search.asha import Asha, _Rung, hyperband, rungs, shares
 from ripieno.search.scheduler import TrialStep
 
@@ -51,6 +51,29 @@ def test_rungs_are_integers_and_end_exactly_at_the_most_epochs(
     assert rungs(epochs, eta, least) == ladder
 
 
+@pytest.mark.parametrize(
+    ("epochs", "step", "ladder"),
+    [
+        (27, 1.5, (1, 2, 3, 4, 6, 9, 14, 21, 27)),
+        (10, 2.5, (1, 2, 5, 10)),
+        (8, 1.1, (1, 2, 3, 4, 5, 6, 7, 8)),
+        (230, 2.3, (1, 2, 5, 12, 28, 64, 147, 230)),
+        (30, 100, (1, 30)),
+    ],
+)
+def test_rungs_of_a_fractional_step_are_rounded_and_grow(epochs: int, step: float, ladder: tuple[int, ...]) -> None:
+    assert rungs(epochs, step) == ladder
+
+
+@given(st.integers(1, 3000), st.floats(1.001, 9))
+def test_rungs_of_any_step_grow_by_about_it(epochs: int, step: float) -> None:
+    ladder = rungs(epochs, step)
+    assert (ladder[0], ladder[-1]) == (1, epochs)
+    assert all(low < high for low, high in pairwise(ladder))
+    assert all(high == low + 1 or abs(high - low * step) <= 0.5 for low, high in pairwise(ladder[:-1]))
+    assert len(ladder) < 3 or ladder[-1] ** 2 >= ladder[-2] ** 2 * step
+
+
 @given(st.integers(1, 5000), st.integers(2, 6), st.integers(1, 50))
 def test_the_last_rung_is_the_most_epochs_and_no_short_step(more: int, eta: int, least: int) -> None:
     epochs = least + more - 1
@@ -65,6 +88,23 @@ def test_hyperbands_brackets_and_proportions_are_those_of_the_book() -> None:
     assert hyperband(27) == ((1, 3, 9, 27), (3, 9, 27), (9, 27), (27,))
     assert shares(4, 3) == (27, 12, 6, 4)
     assert shares(5, 3) == (81, 34, 15, 8, 5)  # table 1 of Li et al. 2017, R = 81
+
+
+def test_proportions_of_brackets_with_two_ratios_are_those_computed_by_hand() -> None:
+    # a trial of three rungs costs 1/16 + 1/2 * 1/4 + 1/4 * 1 trainings with step 4 and keep 2: 3 / (7/16) = 6.9
+    assert shares(3, keep=2, step=4) == (7, 4, 3)
+    # 1/9 + 1/6 * 1/3 + 1/36 with step 3 and keep 6 (2 / ... is 3 / (7/36) = 15.4), 1/3 + 1/6
+    assert shares(3, keep=6, step=3) == (16, 6, 3)
+    assert Asha(hyperband(16, 4), 2, step=4)._shares == (7, 4, 3)
+    assert Asha(hyperband(16, 4), 2)._shares == shares(3, 2, 2)
+
+
+@given(st.integers(1, 6), st.integers(2, 5), st.floats(1.1, 6))
+def test_every_bracket_has_the_same_budget_up_to_a_trial(brackets: int, keep: int, step: float) -> None:
+    for rungs_above, count in zip(reversed(range(brackets)), shares(brackets, keep, step), strict=True):
+        # of the trials started, those that reach each rung, times its epochs in full trainings
+        cost = sum(keep**-rung * step ** (rung - rungs_above) for rung in range(rungs_above + 1))
+        assert brackets * 0.999 <= count * cost <= (brackets + cost) * 1.001
 
 
 def test_new_trials_are_dealt_between_brackets_in_their_proportions() -> None:
@@ -146,7 +186,7 @@ def test_late_results_still_promote_when_all_trials_were_started() -> None:
 
 
 def test_random_search_trains_every_trial_to_the_end() -> None:
-    scheduler = SCHEDULERS["full"](27, 3, 2)
+    scheduler = make_scheduler(find_algorithm("random"), 27, 2)
     for trial in range(2):
         (step,) = scheduler.candidates()
         assert step == TrialStep(trial, 0, 27)
@@ -155,15 +195,16 @@ def test_random_search_trains_every_trial_to_the_end() -> None:
     assert list(scheduler.candidates()) == []
 
 
-def test_every_algorithm_names_a_scheduler_and_unknown_ones_are_refused() -> None:
-    assert all(a.scheduler in SCHEDULERS for a in ALGORITHMS.values())
+def test_every_algorithm_has_a_scheduler_and_unknown_ones_are_refused() -> None:
+    assert all(next(make_scheduler(a, 9, 1).candidates()).start == 0 for a in ALGORITHMS.values())
     with pytest.raises(SearchError, match="there are: hyperband, asha, random, bohb"):
         find_algorithm("grid")
 
 
 def test_impossible_numbers_are_refused() -> None:
-    with pytest.raises(SearchError, match="at least 2"):
-        rungs(9, 1)
+    for step in (1, 0.5, nan, inf):
+        with pytest.raises(SearchError, match="step above 1"):
+            rungs(9, step)
     with pytest.raises(SearchError, match="0 trials"):
         Asha(((1,),), trials=0)
 
@@ -172,13 +213,16 @@ LOSSES = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.25, 0.5]))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), st.integers(1, 30), st.integers(2, 4), st.integers(1, 30), st.integers(1, 6), st.booleans())
+@given(
+    st.data(), st.integers(1, 30), st.floats(1.2, 5), st.integers(2, 4), st.integers(1, 30), st.integers(1, 6),
+    st.booleans(),
+)  # fmt: skip
 def test_no_job_twice_no_promotion_below_the_top_share_and_no_worker_idle(
-    data: st.DataObject, epochs: int, eta: int, trials: int, workers: int, brackets: bool
+    data: st.DataObject, epochs: int, step: float, keep: int, trials: int, workers: int, brackets: bool
 ) -> None:
     walk(
-        hyperband(epochs, eta) if brackets else (rungs(epochs, eta),),
-        eta,
+        hyperband(epochs, step) if brackets else (rungs(epochs, step),),
+        keep,
         trials,
         workers,
         lambda count: data.draw(st.integers(0, count - 1)),
@@ -240,7 +284,7 @@ def test_waiting_for_a_full_rung_is_found_out(monkeypatch: pytest.MonkeyPatch) -
     def synchronous(asha: Asha) -> Iterator[TrialStep]:
         """Start no new trial while fewer than eta of the started trials have a result."""
         results = sum(len(rung.ranking) for ladder in asha._rungs for rung in ladder.values())
-        return (d for d in right(asha) if d.start or asha.started < asha.eta or results >= asha.eta)
+        return (d for d in right(asha) if d.start or asha.started < asha.keep or results >= asha.keep)
 
     monkeypatch.setattr(Asha, "candidates", synchronous)
     with pytest.raises(AssertionError):
@@ -321,3 +365,18 @@ def test_a_loss_that_is_no_number_changes_no_decision_that_a_failure_would_not(s
             asha.tell(step, failed if draw < 0.3 else draw)
     assert searches[1:] == searches[:1] * 3
     assert {d.start for d in searches[0]} == {0, 1, 3}
+
+
+def test_the_rank_of_a_promoted_trial_is_that_in_its_rung_and_bracket() -> None:
+    asha = Asha(hyperband(9), trials=20)
+    for trial in range(16):
+        step = next(step for step in asha.candidates() if step.start == 0)
+        assert asha.rank(step) is None
+        asha.start(step)
+        asha.tell(step, float(trial))
+    promoted = next(step for step in asha.candidates() if step.start == 1)
+    rung = [t for t in range(16) if asha._bracket[t] == asha._bracket[promoted.trial]]
+    assert asha.rank(promoted) == (1, len(rung))
+    asha.start(promoted)
+    following = next(step for step in asha.candidates() if step.start == 1)
+    assert asha.rank(following) == (2, len(rung))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from statistics import median
+from typing import Any
 
+import numpy as np
 import pytest
 import synthetic
 
@@ -98,6 +101,58 @@ def test_a_job_starts_when_those_before_it_have_left_it_a_slot() -> None:
     queue.remove(job(3, 0, 1), 2, 104.0)
     assert queue.free(seconds.__getitem__, 2, 105.0) == 107.0
     assert queue.free(seconds.__getitem__, 3, 105.0) == 105.0  # a slot has joined
+
+
+WIDTHS = [random.Random(n).uniform(0.0, 1.0) for n in range(1000)]
+
+
+def seconds_of(trial: int, epochs: int) -> float:
+    """Return a duration that depends on the trial's configuration, which the cost does not know."""
+    return epochs * 16 ** WIDTHS[trial] + 0.5
+
+
+def errors(pace: DurationPredictor) -> list[float]:
+    """Return by what factor predictions for new trials are off, the median of some for each length."""
+    found = []
+    for epochs in (1, 9):
+        pairs = [(pace.seconds(job(n, 0, epochs), epochs), seconds_of(n, epochs)) for n in range(500, 540)]
+        found.append(median(max(a / b, b / a) for a, b in pairs))
+    return found
+
+
+def test_a_new_trial_takes_what_trials_of_similar_configurations_took() -> None:
+    known, blind = DurationPredictor(lambda trial: np.array([WIDTHS[trial]])), DurationPredictor()
+    for n in range(100):
+        for pace in (known, blind):
+            pace.add(job(n, 0, (1, 9)[n % 2]), (1.0, 9.0)[n % 2], seconds_of(n, (1, 9)[n % 2]))
+            pace.learn()
+    assert max(errors(known)) < 1.3
+    assert min(errors(blind)) > 1.5
+
+
+def test_configurations_are_learnt_only_from_a_dozen_trials_on() -> None:
+    pace, plain = DurationPredictor(lambda trial: np.array([WIDTHS[trial]])), DurationPredictor()
+    for n in range(11):
+        pace.add(job(n, 0, 3), 3.0, seconds_of(n, 3))
+        plain.add(job(n, 0, 3), 3.0, seconds_of(n, 3))
+        pace.learn()
+        assert pace.seconds(job(500, 0, 3), 3.0) == plain.seconds(job(500, 0, 3), 3.0)
+
+
+def test_a_prediction_holds_as_long_as_the_job_runs() -> None:
+    asked: list[int] = []
+
+    def features(trial: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        asked.append(trial)
+        return np.array([WIDTHS[trial]])
+
+    pace = DurationPredictor(features)
+    for n in range(60):
+        pace.add(job(n, 0, 3), 3.0, seconds_of(n, 3))
+        pace.learn()
+    asked.clear()
+    assert pace.seconds(job(500, 0, 3), 3.0) == pace.seconds(job(500, 0, 3), 3.0) > 0
+    assert asked == [500]
 
 
 # the search, near its deadline

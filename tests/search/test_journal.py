@@ -44,6 +44,16 @@ def test_events_are_read_back_in_order(tmp_path: Path) -> None:
     assert journal_of(tmp_path).events() == EVENTS
 
 
+def test_a_million_events_stay_in_their_order(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path)
+    journal._events = 999_998
+    events = [JobFinished(trial, 1, 0.5, 1.0) for trial in range(4)]
+    for event in events:
+        journal.append(event)
+    journal.sync()
+    assert journal_of(tmp_path).events() == events
+
+
 @pytest.mark.parametrize("synced", [True, False])
 def test_a_journal_that_is_cut_is_that_of_a_search_killed_before(tmp_path: Path, synced: bool) -> None:
     journal = journal_of(tmp_path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +26,15 @@ from synthetic import LABELS, member_of
 
 from ripieno import files
 from ripieno.clock import now as unix_now
-from ripieno.cluster import InlinePool
+from ripieno.cluster import InlinePool, SimulatedPool
 from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
+from ripieno.search.progress import seconds_left
 from ripieno.search.result_order import OrderName
-from ripieno.types import Failure, Job, JobResult
+from ripieno.search.settings import kept_settings
+from ripieno.types import Configuration, Epoch, Failure, Job, JobResult
 
 SETTINGS = Settings(synthetic.SPACE, trials=30, epochs=9)
 
@@ -85,9 +90,17 @@ def search(run: Path, pool: object = None, settings: Settings = SETTINGS, **more
     return run_search(Library(run), settings, pool, weight=synthetic.weight, **more)  # type: ignore[arg-type]
 
 
+def journal_of(run: Path) -> Journal:
+    return Journal(Library(run).journal_path, synthetic.SPACE, "random", 0)
+
+
+def read(path: Path) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(path.read_text())
+    return plain
+
+
 def jobs_issued(run: Path) -> list[tuple[int, int]]:
-    journal = Journal(Library(run).journal_path, synthetic.SPACE, "random", 0)
-    return [(e.trial, e.stop) for e in journal.events() if isinstance(e, JobSubmitted)]
+    return [(e.trial, e.stop) for e in journal_of(run).events() if isinstance(e, JobSubmitted)]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +135,29 @@ def test_the_library_does_not_depend_on_timing_or_slots_or_kills(tmp_path: Path,
         assert members(run) == members(quiet)
 
 
+OLDER = Path(__file__).parent / "older_runs"
+"""Runs that version 0.1 began, with eta 2 and 3, and the jobs and configurations that it would have gone on to."""
+
+
+@pytest.mark.parametrize(("name", "step"), [("hyperband", 2), ("asha-stopping", 3)])
+def test_an_older_run_resumes_with_the_same_decisions(tmp_path: Path, name: str, step: int) -> None:
+    shutil.copytree(OLDER / name, tmp_path, dirs_exist_ok=True)
+    expected = read(tmp_path / "expected.json")
+    begun = jobs_issued(tmp_path)
+    settings = kept_settings(tmp_path / "run.json")
+    assert settings is not None
+    search(tmp_path, settings=settings)
+    issued = [(e.trial, e.start, e.stop) for e in journal_of(tmp_path).events() if isinstance(e, JobSubmitted)]
+    assert 3 < len(begun) < len(issued)
+    assert [list(job) for job in issued] == expected["jobs"]
+    trials = range(len(expected["configurations"]))
+    assert [journal_of(tmp_path).configuration(trial) for trial in trials] == expected["configurations"]
+    assert read(tmp_path / "run.json")["algorithm"]["step"] == step  # now the run keeps the whole algorithm
+    assert "eta" not in read(tmp_path / "run.json")
+    search(tmp_path, settings=settings)
+    assert len(jobs_issued(tmp_path)) == len(issued)
+
+
 def test_jobs_without_a_result_run_first_and_results_left_in_the_library_are_taken(tmp_path: Path) -> None:
     pool = ShuffledPool(partial(keep, tmp_path), 3, 0, most=4)
     with pytest.raises(KeyboardInterrupt):
@@ -137,6 +173,25 @@ def test_jobs_without_a_result_run_first_and_results_left_in_the_library_are_tak
     assert left[0] not in again.jobs
 
 
+def test_a_job_that_was_resumed_counts_with_the_epochs_before_it_was_killed(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, algorithm="random", trials=2)
+
+    def resumed(job: Job) -> JobResult:
+        """Train the last of nine epochs, of two seconds each."""
+        curve = tuple(Epoch(number, 1.0, 1.0, 0.5, 2.0) for number in range(1, job.stop + 1))
+        return JobResult(job, replace(member_of(job), curve=curve), started=100.0, finished=102.5)
+
+    left = Job(0, Journal(None, synthetic.SPACE, "random", 0).configuration(0), 0, 9)
+    found = resumed(left).member
+    assert found is not None
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, ShuffledPool(resumed, 1, 0, most=0), settings)
+    Library(tmp_path).add(found, np.full((3, 2), 0.5), LABELS)  # its worker finished after the driver was killed
+    search(tmp_path, ShuffledPool(resumed, 1, 0), settings)
+    journal = Journal(Library(tmp_path).journal_path, synthetic.SPACE, "random", 0)
+    assert [(e.trial, e.seconds) for e in journal.events() if isinstance(e, JobFinished)] == [(0, 18.0), (1, 18.0)]
+
+
 def test_a_finished_search_runs_nothing_again_and_more_trials_go_on(tmp_path: Path) -> None:
     first = search(tmp_path)
     pool = ShuffledPool(partial(keep, tmp_path), 3, 0)
@@ -150,7 +205,7 @@ def test_a_finished_search_runs_nothing_again_and_more_trials_go_on(tmp_path: Pa
     assert before.items() <= members(tmp_path).items()
 
 
-@pytest.mark.parametrize("algorithm", ["bohb", "genetic", "tpe", "gp", "smac"])
+@pytest.mark.parametrize("algorithm", ["bohb", "genetic", "tpe", "gp", "smac", "forest"])
 def test_what_a_sampler_learns_survives_kills_and_does_not_depend_on_timing(tmp_path: Path, algorithm: str) -> None:
     if algorithm == "smac":
         pytest.importorskip("smac", reason="needs the extra smac")
@@ -445,3 +500,51 @@ def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -
     assert search(tmp_path, later, settings).ended == "trials"
     assert later.jobs[0] == Job(0, cut.configuration, 0, 9)
     assert {"00000-e009", "00001-e009"} < set(members(tmp_path))
+
+
+def slow_curve(configuration: Configuration, epochs: int) -> tuple[float, float]:
+    return synthetic.loss_of(configuration, epochs), 10.0 * epochs
+
+
+def watched_search(run: Path, settings: Settings, seconds: float | None = None) -> list[Snapshot]:
+    """Return the snapshots of a search in virtual time, in which an epoch takes ten seconds."""
+    seen = list[Snapshot]()
+    pool = SimulatedPool(slow_curve, 2, deadline=seconds)
+    run_search(Library(run), settings, pool, deadline=seconds, watch=seen.append, clock=pool.clock)
+    return seen
+
+
+def test_a_promotion_says_its_rank_and_the_journal_keeps_it(tmp_path: Path) -> None:
+    seen = watched_search(tmp_path, Settings(synthetic.SPACE, "asha", trials=12, epochs=9))
+    promoted = {(job.trial, job.start): snap.ranks.get(job.trial) for snap in seen for job in snap.started if job.start}
+    assert promoted
+    for (trial, start), rank in promoted.items():
+        assert rank is not None, (trial, start)
+        assert 1 <= rank[0] <= rank[1] / 3
+    events = Journal(Library(tmp_path).journal_path, synthetic.SPACE, "random", 0).events()
+    kept = {(e.trial, e.start): (e.rank, e.ranked) for e in events if isinstance(e, JobSubmitted)}
+    assert {step: rank for step, rank in kept.items() if rank != (0, 0)} == promoted
+    assert all(rank == (0, 0) for (_, start), rank in kept.items() if not start)
+    assert not any(snap.skipped for snap in seen)
+
+
+def test_what_would_not_end_before_the_deadline_is_said_once(tmp_path: Path) -> None:
+    seen = watched_search(tmp_path, Settings(synthetic.SPACE, trials=None, epochs=27), 150.0)
+    skipped = [step for snap in seen for step in snap.skipped]
+    assert skipped
+    assert len({(step.trial, step.start, step.stop) for step in skipped}) == len(skipped)
+    assert all(step.seconds > step.left >= 0 for step in skipped)
+    started = {(job.start, job.stop) for snap in seen for job in snap.started}
+    new = [step for step in skipped if step.trial is None]
+    assert (0, 27) in {(step.start, step.stop) for step in new} - started
+
+
+def test_a_search_bounded_by_trials_estimates_its_end(tmp_path: Path) -> None:
+    settings = Settings(synthetic.SPACE, "random", trials=20, epochs=3, order="arrival")
+    seen = watched_search(tmp_path, settings)
+    assert {snap.expected_epochs for snap in seen} == {60}
+    first = next(snap for snap in seen if snap.jobs)
+    left = seconds_left(first, {})
+    assert left is not None
+    assert first.seconds + left == pytest.approx(seen[-1].seconds, rel=0.15)
+    assert seconds_left(seen[-1], {}) == 0.0

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ripieno.errors import SearchError
-from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
+from ripieno.search.algorithms import ALGORITHMS, Algorithm, find_algorithm, find_mismatch
 from ripieno.search.generations import POPULATION, Generations
 from ripieno.search.in_memory_study import InMemoryStudy, ranked
 from ripieno.search.samplers import SAMPLERS, find_sampler, sample, trial_seed
@@ -214,18 +214,32 @@ def test_a_generation_waits_for_all_of_the_one_before() -> None:
         Generations(9, trials=0)
 
 
-def test_every_algorithm_is_a_scheduler_and_a_sampler_there_are() -> None:
+def test_every_algorithm_has_its_name_and_a_sampler_there_is() -> None:
     assert {"random", "hyperband", "gp", "bohb", "smac", "tpe", "genetic"} <= ALGORITHMS.keys()
     for name, algorithm in ALGORITHMS.items():
         assert find_algorithm(name) == algorithm
-        assert algorithm.scheduler in SCHEDULERS
+        assert algorithm.name == name
         assert algorithm.sampler in SAMPLERS
 
 
 def test_any_scheduler_and_sampler_make_an_algorithm() -> None:
-    assert find_algorithm("asha+tpe").scheduler == "asha"
-    assert find_algorithm("asha+tpe").sampler == "tpe"
+    assert find_algorithm("asha+tpe") == Algorithm(brackets="one", sampler="tpe")
     with pytest.raises(SearchError, match="no scheduler 'ash'; there are: full"):
         find_algorithm("ash+tpe")
     with pytest.raises(SearchError, match="no sampler 'tpee'; there are: random"):
         find_algorithm("asha+tpee")
+
+
+@pytest.mark.parametrize("name", ["asha+gp", "hyperband+gp", "hyperband-stopping+gp"])
+def test_gp_with_a_scheduler_that_ends_few_trials_is_warned_of(name: str) -> None:
+    assert find_mismatch(name).startswith("sampler gp learns only from trials at their last epoch")
+
+
+def test_generations_with_a_sampler_that_needs_none_are_warned_of() -> None:
+    assert find_mismatch("generations+random").endswith("use full+random")
+
+
+def test_pairs_that_work_together_are_not_warned_of() -> None:
+    assert {find_mismatch(name) for name in (*ALGORITHMS, "full+gp", "generations+gp", "asha+forest")} - {""} == {
+        find_mismatch("generations+gp")
+    }

@@ -10,7 +10,8 @@ import pytest
 import synthetic
 
 from ripieno.errors import RipienoError, SearchError
-from ripieno.search import Settings
+from ripieno.search import Algorithm, Settings
+from ripieno.search.algorithms import algorithm_to_plain, find_algorithm
 from ripieno.search.settings import kept_settings, resolve_settings
 from ripieno.search.space import Integer
 
@@ -52,6 +53,68 @@ def test_a_space_that_contradicts_shows_what_differs_of_both(tmp_path: Path) -> 
     resolve_settings(tmp_path / "run.json", replace(ASKED, space=spaces[0]), 2, None)
     with pytest.raises(SearchError, match=rf"space \({name} 1 to 4\), requested is space \({name} 1 to 5\)"):
         resolve_settings(tmp_path / "run.json", replace(ASKED, space=spaces[1]), 2, None)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "had", "wanted", "remedy"),
+    [
+        (Algorithm(keep=4), "keep 3", "keep 4", "keep"),
+        (Algorithm(step=2.5), "step 3", "step 2.5", "step"),
+        (Algorithm(step=4, keep=4), "step 3 and keep 3", "step 4 and keep 4", "step and keep"),
+        ("bohb", "algorithm hyperband (sampler random, candidates absent)",
+         "algorithm bohb (sampler multivariate-tpe, candidates 24)", "algorithm"),
+        ("asha", "algorithm hyperband (brackets all)", "algorithm asha (brackets one)", "algorithm"),
+        (Algorithm(random_share=0.5), "algorithm hyperband (random_share 0.0)",
+         "algorithm (random_share 0.5)", "algorithm"),
+        (Algorithm(rule="stopping", keep=2), "algorithm hyperband (rule promotion) and keep 3",
+         "algorithm (rule stopping) and keep 2", "algorithm and keep"),
+    ],
+)  # fmt: skip
+def test_a_contradicting_algorithm_shows_the_parts_that_differ(
+    algorithm: str | Algorithm, had: str, wanted: str, remedy: str, tmp_path: Path
+) -> None:
+    resolve_settings(tmp_path / "run.json", ASKED, 2, None)
+    with pytest.raises(SearchError) as error:
+        resolve_settings(tmp_path / "run.json", replace(ASKED, algorithm=algorithm), 2, None)
+    assert str(error.value) == (
+        f"{tmp_path} contains a search with {had}, requested is {wanted}: "
+        f"pass the same values, omit {remedy} to resume, or use another folder with --run"
+    )
+
+
+def test_the_same_algorithm_under_another_name_is_the_same(tmp_path: Path) -> None:
+    resolve_settings(tmp_path / "run.json", ASKED, 2, None)
+    for same in ("hyperband+random", Algorithm(name="mine")):
+        resolve_settings(tmp_path / "run.json", replace(ASKED, algorithm=same), 2, None)
+
+
+def test_a_run_keeps_the_whole_algorithm(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    algorithm = Algorithm(
+        name="mine", brackets="one", rule="stopping", step=2.5, keep=4, sampler="tpe", random_share=0.3, candidates=50
+    )
+    resolve_settings(path, replace(ASKED, algorithm=algorithm), 2, None)
+    kept = kept_settings(path)
+    assert kept is not None
+    assert kept.algorithm == algorithm
+    assert find_algorithm(kept.algorithm).name == "mine"
+    assert json.loads(path.read_text())["algorithm"] == algorithm_to_plain(algorithm)
+
+
+def test_a_record_with_a_broken_algorithm_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    resolve_settings(path, ASKED, 2, None)
+    plain = json.loads(path.read_text())
+    for algorithm in ({"keep": 1}, {"sampler": "gone"}, {"speed": 3}, 7, None):
+        path.write_text(json.dumps({**plain, "algorithm": algorithm}))
+        with pytest.raises(SearchError, match=r"run\.json is not the record of a search"):
+            kept_settings(path)
+
+
+def test_eta_sets_step_and_keep() -> None:
+    assert replace(ASKED, eta=4).algorithm == Algorithm(step=4, keep=4)
+    assert replace(ASKED, algorithm=Algorithm(step=2, keep=5), eta=3).algorithm == Algorithm()
+    assert replace(ASKED, eta=4).eta is None
 
 
 def test_the_same_space_under_another_name_is_the_same(tmp_path: Path) -> None:

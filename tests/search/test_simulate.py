@@ -57,6 +57,28 @@ def test_a_job_starts_no_epoch_that_would_end_after_the_deadline_but_its_first()
     assert pool.clock() == 8.0  # the first epoch of the last one ran from 6 to 8
 
 
+def test_decisions_take_their_time_while_jobs_run_and_curves_take_none() -> None:
+    computed = 0.0
+
+    def costly(configuration: Configuration, epoch: int) -> tuple[float, float]:
+        nonlocal computed
+        computed += 100.0
+        return even(configuration, epoch)
+
+    pool = SimulatedPool(costly, 1, decision_clock=lambda: computed)
+    computed += 3.0
+    pool.submit(job(0, 0, 1))
+    computed += 1.0
+    (outcome,) = pool.wait()
+    assert (outcome.started, outcome.finished, pool.clock()) == (3.0, 5.0, 5.0)
+    pool.submit(job(1, 0, 1))
+    computed += 6.0  # the job ends meanwhile, and its slot waits for a decision
+    (outcome,) = pool.wait()
+    assert (outcome.started, outcome.finished, pool.clock()) == (5.0, 7.0, 11.0)
+    pool.submit(job(2, 0, 1))
+    assert pool.wait()[0].started == 11.0
+
+
 def test_what_a_curve_raises_is_the_jobs_failure() -> None:
     pool = SimulatedPool(lambda configuration, epoch: (1 / 0, 1.0))
     pool.submit(job(0, 0, 1))
@@ -80,6 +102,17 @@ def test_the_time_given_is_used_up_and_hardly_exceeded() -> None:
     assert run.summary.ended == "deadline"
     assert 560 < run.seconds < 600 + 17
     assert run.summary.occupancy > 0.95
+
+
+def test_a_slot_whose_job_was_cut_short_takes_others_that_fit() -> None:
+    def uneven(configuration: Configuration, epoch: int) -> tuple[float, float]:
+        return 1 / epoch, epoch * (100.0 if int(configuration["width"]) > 13 else 1.0)  # slower than the search expects
+
+    run = simulate(replace(SETTINGS, algorithm="random", epochs=4, trials=None), uneven, 1, seconds=1000)
+    cut = next(o for o in run.outcomes if o.member is not None and o.member.epoch < o.job.stop)
+    assert cut.finished < 980
+    assert any(o.started >= cut.finished for o in run.outcomes)
+    assert run.seconds > 990
 
 
 def test_twenty_workers_are_nearly_twenty_times_as_fast() -> None:

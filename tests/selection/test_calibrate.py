@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ripieno.errors import SelectionError
 from ripieno.selection import Choice, front, select_members
 from ripieno.selection.problem_builder import MEASURES
-from ripieno.tasks.calibration import apply_temperature, fit_temperature, fold_masks
+from ripieno.tasks.calibration import apply_temperature, fit_temperature
 from ripieno.tasks.combiners import combine
+from ripieno.tasks.evidence import fold_masks
 from ripieno.tasks.metrics import cross_entropy, true_class
 from ripieno.types import Combiner
 

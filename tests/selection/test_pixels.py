@@ -10,6 +10,8 @@ import pytest
 from ripieno.errors import SelectionError
 from ripieno.selection import pixel_data, select_members
 from ripieno.selection.select import front
+from ripieno.tasks import pixel_calibration
+from ripieno.tasks.calibration import fit_temperature
 from ripieno.tasks.pixels import sample_rows
 from ripieno.tasks.registry import kind_of
 from ripieno.types import IGNORED, Task
@@ -21,7 +23,48 @@ KIND = kind_of(TASK)
 
 
 def select(*arguments: Any, **options: Any) -> Any:
-    return select_members(*arguments, **{"task": TASK, "prune": 1.0, "budget": 3, **options})
+    return select_members(*arguments, **{"task": TASK, "prune": 1.0, "budget": 3, "calibrate": "none", **options})
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "mean-iou"])
+@pytest.mark.parametrize("pixels", [None, 12])
+def test_members_are_selected_at_their_temperatures_and_the_loss_is_that_of_what_is_served(
+    loss: str, pixels: int | None
+) -> None:
+    """The temperatures of the members are far from 1; all pixels are in the sample that these are fitted to."""
+    choice = select(list(MEMBERS), MASKS, loss=loss, pixels=pixels, calibrate=None)
+    plain = select(list(MEMBERS), MASKS, loss=loss, pixels=pixels)
+    assert all(t != 1 for t in choice.temperatures)
+    assert set(plain.temperatures) == {1.0}
+    scores, before = (KIND.scores(c.combine(MEMBERS), MASKS, TASK) for c in (choice, plain))
+    assert scores["cross_entropy"] < before["cross_entropy"] - 0.02
+    found = scores[loss.replace("-", "_")]
+    served = found if loss == "cross-entropy" else 1 - found
+    assert choice.loss == pytest.approx(served, abs=1e-3 if pixels is None else 0.06)
+    assert choice.expected_loss == pytest.approx(served, abs=5 * choice.expected_loss_error)
+
+
+def test_temperatures_are_fitted_to_a_sample_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = select(list(MEMBERS), MASKS, calibrate="members")
+    monkeypatch.setattr(pixel_calibration, "SAMPLED", 20 * 20)
+    sample = pixel_calibration.sample_pixels(MASKS)
+    choice = select(list(MEMBERS), MASKS, calibrate="members")
+    drawn = [sample.read(own) for own in MEMBERS]
+    fitted = [fit_temperature(own, sample.classes, kind=KIND) for own in drawn]
+    assert choice.temperatures == tuple(fitted[m] for m in choice.members)
+    assert choice.temperatures != whole.temperatures
+    assert choice.loss == pytest.approx(KIND.scores(choice.combine(MEMBERS), MASKS, TASK)["cross_entropy"], abs=0.01)
+    # memory for fewer of them: the temperatures stay
+    monkeypatch.setattr(pixel_data, "IN_MEMORY", 20 * 10 * 3 * 6)
+    fewer = select(list(MEMBERS), MASKS, calibrate="members")
+    assert fewer.expected_loss != choice.expected_loss
+    assert fewer.expected_loss == pytest.approx(choice.expected_loss, abs=3 * choice.expected_loss_error)
+
+
+def test_votes_are_calibrated_where_it_is_asked_for() -> None:
+    choice = select(list(MEMBERS), MASKS, combiner="vote", calibrate="members")
+    assert choice.loss == pytest.approx(KIND.scores(choice.combine(MEMBERS), MASKS, TASK)["cross_entropy"], abs=2e-3)
+    assert set(select(list(MEMBERS), MASKS, combiner="vote", calibrate=None).temperatures) == {1.0}
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "mean-iou", "mean-dice", "pixel-accuracy"])
@@ -122,6 +165,7 @@ def test_a_front_falls_and_needs_no_task_object() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"calibrate": "joint"}, "calibrate joint does not fit task segmentation: pass calibrate members or none"),
         ({"targets": None}, "needs targets: pass the masks"),
         ({"targets": MASKS[:, :5]}, r"masks have shape \(20, 5, 8\): expected \(20, 6, 8\)"),
         ({"targets": MASKS[:, :5], "task": "segmentation"}, "masks are 5 x 8 pixels, expected 6 x 8"),
@@ -129,7 +173,10 @@ def test_a_front_falls_and_needs_no_task_object() -> None:
         ({"predictions": [MEMBERS[0][0]]}, r"expected \(members, counted pixels\) or \(members, samples, height"),
         ({"loss": "macro-f1"}, "loss macro-f1 does not fit task segmentation: expected one of cross-entropy, mean-iou"),
         ({"combiner": "median"}, "combiner 'median' does not fit task segmentation"),
-        ({"calibrate": "members"}, "calibrate members does not fit task segmentation"),
+        (
+            {"predictions": [KIND.likelihood(MEMBERS[0], MASKS)], "calibrate": "members"},
+            "calibrate members needs labels",
+        ),
         ({"pixels": 0}, "pixels 0 is invalid"),
         ({"pixels": 1.5}, "pixels 1.5 is invalid"),
         ({"predictions": [MEMBERS[0] * np.float16(2)]}, "member 0: a prediction is"),

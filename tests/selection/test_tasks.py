@@ -68,12 +68,12 @@ def test_every_method_reports_the_loss_of_what_it_combines(name: str, method: An
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_defaults_are_weighted_uncalibrated_and_cross_validated(name: str) -> None:
+def test_the_defaults_are_weighted_and_cross_validated_and_labels_are_calibrated(name: str) -> None:
     kind, predictions, targets = case(name)
     choice = ripieno.select_members(predictions, targets, COSTS, budget=9.0, task=kind)
     assert choice.combiner == "weighted"
-    assert choice.temperature == 1.0
-    assert set(choice.temperatures) <= {1.0}
+    temperatures = {choice.temperature, *choice.temperatures}
+    assert temperatures != {1.0} if kind == "multilabel" else temperatures == {1.0}
     assert choice.expected_loss is not None
     assert choice.expected_loss_error is not None
     assert choice.loss < choice.expected_loss + 2 * choice.expected_loss_error
@@ -87,7 +87,8 @@ def test_the_expected_loss_is_that_of_the_samples_held_out() -> None:
     for name in CASES:
         kind, predictions, targets = case(name)
         for loss in [None, *(n.replace("_", "-") for n in TASKS[kind].metrics)]:
-            choice = ripieno.select_members(predictions[:1], targets, budget=1, task=kind, loss=loss, cv=4)
+            options: dict[str, Any] = {"task": kind, "loss": loss, "cv": 4, "calibrate": "none"}
+            choice = ripieno.select_members(predictions[:1], targets, budget=1, **options)
             # a loss that is no mean over samples differs a little between folds and the whole
             exact = loss in (None, "squared-error", "mae", "binary-cross-entropy")
             assert choice.expected_loss == pytest.approx(choice.loss, rel=1e-5 if exact else 0.25)
@@ -217,7 +218,11 @@ def test_certificates_hold_for_several_labels() -> None:
         ("multilabel", {"predictions": "two"}, "a prediction is 2 for sample 5, .* logits need a sigmoid first"),
         ("multilabel", {"predictions": "flat"}, r"predictions have shape .* expected \(members, samples, labels\)"),
         ("multilabel", {"combiner": "vote"}, "combiner 'vote' does not fit task multilabel"),
-        ("multilabel", {"calibrate": "joint"}, "calibrate joint does not fit task multilabel"),
+        (
+            "multilabel",
+            {"calibrate": "joint", "loss": "macro-f1"},
+            "calibrate joint needs the cross-entropy of a mean",
+        ),
         (
             "multilabel",
             {"loss": "accuracy"},

@@ -24,7 +24,7 @@ from ripieno.server.oip_encode import check_size
 from ripieno.server.signature import signatures
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.uncertainty_outputs import UncertaintyOutputs
-from ripieno.types import AbstainRule, Bundle, Cascade, Coverage
+from ripieno.types import AbstainRule, Bundle, Cascade, Coverage, SpreadCalibration
 from tests.chromium import COMMAND, Page
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers, write_mask_bundle, write_small_bundle
 from tests.server.test_image_endpoint import png
@@ -47,7 +47,9 @@ def sure(bundle: Bundle, **changes: Any) -> Bundle:
         score = "lac" if kind == "classification" else "fnr"
         coverage = (Coverage(0.9, score, (0.8,), 100), Coverage(0.5, score, (0.6,), 100))
     rule = None if kind == "regression" else AbstainRule(0.02, confidence_between(bundle), 100)
-    known = {"coverage": coverage, "abstain": rule, "unusual": UNUSUAL, **changes}
+    deviation = SpreadCalibration((1.5, 0.0, 2.0, 3.0), (0.2, 0.3, 0.1, 0.4), 100) if kind == "regression" else None
+    fitted = {"coverage": coverage, "abstain": rule, "unusual": UNUSUAL, "spread_calibration": deviation}
+    known = {**fitted, **changes}
     return dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, **known))
 
 
@@ -150,7 +152,7 @@ def test_the_interface_lists_the_outputs_with_their_types(served: Served) -> Non
     whole = [-1, *served.bundle.task.output]
     for name in served.outputs.names:
         datatype = "BOOL" if name in ("prediction_set", "abstain") else "FP32"
-        assert listed[name] == (datatype, whole if name in served.outputs.covered else [-1])
+        assert listed[name] == (datatype, whole if name in (*served.outputs.covered, "standard_deviation") else [-1])
         assert types[name] == f"TYPE_{datatype}"
     assert json.loads(config["parameters"]["coverage"]["string_value"]) == list(LEVELS)
     member = httpx.get(f"{served.server.url}/v2/models/{MEMBERS[0]}", trust_env=False).json()
@@ -182,6 +184,9 @@ def test_a_document_names_what_is_in_the_set_and_how_unusual_the_picture_is(serv
         if name in served.outputs.names:
             assert found[name] == pytest.approx(served.expected(name)[0], rel=1e-3, abs=1e-5)
             assert isinstance(found[name], bool) == (name == "abstain")
+    if kind == "regression":
+        deviation = dict(zip(CLASSES, served.expected("standard_deviation")[0].tolist(), strict=True))
+        assert found["standard_deviation"] == pytest.approx(deviation, rel=1e-3)
     if kind == "segmentation":  # sets of pixels are tensors
         assert "prediction_set" not in found
         assert level.status_code == 400
@@ -322,5 +327,6 @@ def test_the_page_shows_the_set_or_the_interval_and_what_is_unusual(served: Serv
     elif kind == "regression":
         assert shown.startswith("90 % coverage: cat ")
         assert " to " in shown
+        assert "standard deviation: cat " in shown
     assert f"unusual {served.expected('unusual')[0]:.3f}" in shown
     assert hidden == (kind == "regression" or not served.expected("abstain")[0])

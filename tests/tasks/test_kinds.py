@@ -269,7 +269,7 @@ def test_an_ensemble_is_combined_as_its_task_says(example: Example) -> None:
     ids = tuple(map(str, range(5)))
     combiner = example.kind.combiners[-1]
     ensemble = Ensemble("B1", ids, (0.2,) * 5, "smobf", {}, {}, {}, combiner=combiner)
-    combined = combine_calibrated(example.members, ensemble, example.kind.activation)
+    combined = combine_calibrated(example.members, ensemble, example.kind)
     assert combined.tobytes() == example.kind.combine(example.members, None, combiner).tobytes()
 
 

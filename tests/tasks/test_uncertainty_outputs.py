@@ -16,7 +16,7 @@ from ripieno.tasks.uncertainty_outputs import (
     UncertaintyOutputs,
     check_uncertainty,
 )
-from ripieno.types import AbstainRule, Coverage, Ensemble, Task, classification
+from ripieno.types import AbstainRule, Coverage, Ensemble, SpreadCalibration, Task, classification
 
 CLASSES = classification(("cat", "dog", "owl"))
 VALUES = Task("regression", (2,), ("price", "age"))
@@ -31,6 +31,8 @@ MEASURED = dataclasses.replace(
     PLAIN,
     coverage=(Coverage(0.9, "residual", (1.0, 3.0), 100), Coverage(0.8, "spread", (2.0, 2.0), 9, floors=(0.1, 0.1))),
 )
+WIDE = dataclasses.replace(PLAIN, spread_calibration=SpreadCalibration((2.0, 0.0), (0.3, 1.5), 100))
+WIDTH = ("standard_deviation",)
 PREDICTIONS = np.float32([[0.55, 0.35, 0.1], [0.61, 0.29, 0.1]])
 
 
@@ -40,6 +42,10 @@ def test_an_ensemble_has_the_outputs_that_were_fitted() -> None:
     assert UncertaintyOutputs(SURE, CLASSES).names == ("prediction_set", *always, "unusual", "abstain")
     assert UncertaintyOutputs(PLAIN, VALUES).names == ()
     assert UncertaintyOutputs(MEASURED, VALUES).names == ("lower", "upper")
+    assert UncertaintyOutputs(WIDE, VALUES).names == UncertaintyOutputs(WIDE, VALUES).in_tables == WIDTH
+    both = UncertaintyOutputs(dataclasses.replace(MEASURED, spread_calibration=WIDE.spread_calibration), VALUES)
+    assert both.by_target == ("lower", "upper", *WIDTH)
+    assert both.covered == ("lower", "upper")
     assert set(UNCERTAINTY_OUTPUTS) >= {*UncertaintyOutputs(SURE, CLASSES).names, "lower", "upper"}
 
 
@@ -86,6 +92,13 @@ def test_bounds_are_those_of_the_level_and_need_the_spread_only_where_it_scales_
     assert outputs.needs(["values", "upper"], 0.8) == (True, False)
 
 
+def test_a_deviation_is_the_root_of_the_scaled_spread_and_the_floor() -> None:
+    outputs = UncertaintyOutputs(WIDE, VALUES)
+    found = outputs.compute("standard_deviation", np.float32([[1, 10]]), spread=np.float32([[0.2, 9]]))
+    assert found.tolist() == [[pytest.approx(0.5), 1.5]]
+    assert outputs.needs(WIDTH) == (True, False)
+
+
 def test_only_the_disagreement_is_asked_of_the_engine_and_only_where_it_is_used() -> None:
     outputs = UncertaintyOutputs(SURE, CLASSES)
     assert outputs.needs(["probabilities", "label", "spread", "members"]) is None
@@ -112,6 +125,13 @@ def test_only_the_disagreement_is_asked_of_the_engine_and_only_where_it_is_used(
         (SURE, CLASSES, "lower", r"A classification has no lower\. Request prediction_set\."),
         (MEASURED, VALUES, "prediction_set", r"A regression has no prediction_set\. Request lower or upper\."),
         (MEASURED, VALUES, "mutual_information", r"A regression has no mutual information\. Request spread\."),
+        (SURE, CLASSES, "standard_deviation", r"A classification has no standard deviation\. Request spread\."),
+        (
+            MEASURED,
+            VALUES,
+            "standard_deviation",
+            r"B5 has no standard deviation\. Fit it with `ripieno coverage RUN B5",
+        ),
         (MEASURED, VALUES, "abstain", r"A regression has no abstain\. Request spread\."),
         (dataclasses.replace(PLAIN, members=("a",)), CLASSES, "unusual", "B5 has a single member, which disagrees"),
     ],
@@ -132,6 +152,10 @@ def test_what_an_ensemble_lacks_is_told_with_the_mend(ensemble: Ensemble, task: 
             "a rule to abstain by 'luck', must be by 'confidence'",
         ),
         (CLASSES, {"abstain": AbstainRule(0.02, float("nan"), 9)}, "a rule to abstain without a threshold"),
+        (CLASSES, {"spread_calibration": SpreadCalibration((1,), (1,), 9)}, "a standard deviation, which a class"),
+        (VALUES, {"spread_calibration": SpreadCalibration((1,), (1,), 9)}, "another number of scales or floors"),
+        (VALUES, {"spread_calibration": SpreadCalibration((1, -1), (1, 1), 9)}, "a standard deviation with a scale"),
+        (VALUES, {"spread_calibration": SpreadCalibration((1, 1), (1, 0), 9)}, "a standard deviation with a scale"),
         (CLASSES, {"unusual": (0.5,)}, "a single quantile of what is usual, must be none or several"),
         (CLASSES, {"unusual": (0.5, 0.4)}, "quantiles of what is usual that do not rise"),
         (CLASSES, {"unusual": (0.5, float("nan"))}, "quantiles of what is usual that do not rise"),
@@ -140,6 +164,7 @@ def test_what_an_ensemble_lacks_is_told_with_the_mend(ensemble: Ensemble, task: 
 def test_what_was_read_and_cannot_be_served_is_refused(task: Task, changes: dict[str, Any], words: str) -> None:
     check_uncertainty(SURE, CLASSES, "bundle.json", LibraryError)
     check_uncertainty(MEASURED, VALUES, "bundle.json", LibraryError)
+    check_uncertainty(WIDE, VALUES, "bundle.json", LibraryError)
     with pytest.raises(LibraryError, match=f"^bundle.json: its ensemble has {words}"):
         check_uncertainty(dataclasses.replace(PLAIN, **changes), task, "bundle.json", LibraryError)
 

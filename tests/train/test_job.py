@@ -19,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 import ripieno
-from ripieno import clock
-from ripieno.library import Library
+from ripieno import clock, files
+from ripieno.data import load_dataset, write_dataset
+from ripieno.library import Library, trial_progress
+from ripieno.library.trial_progress import TrialProgress
 from ripieno.tasks.metrics import scores
 from ripieno.train import TrainingConfig, batching, job, loading_strategy, train_job
 from ripieno.train.checkpoint import TrainingState
@@ -427,3 +429,27 @@ def test_cached_predictions_are_those_of_the_weights_kept(config: TrainingConfig
     assert np.allclose(answers, Library(config.run).predictions(member.id), atol=1e-5)
     found = scores(answers, digits.targets[digits.rows("valid")])
     assert found["cross_entropy"] == pytest.approx(member.losses["valid_cross_entropy"], abs=1e-4)
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_a_job_reports_its_batches_and_leaves_no_file(
+    config: TrainingConfig, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int
+) -> None:
+    monkeypatch.setattr(trial_progress, "INTERVAL", 0.0)
+    if folds:
+        inputs, targets = np.asarray(digits.inputs), np.asarray(digits.targets)
+        data = write_dataset(load_dataset((inputs, targets), folds=folds), tmp_path / "folds")
+        config = dataclasses.replace(config, dataset=data.path)
+    seen: list[TrialProgress] = []
+
+    def written(path: Path, data: bytes) -> None:
+        seen.append(files.from_json(data, TrialProgress, path))
+
+    monkeypatch.setattr(files, "write_status", written)
+    outcome = train_job(config, Job(0, {**TINY, "batch_size": 64}, 0, 2))
+    assert outcome.failure is None
+    done = [progress.epochs for progress in seen]
+    assert done == sorted(done)
+    assert len(set(done)) >= 8
+    assert (done[0], done[-1]) == (0.0, 2.0)
+    assert not list(Library(config.run).path.glob("progress/*"))

@@ -1,0 +1,205 @@
+"""Sampler that learns from curves: a forest on the losses of all rungs chooses the trial that promises the most.
+
+Theory of operation. Every result is a row of the training set, (configuration, logarithm of the epoch) -> logarithm of
+the loss, so that a trial teaches from its first rung on, whether it is paused, stopped or trains further. A failed
+trial is as bad as the worst. The forest predicts the loss of some hundred candidates at the last epoch known: random
+ones, and neighbours of the trials that it rates best. The mean and the spread of its trees give the improvement to
+expect over the best trial. A second forest predicts the seconds of an epoch, and the improvement is divided by their
+square root: a trial that takes four times as long must promise twice as much. A share of the trials is random, so that
+the forest does not only see what it once preferred.
+
+Forests are fitted on the first 12, 13, ... results, 5 % more each time, in the order in which they were reported, and
+are kept until the next: the cost of a trial hardly grows with their number, and a restart fits the same ones again.
+
+Pure: the results and the seed decide, no clock, no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
+from scipy.special import ndtr
+
+from ripieno.errors import require
+from ripieno.search.encoding import Array, Encoding
+from ripieno.search.in_memory_study import ReportedStudy, Result
+
+STARTUP = 12
+"""Number of random trials with a result before the forest is used."""
+GROWTH = 1.05
+"""Ratio of the numbers of results of two successive forests."""
+NEIGHBOURS = 0.5
+"""Share of the candidates that are neighbours of good trials."""
+PARENTS = 10
+"""Number of best trials, as predicted, that have neighbours."""
+SPREAD, CHANGES = 0.15, 0.3
+"""Step of a neighbour, as a share of the range, and probability that a range changes."""
+HIGHEST = 0.9
+"""Quantile of the losses above which all are equally bad."""
+TREES = 30
+"""Trees of the forest of losses."""
+FEW_TREES = 10
+"""Trees of the forest of seconds."""
+
+
+class Forest:
+    """Forest of extremely randomised trees (Geurts et al. 2006) on `features` (rows, columns) and `targets` (rows,).
+
+    `leaf` is the least number of rows of a leaf. Raises MissingExtraError without scikit-learn.
+    """
+
+    def __init__(self, features: Array, targets: Array, trees: int, seed: int, leaf: int = 1) -> None:
+        model = require("sklearn.ensemble").ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=seed)
+        self._trees = [tree.tree_ for tree in model.fit(features.astype(np.float32), targets).estimators_]
+
+    def predict(self, features: Array) -> Array:
+        """Return the prediction of every tree, (trees, rows)."""
+        rows = features.astype(np.float32)  # trees without the ensemble's checks, which take longer than they do
+        return np.stack([tree.predict(rows)[:, 0] for tree in self._trees])
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The forests of the first results of a search."""
+
+    losses: Forest
+    seconds: Forest | None
+    """logarithm of the seconds of an epoch; None: all take the same"""
+    last: float
+    """logarithm of the last epoch known"""
+    best: float
+    """smallest loss predicted for a trial at the last epoch, in the forest's scale"""
+    parents: Array
+    """rows of the best trials, best first"""
+
+    def improvement(self, features: Array) -> Array:
+        """Return the improvement that each candidate promises at the last epoch, by the root of its seconds."""
+        found = self.losses.predict(_with_epoch(features, self.last))
+        mean, spread = found.mean(axis=0), np.maximum(found.std(axis=0), 1e-12)
+        gain = self.best - mean
+        z = gain / spread
+        expected: Array = gain * ndtr(z) + spread * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+        if self.seconds is not None:
+            expected = expected / np.exp(self.seconds.predict(features).mean(axis=0) / 2)
+        return expected
+
+
+def learn(encoding: Encoding, configurations: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> Knowledge:
+    """Fit the forests on `results`, of which at least one has a loss; `configurations` are those of all trials."""
+    trials = sorted({result.trial for result in results})
+    index = {trial: n for n, trial in enumerate(trials)}
+    rows = encoding.rows(configurations[trial] for trial in trials)
+    features = encoding.features(rows)
+    told = [result for result in results if result.loss is not None]
+    last = float(np.log(max(result.epoch for result in told)))
+    losses = scaled([result.loss for result in told if result.loss is not None])
+    failed = [index[result.trial] for result in results if result.loss is None]
+    where = [index[result.trial] for result in told] + failed
+    epochs = np.concatenate([np.log([result.epoch for result in told]), np.full(len(failed), last)])
+    targets = np.concatenate([losses, np.full(len(failed), losses.max())])
+    forest = Forest(np.column_stack([features[where], epochs]), targets, TREES, seed=len(results))
+    predicted = forest.predict(_with_epoch(features, last)).mean(axis=0)
+    good = np.argsort(predicted, kind="stable")[:PARENTS]
+    return Knowledge(forest, _seconds(features, index, told), last, float(predicted.min()), rows[good])
+
+
+def scaled(losses: Sequence[float]) -> Array:
+    """Return `losses` in the scale that the forest learns: logarithms, or as they are if one is negative.
+
+    Those above the quantile `HIGHEST` become equal to it: how bad a bad trial is does not matter, and trees that try to
+    tell would not see the differences between good ones. A zero counts as the smallest loss above it.
+    """
+    found = np.array(losses, float)
+    if found.min() >= 0 and found.max() > 0:
+        found = np.log(np.maximum(found, found[found > 0].min()))
+    return found.clip(max=np.quantile(found, HIGHEST))
+
+
+def sizes(results: int) -> int:
+    """Return the number of results of the latest forest when there are `results`, at least `STARTUP`."""
+    size = STARTUP
+    while (larger := max(size + 1, int(size * GROWTH))) <= results:
+        size = larger
+    return size
+
+
+def _with_epoch(features: Array, epoch: float) -> Array:
+    return np.column_stack([features, np.full(len(features), epoch)])
+
+
+def _seconds(features: Array, index: Mapping[int, int], results: Sequence[Result]) -> Forest | None:
+    """Fit the logarithm of the mean seconds of an epoch of each trial; None if all are equal or none is known."""
+    seconds, epochs, reached = (dict.fromkeys(index, 0.0) for _ in range(3))
+    for result in results:
+        if result.seconds > 0:  # a job whose driver died has no duration
+            seconds[result.trial] += result.seconds
+            epochs[result.trial] += result.epoch - reached[result.trial]
+        reached[result.trial] = result.epoch
+    timed = [trial for trial in index if seconds[trial] > 0]
+    rates = np.log([seconds[trial] / epochs[trial] for trial in timed])
+    if len(timed) < 2 or np.ptp(rates) < 1e-9:
+        return None
+    return Forest(features[[index[trial] for trial in timed]], rates, FEW_TREES, seed=len(results))
+
+
+class ForestSampler(RandomSampler):
+    """Sampler of the best of `candidates` configurations; `random_share` of the trials, and the first, are random."""
+
+    def __init__(self, seed: int, random_share: float, candidates: int) -> None:
+        super().__init__(seed)
+        self._random = np.random.default_rng(seed)
+        self._random_share, self._candidates = random_share, candidates
+
+    def infer_relative_search_space(
+        self,
+        study: Study,
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        """Return all ranges if the forest chooses this trial, none if it is random."""
+        results = _reported(study).results
+        if self._random.random() < self._random_share or len({result.trial for result in results}) < STARTUP:
+            return {}
+        if all(result.loss is None for result in results[: sizes(len(results))]):
+            return {}
+        return {name: c for name, c in _reported(study).ranges.items() if not c.single()}
+
+    def sample_relative(
+        self,
+        study: Study,
+        trial: FrozenTrial,  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """Return the values of the best candidate that was not a trial before; of the best if all were."""
+        if not search_space:
+            return {}
+        encoding, trials = Encoding(search_space), study.get_trials(deepcopy=False)
+        known = self._knowledge(_reported(study), encoding, trials)
+        near = int(self._candidates * NEIGHBOURS)
+        parents = known.parents[self._random.integers(len(known.parents), size=near)]
+        drawn = encoding.draw(self._candidates - near, self._random)
+        candidates = np.concatenate([drawn, encoding.neighbours(parents, SPREAD, CHANGES, self._random)])
+        order = np.argsort(-known.improvement(encoding.features(candidates)), kind="stable")
+        before = {tuple(t.params[name] for name in search_space) for t in trials}
+        ranked = (encoding.values(candidates[n]) for n in order)
+        new = (values for values in ranked if tuple(values.values()) not in before)
+        return next(new, encoding.values(candidates[order[0]]))
+
+    def _knowledge(self, study: ReportedStudy, encoding: Encoding, trials: Sequence[FrozenTrial]) -> Knowledge:
+        size = sizes(len(study.results))
+        if size not in study.cache:
+            study.cache.clear()
+            study.cache[size] = learn(encoding, [t.params for t in trials], study.results[:size])
+        known: Knowledge = study.cache[size]
+        return known
+
+
+def _reported(study: Study) -> ReportedStudy:
+    assert isinstance(study, ReportedStudy), "the forest learns from the results of a search of ripieno"
+    return study

@@ -1,0 +1,204 @@
+"""The sampler that learns from curves and durations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from math import log
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.samplers import RandomSampler
+
+from ripieno.search import Settings, samplers, simulate
+from ripieno.search.encoding import Encoding
+from ripieno.search.forest import STARTUP, Knowledge, learn, scaled, sizes
+from ripieno.search.in_memory_study import InMemoryStudy, ReportedStudy, Result
+from ripieno.search.samplers import find_sampler, sample
+from ripieno.search.space import Categorical, Continuous, Integer, Space, distributions
+
+LINE = Space("line", "none", {"x": Continuous(0.0, 1.0)})
+PLANE = Space("plane", "none", {"x": Continuous(0.0, 1.0), "y": Continuous(0.0, 1.0)})
+FOREST = find_sampler("forest")
+Told = list[tuple[int, float | None, float]]
+"""Epoch, loss and seconds of the jobs of a trial."""
+
+
+def view_of(space: Space, trials: int, told: Callable[[dict[str, Any]], Told]) -> InMemoryStudy:
+    """Return a view after random trials with these results."""
+    view = InMemoryStudy(distributions(space))
+    for trial in range(trials):
+        view.start(sample(find_sampler("random"), view, 0))
+        for epoch, loss, seconds in told(view.get_all_trials(0)[trial].params):
+            view.tell(trial, epoch, loss, last=epoch == 27, seconds=seconds)
+    return view
+
+
+def chosen(view: InMemoryStudy, seeds: int = 40) -> list[dict[str, Any]]:
+    """Return what the forest chooses for the next trial with different seeds, without the random trials."""
+    study, new, found = view.study(), view.new(), []
+    for seed in range(seeds):
+        sampler = FOREST(seed)
+        if joint := sampler.infer_relative_search_space(study, new):
+            found.append(sampler.sample_relative(study, new, joint))
+    return found
+
+
+def knowledge(view: InMemoryStudy) -> tuple[Encoding, Knowledge]:
+    encoding = Encoding(view.ranges)
+    return encoding, learn(encoding, [t.params for t in view.get_all_trials(0)], view.results)
+
+
+def test_trials_that_never_reached_the_last_epoch_teach() -> None:
+    view = view_of(LINE, 30, lambda v: [(1, 1.0 + abs(v["x"] - 0.7), 1.0)])
+    assert np.mean([abs(v["x"] - 0.7) < 0.1 for v in chosen(view)]) > 0.8
+
+
+def test_what_counts_is_the_loss_at_the_last_epoch_not_at_the_first() -> None:
+    """Curves cross: what starts well ends badly."""
+    crossing = {1: lambda x: 1 + x, 3: lambda x: 1.2, 9: lambda x: 1.4 - x, 27: lambda x: 1.4 - x}
+
+    def told(v: dict[str, Any]) -> Told:
+        return [(epoch, loss(v["x"]), 1.0) for epoch, loss in crossing.items() if epoch == 1 or v["x"] * 97 % 1 < 0.4]
+
+    view = view_of(LINE, 60, told)
+    assert len({r.trial for r in view.results if r.epoch == 27}) < 40
+    assert np.mean([v["x"] > 0.75 for v in chosen(view)]) > 0.9
+
+
+def test_a_region_where_trials_fail_is_left_alone() -> None:
+    view = view_of(PLANE, 60, lambda v: [(1, None if v["x"] > 0.5 else 2.0 - v["x"], 1.0)])
+    found = [v["x"] for v in chosen(view)]
+    assert np.mean([x < 0.55 for x in found]) > 0.8
+    assert np.mean([x > 0.3 for x in found]) > 0.7  # and yet the best is sought, at its edge
+    encoding, known = knowledge(view)
+    places = encoding.features(encoding.draw(200, np.random.default_rng(1)))
+    predicted = known.losses.predict(np.column_stack([places, np.zeros(200)])).mean(axis=0)
+    assert predicted[places[:, 0] > 0.6].min() > np.median(predicted[places[:, 0] < 0.4]) + 0.02
+
+
+def test_of_two_that_promise_the_same_the_quicker_is_chosen() -> None:
+    def told(slow: float) -> Callable[[dict[str, Any]], Told]:
+        return lambda v: [(3, 1.0 + abs(v["y"] - 0.5), 30.0 if v["x"] > 0.5 else 30.0 * slow)]
+
+    fast, same = (chosen(view_of(PLANE, 60, told(slow))) for slow in (16.0, 1.0))
+    assert np.mean([v["x"] > 0.5 for v in fast]) > 0.85
+    assert np.mean([v["x"] > 0.5 for v in same]) < 0.65
+
+
+def test_improvement_is_divided_by_the_root_of_the_seconds_of_an_epoch() -> None:
+    def told(v: dict[str, Any]) -> Told:  # seconds of a job, not of an epoch: the trials are of different lengths
+        return [
+            (stop, 1 + v["y"], (stop - start) * 4 ** v["x"])
+            for start, stop in ((0, 3), (3, 9))[: int(v["y"] < 0.5) + 1]
+        ]
+
+    encoding, known = knowledge(view_of(PLANE, 80, told))
+    features = encoding.features(encoding.draw(50, np.random.default_rng(1)))
+    plain = replace(known, seconds=None).improvement(features)
+    features, plain = features[plain > 0], plain[plain > 0]
+    assert len(plain) > 20
+    assert np.log(plain / known.improvement(features)) == pytest.approx(features[:, 0] * log(4) / 2, abs=0.15)
+
+
+@pytest.mark.parametrize("worst", [1e6, None])
+def test_a_few_terrible_trials_do_not_hide_what_separates_the_good(worst: float | None) -> None:
+    chance = random.Random(3)
+    view = view_of(LINE, 40, lambda v: [(1, worst if chance.random() < 0.1 else 1 + abs(v["x"] - 0.3) / 10, 1.0)])
+    assert np.mean([abs(v["x"] - 0.3) < 0.15 for v in chosen(view)]) > 0.7
+
+
+@pytest.mark.parametrize("shift", [-10.0, -0.5, 0.0])
+def test_losses_may_be_negative_or_zero(shift: float) -> None:
+    view = view_of(LINE, 40, lambda v: [(1, max(0.0, abs(v["x"] - 0.3) - 0.02) + shift, 1.0)])
+    assert np.mean([abs(v["x"] - 0.3) < 0.1 for v in chosen(view)]) > 0.8
+
+
+def test_equal_losses_and_spaces_with_one_value_or_few_are_sampled() -> None:
+    for space in (PLANE, LINE, Space("one", "none", {"only": Integer(3, 3)})):
+        view = view_of(space, 20, lambda v: [(1, 0.5, 1.0)])
+        for seed in range(6):
+            assert sample(FOREST, view, seed).keys() == space.ranges.keys()
+    few = Space("few", "none", {"kind": Categorical(("a", "b", True)), "width": Integer(1, 5)})
+    view = InMemoryStudy(distributions(few))
+    for trial in range(20):  # more than the space has
+        view.start(sample(FOREST, view, 0))
+        view.tell(trial, 1, 0.5, last=True)
+    assert sample(FOREST, view, 0).keys() == few.ranges.keys()
+
+
+def test_no_configuration_is_chosen_twice_while_there_are_others() -> None:
+    space = Space("few", "none", {"a": Integer(0, 9), "b": Integer(0, 9)})
+    view = view_of(space, 30, lambda v: [(1, 1.0 + v["a"] + v["b"], 1.0)])
+    running = chosen(view)[0]
+    view.start(running)  # without a result yet
+    before = [t.params for t in view.get_all_trials(0)]
+    assert all(values not in before for values in chosen(view))
+
+
+def test_if_all_trials_failed_the_next_is_random() -> None:
+    assert chosen(view_of(LINE, 20, lambda v: [(1, None, 1.0)])) == []
+
+
+def test_the_first_dozen_and_a_quarter_of_the_others_are_random() -> None:
+    assert chosen(view_of(LINE, STARTUP - 1, lambda v: [(1, v["x"], 1.0), (3, v["x"], 1.0)])) == []
+    found = chosen(view_of(LINE, STARTUP, lambda v: [(1, v["x"], 1.0)]), seeds=400)
+    assert len(found) / 400 == pytest.approx(3 / 4, abs=0.06)
+
+
+def test_a_forest_kept_since_earlier_trials_is_the_one_a_restart_fits() -> None:
+    view = InMemoryStudy(distributions(PLANE))
+    for trial in range(54):
+        values = sample(FOREST, view, 0)
+        if trial >= 39:  # from here on a forest serves for two results or more
+            again = InMemoryStudy(distributions(PLANE))
+            for t in view.get_all_trials(0):
+                again.start(t.params)
+            for r in view.results:
+                again.tell(r.trial, r.epoch, r.loss, last=False, seconds=r.seconds)
+            assert sample(FOREST, again, 0) == values
+        view.start(values)
+        view.tell(trial, 1, values["x"] + values["y"], last=False, seconds=1 + values["x"])
+
+
+def test_forests_are_fitted_for_each_result_at_first_and_then_for_a_twentieth_more() -> None:
+    assert [sizes(n) for n in (12, 13, 39, 40, 41, 42, 43, 44)] == [12, 13, 39, 40, 40, 42, 42, 44]
+    grid = sorted({sizes(n) for n in range(12, 5000)})
+    assert len(grid) < 140
+    assert all(n <= later <= 1.05 * n + 1 for n, later in pairwise(grid))
+
+
+def test_losses_are_learnt_in_logarithm_without_the_worst_tenth() -> None:
+    assert scaled([0.5, 1.0, 2.0]).tolist() == pytest.approx([log(0.5), 0.0, 0.8 * log(2)])
+    assert scaled([-0.5, 1.0]).tolist() == pytest.approx([-0.5, 0.85])
+    assert scaled([0.0, 0.5, 0.5]).tolist() == pytest.approx([log(0.5)] * 3)
+    assert scaled([0.0, 0.0]).tolist() == [0.0, 0.0]
+    assert scaled([3.0]).tolist() == [log(3)]
+
+
+class Spy(RandomSampler):
+    """Random sampler that notes the results it sees."""
+
+    seen: list[Result]
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        assert isinstance(study, ReportedStudy)
+        Spy.seen = list(study.results)
+        return {}
+
+
+@pytest.mark.parametrize("order", ["virtual", "arrival"])
+def test_samplers_see_measured_seconds_in_order_of_arrival_and_estimates_in_virtual_order(
+    order: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(samplers.SAMPLERS, "spy", Spy)
+    settings = Settings(LINE, "asha+spy", trials=20, epochs=9, order=order, window=2)
+    simulate(settings, lambda c, epoch: (c["x"] / epoch, epoch * (1 + c["x"])), 2, weight=lambda c: 10.0)
+    assert len(Spy.seen) >= 17
+    epochs = {(r.trial, r.epoch): r.epoch - {1: 0, 3: 1, 9: 3}[r.epoch] for r in Spy.seen}
+    for r in Spy.seen:
+        each = r.seconds / epochs[r.trial, r.epoch]
+        assert each == pytest.approx(10.0) if order == "virtual" else 1 <= each <= 2
