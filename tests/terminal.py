@@ -30,7 +30,9 @@ def in_terminal(
         os.chdir(cwd)
         # by the child itself: it may start before its parent goes on
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        settings = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+        # workers of pytest-xdist have a size of their own, which would count instead
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        settings = {**inherited, "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path), **environment}
         os.execve(sys.executable, [sys.executable, "-m", "ripieno", *words], settings)
     seen, pressed, until = b"", False, time.monotonic() + 120
     try:
