@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,7 @@ class Killed(Linear):
             victim.write_text(str(self.trial))
             if os.environ["OWN_TRAINER_KILLS"] == "worker":
                 os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(1.5)  # so that the log has the line of the promotion
             os.killpg(0, signal.SIGKILL)
         return super().epoch()
 
