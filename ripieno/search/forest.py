@@ -27,7 +27,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 from scipy.special import ndtr
 
-from ripieno.errors import require
+from ripieno.errors import SearchError, require
 from ripieno.search.encoding import Array, Encoding
 from ripieno.search.in_memory_study import ReportedStudy, Result
 
@@ -47,16 +47,22 @@ TREES = 30
 """Trees of the forest of losses."""
 FEW_TREES = 10
 """Trees of the forest of seconds."""
+LEARNERS = {"extra-trees": "ExtraTreesRegressor", "random-forest": "RandomForestRegressor"}
+"""Classes of scikit-learn by the names of the learners of losses."""
 
 
 class Forest:
-    """Forest of extremely randomised trees (Geurts et al. 2006) on `features` (rows, columns) and `targets` (rows,).
+    """Forest on `features` (rows, columns) and `targets` (rows,), of extremely randomised trees (Geurts et al. 2006).
 
-    `leaf` is the least number of rows of a leaf. Raises MissingExtraError without scikit-learn.
+    `leaf` is the least number of rows of a leaf, `learner` one of `LEARNERS`. Raises MissingExtraError without
+    scikit-learn.
     """
 
-    def __init__(self, features: Array, targets: Array, trees: int, seed: int, leaf: int = 1) -> None:
-        model = require("sklearn.ensemble").ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=seed)
+    def __init__(
+        self, features: Array, targets: Array, trees: int, seed: int, leaf: int = 1, learner: str = "extra-trees"
+    ) -> None:
+        make = getattr(require("sklearn.ensemble"), LEARNERS[learner])
+        model = make(trees, min_samples_leaf=leaf, random_state=seed)
         self._trees = [tree.tree_ for tree in model.fit(features.astype(np.float32), targets).estimators_]
 
     def predict(self, features: Array) -> Array:
@@ -91,8 +97,16 @@ class Knowledge:
         return expected
 
 
-def learn(encoding: Encoding, configurations: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> Knowledge:
-    """Fit the forests on `results`, of which at least one has a loss; `configurations` are those of all trials."""
+def learn(
+    encoding: Encoding,
+    configurations: Sequence[Mapping[str, Any]],
+    results: Sequence[Result],
+    learner: str = "extra-trees",
+) -> Knowledge:
+    """Fit the forests on `results`, of which at least one has a loss; `configurations` are those of all trials.
+
+    `learner` is that of the forest of losses.
+    """
     trials = sorted({result.trial for result in results})
     index = {trial: n for n, trial in enumerate(trials)}
     rows = encoding.rows(configurations[trial] for trial in trials)
@@ -104,7 +118,7 @@ def learn(encoding: Encoding, configurations: Sequence[Mapping[str, Any]], resul
     where = [index[result.trial] for result in told] + failed
     epochs = np.concatenate([np.log([result.epoch for result in told]), np.full(len(failed), last)])
     targets = np.concatenate([losses, np.full(len(failed), losses.max())])
-    forest = Forest(np.column_stack([features[where], epochs]), targets, TREES, seed=len(results))
+    forest = Forest(np.column_stack([features[where], epochs]), targets, TREES, seed=len(results), learner=learner)
     predicted = forest.predict(_with_epoch(features, last)).mean(axis=0)
     good = np.argsort(predicted, kind="stable")[:PARENTS]
     return Knowledge(forest, _seconds(features, index, told), last, float(predicted.min()), rows[good])
@@ -150,10 +164,16 @@ def _seconds(features: Array, index: Mapping[int, int], results: Sequence[Result
 
 
 class ForestSampler(RandomSampler):
-    """Sampler of the best of `candidates` configurations; `random_share` of the trials, and the first, are random."""
+    """Sampler of the best of `candidates` configurations; `random_share` of the trials, and the first, are random.
 
-    def __init__(self, seed: int, random_share: float, candidates: int) -> None:
+    Raises SearchError for an unknown `learner`.
+    """
+
+    def __init__(self, seed: int, random_share: float, candidates: int, learner: str) -> None:
         super().__init__(seed)
+        if learner not in LEARNERS:
+            raise SearchError(f"no learner {learner!r}; there are: {', '.join(LEARNERS)}")
+        self._learner = learner
         self._random = np.random.default_rng(seed)
         self._random_share, self._candidates = random_share, candidates
 
@@ -195,7 +215,7 @@ class ForestSampler(RandomSampler):
         size = sizes(len(study.results))
         if size not in study.cache:
             study.cache.clear()
-            study.cache[size] = learn(encoding, [t.params for t in trials], study.results[:size])
+            study.cache[size] = learn(encoding, [t.params for t in trials], study.results[:size], self._learner)
         known: Knowledge = study.cache[size]
         return known
 

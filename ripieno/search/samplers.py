@@ -24,11 +24,11 @@ def _gp(seed: int) -> BaseSampler:
     return OneThreadGPSampler(seed=seed, warn_independent_sampling=False)
 
 
-def _forest(seed: int, random_share: float = 0.25, candidates: int = 350) -> BaseSampler:
+def _forest(seed: int, random_share: float = 0.25, candidates: int = 350, learner: str = "extra-trees") -> BaseSampler:
     require("sklearn")
     from ripieno.search.forest import ForestSampler
 
-    return ForestSampler(seed, random_share, candidates)
+    return ForestSampler(seed, random_share, candidates, learner)
 
 
 def _genetic(seed: int) -> BaseSampler:

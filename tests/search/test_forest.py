@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from optuna.samplers import RandomSampler
 
+from ripieno.errors import SearchError
 from ripieno.search import Settings, samplers, simulate
+from ripieno.search.algorithms import Algorithm, check_algorithm
 from ripieno.search.encoding import Encoding
 from ripieno.search.forest import STARTUP, Knowledge, learn, scaled, sizes
 from ripieno.search.in_memory_study import InMemoryStudy, ReportedStudy, Result
@@ -202,3 +204,22 @@ def test_samplers_see_measured_seconds_in_order_of_arrival_and_estimates_in_virt
     for r in Spy.seen:
         each = r.seconds / epochs[r.trial, r.epoch]
         assert each == pytest.approx(10.0) if order == "virtual" else 1 <= each <= 2
+
+
+def test_the_learner_is_one_of_two() -> None:
+    def told(values: dict[str, Any]) -> Told:
+        return [(27, 1.0 + abs(values["x"] - 0.7), 1.0)]
+
+    by_name = {}
+    for name in ("extra-trees", "random-forest"):
+        view = view_of(LINE, 30, told)  # one each: it keeps what was learnt
+        encoding, study = Encoding(view.ranges), view.study()
+        sampler = FOREST(3, random_share=0.0, learner=name)
+        joint = sampler.infer_relative_search_space(study, view.new())
+        by_name[name] = sampler.sample_relative(study, view.new(), joint)["x"]
+        known = learn(encoding, [t.params for t in view.get_all_trials(0)], view.results, name)
+        assert study.cache[max(study.cache)].best == pytest.approx(known.best)
+        assert abs(by_name[name] - 0.7) < 0.15
+    assert by_name["extra-trees"] != by_name["random-forest"]
+    with pytest.raises(SearchError, match="no learner 'lines'; there are: extra-trees, random-forest"):
+        check_algorithm(Algorithm(sampler="forest", learner="lines"))
