@@ -156,7 +156,8 @@ def seconds_left(snapshot: Snapshot, trained: Mapping[int, float]) -> float | No
         return snapshot.left
     rate = (snapshot.timed_seconds + sum(snapshot.now - entry.since for entry, _ in running)) / epochs
     rest = snapshot.expected_epochs - snapshot.epochs - sum(done for _, done in running)
-    longest = max((entry.job.stop - entry.job.start - done for entry, done in running), default=0.0)
+    # a job that has just begun has reported nothing yet
+    longest = max((e.job.stop - e.job.start - trained.get(e.job.trial, 0.0) for e in snapshot.running), default=0.0)
     found = rate * max(rest / max(1, snapshot.slots), longest, 0.0)
     return found if snapshot.left is None else min(found, snapshot.left)
 

@@ -70,5 +70,8 @@ def test_the_longest_job_and_the_deadline_bound_the_end() -> None:
     last = waiting(epochs=30, timed_epochs=30, timed_seconds=60.0)
     left = seconds_left(last, {0: 2.0, 1: 1.0})
     assert left == pytest.approx(2 * (60 + 24) / 33)
+    begun = replace(last, timed_seconds=60.0)  # all epochs expected are done, and two jobs have just begun
+    longest = max(entry.job.stop - entry.job.start for entry in begun.running)
+    assert seconds_left(begun, {}) == pytest.approx(2.0 * longest)
     assert seconds_left(replace(last, left=1.5), {0: 2.0, 1: 1.0}) == 1.5
     assert seconds_left(waiting(left=50.0, expected_epochs=None), {0: 1.0}) == 50.0
