@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import re
 import runpy
 import shlex
@@ -150,15 +151,18 @@ def folder(digit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         sys.modules.pop(path.stem, None)
 
 
+def run_blocks(page: Path) -> None:
+    """Run the marked blocks of a page in the current folder."""
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.ExitStack() as servers:
+        reader = Reader(page, monkeypatch, servers, names={"__name__": page.stem})
+        for block in FENCE.finditer(page.read_text()):
+            if block["mark"] == "run":
+                reader.copy(block)
+
+
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_marked_blocks_run(
-    page: Path,
-    folder: Path,
-    digit_folder: Path,
-    chosen_run: Path,
-    finished_bundle: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    page: Path, folder: Path, digit_folder: Path, chosen_run: Path, finished_bundle: Path
 ) -> None:
     text = page.read_text()
     if "images.py images" not in text:
@@ -166,11 +170,11 @@ def test_marked_blocks_run(
     if "ripieno tune images --run run" not in text:
         shutil.copytree(chosen_run, folder / "run")
         shutil.copytree(finished_bundle, folder / "bundle")
-    with contextlib.ExitStack() as servers:
-        reader = Reader(page, monkeypatch, servers, names={"__name__": page.stem})
-        for block in FENCE.finditer(text):
-            if block["mark"] == "run":
-                reader.copy(block)
+    # a process of its own, as a reader has: one that ran thousands of tests before was killed at times
+    code = "import sys, pathlib; from tests.test_docs import run_blocks; run_blocks(pathlib.Path(sys.argv[1]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code, str(page)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
 # blocks that are read
