@@ -177,5 +177,39 @@ def _stage(network: Architecture, stage: Stage) -> int:
     return project + first + (stage.blocks - 1) * other
 
 
+def resnet_parameters(configuration: Configuration, input: Input, outputs: int) -> int:
+    """Count the parameters of a network. Raises ModelError for a configuration that makes no residual network."""
+    network, first = architecture(configuration), stem(input)
+    _, _, channels = image_shape(input)
+    total, features = first.kernel**2 * channels * network.stem_filters, network.stem_filters
+    for stage in stages(network, input):
+        form = network.convolution, stage.filters
+        total += block_parameters(*form, stage.channels_in, stage.channels_out, stage.stride)
+        features = stage.channels_out
+        total += (stage.blocks - 1) * block_parameters(*form, features, features, 1)
+    # pre-activation has its last norm at the end instead of after the stem
+    normalised = features if network.convolution == "v2" else network.stem_filters
+    return total + 2 * normalised + (features + 1) * outputs
+
+
+def last_features(configuration: Configuration) -> int:
+    """Return the number of features that the classifier takes. Raises ModelError for a bad configuration."""
+    network = architecture(configuration)
+    return 8 * network.width * network.expansion  # of the last stage
+
+
+def block_parameters(convolution: Convolution, filters: int, c_in: int, c_out: int, stride: int) -> int:
+    """Count the parameters of a block of `filters` filters from `c_in` to `c_out` channels, with its norms."""
+    projects = stride != 1 or c_in != c_out
+    project = c_in * c_out if projects else 0
+    if convolution == "v2":
+        return project + 9 * (c_in + c_out) * c_out + 2 * (c_in + c_out)
+    project += 2 * c_out if projects else 0
+    if convolution == "v1":
+        return project + 9 * (c_in + c_out) * c_out + 4 * c_out
+    count, middle = groups(filters)
+    return project + (c_in + c_out + 9 * middle // count) * middle + 4 * middle + 2 * c_out
+
+
 def _half(side: int) -> int:
     return -(-side // 2)

@@ -186,12 +186,17 @@ def _lite_cost(config: SeriesConfig, length: int, channels: int) -> int:
     filters = config.filters(PARALLEL_FILTERS)
     cost = channels * filters * sum(config.kernel(kernel, length) for kernel in PARALLEL_KERNELS)
     trends, peaks = (fixed_lengths(lengths, length) for lengths in (TREND_FILTERS, PEAK_FILTERS))
-    cost += (len(trends) + len(peaks)) * max([*trends, *peaks], default=0)
+    cost += _hand_made_cost(trends, peaks)
     channels = 3 * filters + 2 * len(trends) + len(peaks)
     for kernel, _ in SEPARABLE_LAYERS:
         cost += channels * (config.kernel(kernel, length) + filters)
         channels = filters
     return cost
+
+
+def _hand_made_cost(trends: list[int], peaks: list[int]) -> int:
+    # all have the odd length of the longest
+    return (len(trends) + len(peaks)) * (max([*trends, *peaks], default=0) | 1)
 
 
 def _rocket_cost(config: SeriesConfig, length: int, channels: int) -> int:
@@ -214,3 +219,41 @@ _COSTS: Mapping[str, Callable[[SeriesConfig, int, int], int]] = {
     "hydra": _hydra_cost,
 }
 """Multiply-adds of one point of a series, by network: functions of the hyperparameters, length and channels."""
+
+
+def series_features(family: str, configuration: Configuration, input: Input) -> int:
+    """Return the number of features that the head takes, after the last epoch. Raises ModelError as `series_megaflops`.
+
+    Of networks of fixed convolutions, a network has fewer before its last epoch.
+    """
+    config = series_config(family, configuration)
+    length, _ = series_shape(input)
+    published = {"fcn": FCN_LAYERS[-1][0], "resnet-1d": RESNET_FILTERS[-1]}.get(config.network, PARALLEL_FILTERS)
+    if config.network == "minirocket":
+        return rocket_blocks(config) * ROCKET_KERNELS
+    if config.network == "hydra":
+        return hydra_blocks(config, length) * 2 * HYDRA_BLOCK * HYDRA_KERNELS
+    return config.filters(published) * (4 if config.network == "inception" else 1)
+
+
+def series_parameters(family: str, configuration: Configuration, input: Input, outputs: int) -> int:
+    """Count the parameters of a network, after its last epoch. Raises ModelError as `series_megaflops`."""
+    config = series_config(family, configuration)
+    length, channels = series_shape(input)
+    head = (series_features(family, configuration, input) + 1) * outputs
+    if config.network in FIXED_TRANSFORMS:
+        return head
+    # a convolution has a weight for each multiply-add of a point, and a norm two for each of its maps
+    weights = _COSTS[config.network](config, length, channels)
+    filters = config.filters(PARALLEL_FILTERS)
+    if config.network == "fcn":
+        normalised = sum(config.filters(published) for published, _ in FCN_LAYERS)
+    elif config.network == "resnet-1d":
+        normalised = (len(RESNET_KERNELS) + 1) * sum(map(config.filters, RESNET_FILTERS))
+    elif config.network == "inception":
+        normalised = 4 * filters * (INCEPTION_DEPTH + INCEPTION_DEPTH // INCEPTION_SHORTCUT)
+    else:
+        trends, peaks = (fixed_lengths(lengths, length) for lengths in (TREND_FILTERS, PEAK_FILTERS))
+        weights -= _hand_made_cost(trends, peaks)
+        normalised = 3 * filters + 2 * len(trends) + len(peaks) + len(SEPARABLE_LAYERS) * filters
+    return weights + 2 * normalised + head

@@ -135,23 +135,32 @@ def smp_megaflops(family: str, configuration: Configuration, input: Input) -> fl
     config = smp_config(family, configuration)
     # a count takes a network's construction: configurations of about the same width share one
     width = max(WIDTH_STEP, round(config.decoder_width / WIDTH_STEP) * WIDTH_STEP)
-    return _megaflops(smp_family(config), width, input.shape)
+    return _count(smp_family(config), width, input.shape, 2)[1]
+
+
+def smp_counts(family: str, configuration: Configuration, input: Input, outputs: int) -> tuple[int, float]:
+    """Count the parameters of a network, and the multiply-adds of one image in millions.
+
+    Raises ModelError as `smp_megaflops`. The network is built, which takes some tenths of a second.
+    """
+    config = smp_config(family, configuration)
+    return _count(smp_family(config), config.decoder_width, input.shape, outputs)
 
 
 @functools.cache
-def _megaflops(family: str, decoder_width: float, shape: tuple[int, ...]) -> float:
+def _count(family: str, decoder_width: float, shape: tuple[int, ...], outputs: int) -> tuple[int, float]:
     config = smp_config(family, {"decoder_width": decoder_width})
     # networks of smp's own cannot be made without weights
     device = "meta" if encoder_name(config.backbone) != config.backbone else "cpu"
     with torch.device(device):
-        body = SmpBody(config, Input(shape), 2).eval()
+        body = SmpBody(config, Input(shape), outputs).eval()
         try:
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 body(torch.zeros(1, shape[2], *shape[:2]))
         except Exception as error:  # networks report a wrong size by any exception
             reason = error_summary(error)[:200]
             raise ModelError(f"{family} cannot take images of {shape[0]} x {shape[1]}: {reason}") from error
-    return float(counter.get_total_flops()) / 2e6
+    return sum(p.numel() for p in body.parameters()), float(counter.get_total_flops()) / 2e6
 
 
 def _decoder_options(config: SmpConfig) -> dict[str, Any]:

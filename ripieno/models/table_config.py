@@ -125,12 +125,37 @@ def table_megaflops(family: str, configuration: Configuration, input: Input) -> 
     This takes a few microseconds and builds no network.
     """
     config, form = table_config(family, configuration), row_form(input)
-    numbers, size = len(form.numbers), 1
-    cost = 0
-    if config.network == EMBEDDED:
-        size = config.shared(config.embedding_size, numbers)
-        wanted = config.bins if config.embedding == "piecewise-linear" else config.frequencies
-        factor = 1 if config.embedding == "piecewise-linear" else 2  # a sine and a cosine
-        cost += numbers * factor * config.shared(wanted, numbers) * size
-    width = numbers * (size + 1) + len(form.categories) * category_size(config, form)
-    return (cost + width * config.units + (config.layers - 1) * config.units**2) / 1e6
+    size, inputs = _embedding_form(config, form)
+    cost = len(form.numbers) * inputs * size
+    return (cost + _row_width(config, form) * config.units + (config.layers - 1) * config.units**2) / 1e6
+
+
+def table_parameters(family: str, configuration: Configuration, input: Input, outputs: int) -> int:
+    """Count the parameters of a network. Raises ModelError for a bad configuration."""
+    config, form = table_config(family, configuration), row_form(input)
+    size, inputs = _embedding_form(config, form)
+    total = 0
+    if inputs:
+        frequencies = inputs // 2 if config.embedding == "periodic" else 0
+        total += len(form.numbers) * (frequencies + (inputs + 1) * size)
+    if form.categories:  # two more: a missing category and one that training did not see
+        total += sum(count + 2 for count in form.counts) * category_size(config, form)
+    total += (_row_width(config, form) + 1) * config.units
+    return total + (config.layers - 1) * (config.units + 1) * config.units + (config.units + 1) * outputs
+
+
+def _embedding_form(config: TableConfig, form: RowForm) -> tuple[int, int]:
+    """Return the values of a number's embedding, and of what its linear layer takes: 1 and 0 without embeddings."""
+    if config.network != EMBEDDED:
+        return 1, 0
+    numbers = len(form.numbers)
+    is_binned = config.embedding == "piecewise-linear"
+    inputs = config.shared(config.bins if is_binned else config.frequencies, numbers)
+    # a frequency has a sine and a cosine
+    return config.shared(config.embedding_size, numbers), inputs if is_binned else 2 * inputs
+
+
+def _row_width(config: TableConfig, form: RowForm) -> int:
+    """Return the number of values that the first layer takes."""
+    size, _ = _embedding_form(config, form)
+    return len(form.numbers) * (size + 1) + len(form.categories) * category_size(config, form)

@@ -176,26 +176,45 @@ def timm_megaflops(family: str, configuration: Configuration) -> float:
     return backbone_megaflops(config.backbone, config.resolution or native_resolution(config.backbone))
 
 
-@functools.cache
 def backbone_megaflops(name: str, side: int) -> float:
     """Count the multiply-adds of a backbone in millions, for a colour image of `side` pixels, without its weights.
 
     Raises ModelError for an unknown name, and for images that the backbone cannot take.
     """
+    return _count_backbone(name, side, _COLOURS)[1]
+
+
+def timm_counts(family: str, configuration: Configuration, input: Input, outputs: int) -> tuple[int, float]:
+    """Count the parameters of a network, and the multiply-adds of one image in millions, without making its weights.
+
+    Raises ModelError as `timm_megaflops`.
+    """
+    config = backbone_config(family, configuration)
+    side = config.resolution or native_resolution(config.backbone)
+    height, width, channels = input.shape
+    parameters, megaflops, features = _count_backbone(config.backbone, side, channels)
+    resize = 0 if (height, width) == (side, side) else channels * height * side * (width + side)
+    return parameters + (features + 1) * outputs, megaflops + (resize + features * outputs) / 1e6
+
+
+@functools.cache
+def _count_backbone(name: str, side: int, channels: int) -> tuple[int, float, int]:
+    """Return parameters, multiply-adds in millions, and features of a backbone; see `backbone_megaflops`."""
     native = native_resolution(name)
     if side != native and has_fixed_resolution(name):
         raise ModelError(f"{name} takes images of {native} pixels only, not of {side}: set resolution to {native}")
     with torch.device("meta"):
-        backbone = make_backbone(name, _COLOURS).eval()
+        backbone = make_backbone(name, channels).eval()
     least = int(dict(backbone.feature_info[-1])["reduction"])
     if side < least:
         raise ModelError(f"{name} takes images of at least {least} pixels, not of {side}: raise resolution")
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            backbone(torch.zeros(1, _COLOURS, side, side, device="meta"))
+            features = backbone(torch.zeros(1, channels, side, side, device="meta"))
     except Exception as error:  # networks report a wrong size by any exception
         raise ModelError(f"{name} cannot take images of {side} pixels: {error_summary(error)[:200]}") from error
-    return float(counter.get_total_flops()) / 2e6
+    parameters = sum(p.numel() for p in backbone.parameters())
+    return parameters, float(counter.get_total_flops()) / 2e6, features.shape[1]
 
 
 def frozen_names(backbone: Any, frozen: Frozen) -> frozenset[str]:

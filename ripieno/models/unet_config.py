@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-from ripieno.models.resnet_config import LEAST, Activation, Convolution, groups, image_shape
+from ripieno.models.resnet_config import LEAST, Activation, Convolution, block_parameters, groups, image_shape
 from ripieno.models.value_rules import COUNT, SHARE_BELOW_1, NumberRule, ValueRules, check_values
 from ripieno.types import Configuration, Input
 
@@ -99,6 +99,32 @@ def unet_megaflops(configuration: Configuration, input: Input, outputs: int = 0)
         total += places[index + 1] * chosen[index + 1].filters * filters
         total += _block(network, 2 * filters, filters, places[index], places[index], 1)
     return (total + places[0] * first.filters * outputs) / 1e6
+
+
+def unet_parameters(configuration: Configuration, input: Input, outputs: int) -> int:
+    """Count the parameters of a network for `outputs` classes.
+
+    Raises ModelError for a bad configuration, and for inputs that are no images.
+    """
+    network = unet_config(configuration)
+    _, _, channels = image_shape(input)
+    chosen = levels(network, input)
+    first = chosen[0]
+
+    def block(c_in: int, c_out: int, stride: int) -> int:
+        return block_parameters(network.convolution, block_filters(network, c_out), c_in, c_out, stride)
+
+    before = first.filters
+    total = stem_kernel(first) ** 2 * channels * before + 2 * before
+    for index, level in enumerate(chosen):
+        total += block(before, level.filters, 2 if index else 1)
+        before = level.filters
+        total += (network.blocks - 1) * block(before, before, 1)
+    for level in reversed(chosen[:-1]):
+        total += before * level.filters + block(2 * level.filters, level.filters, 1)
+        before = level.filters
+    last_norm = 2 * before if network.convolution == "v2" else 0
+    return total + last_norm + (before + 1) * outputs
 
 
 def stem_kernel(first: Level) -> int:
