@@ -171,15 +171,15 @@ def recolour(images: Tensor, factors: Tensor) -> Tensor:
     """
     brightness, contrast, saturation = factors.to(images.dtype)[:, :, None, None, None].unbind(1)
     images = images * brightness
-    mean = _brightness(images).flatten(1).mean(1)[:, None, None, None]
+    mean = brightness_of(images).flatten(1).mean(1)[:, None, None, None]
     images = (images - mean) * contrast + mean
     if images.shape[1] == len(GREY):
-        grey = _brightness(images)[:, None]
+        grey = brightness_of(images)[:, None]
         images = (images - grey) * saturation + grey
     return images
 
 
-def _brightness(images: Tensor) -> Tensor:
+def brightness_of(images: Tensor) -> Tensor:
     """Return the brightness of each pixel (samples, height, width): without three channels, their mean."""
     channels = images.shape[1]
     weights = GREY if channels == len(GREY) else (1 / channels,) * channels

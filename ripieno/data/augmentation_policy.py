@@ -54,6 +54,8 @@ class RandomPolicy:
             raise DataError(f"operations is {self.operations!r}: it must be a whole number from 0 to {MOST_OPERATIONS}")
         if self.magnitude != RANDOM:
             _check_share("magnitude", self.magnitude, f" or {RANDOM!r}")
+        if self.operations and not OPERATIONS[self.kind]:
+            raise DataError(f"there are no operations on inputs of kind {self.kind}: leave the policy out")
         for name in self.without:
             _check_operation(name, self.kind)
         if self.operations and not self.drawn:

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ripieno.data.augment import Augmentation
+from ripieno.data.series_augment import SeriesAugmentation
 from ripieno.models.build import channels_first
 from ripieno.train.augmentation import InputAugmentation
+from ripieno.train.device_copy import to_device
+from ripieno.train.policy_augmentation import PolicyAugmentation
 from ripieno.types import Dataset
 
 BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
@@ -102,19 +104,16 @@ class InputTransform:
     def __call__(self, images: Tensor, draws: Tensor | None) -> Tensor:
         """Augment `images` (samples, ..., channels) by `draws` and normalise them: float32, same shape."""
         if draws is not None:
-            changed = self.augment.apply(channels_first(images).float(), to_device(draws, images.device))
+            changed = self.augment.apply(channels_first(images).float(), self._placed(draws, images.device))
             images = changed.movedim(1, -1).contiguous()
         return (images.to(torch.float32) - self.mean) / self.std
 
     def masks(self, masks: Tensor, draws: Tensor | None) -> Tensor:
         """Return `masks` (samples, height, width) moved as `draws` move their images: uint8, same shape."""
-        if draws is None or not isinstance(self.augment, Augmentation):
+        if draws is None or isinstance(self.augment, SeriesAugmentation):
             return masks
-        return self.augment.apply_to_masks(masks, to_device(draws, masks.device), len(self.mean))
+        return self.augment.apply_to_masks(masks, self._placed(draws, masks.device), len(self.mean))
 
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy `tensor` to `device`. The copy to a GPU is asynchronous, from pinned memory that torch keeps until then."""
-    if device.type != "cuda" or tensor.device.type == "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    def _placed(self, draws: Tensor, device: torch.device) -> Tensor:
+        """Return `draws` where they are needed: a policy orders its samples on the CPU."""
+        return draws if isinstance(self.augment, PolicyAugmentation) else to_device(draws, device)

@@ -26,7 +26,8 @@ from ripieno import files
 from ripieno.data.blocks import blocks
 from ripieno.errors import RipienoError
 from ripieno.models.build import channels_first
-from ripieno.train.batching import Block, EpochBatches, InputTransform, to_device
+from ripieno.train.batching import Block, EpochBatches, InputTransform
+from ripieno.train.device_copy import to_device
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy, StrategyRecord, StrategySelector, strategies
 from ripieno.train.stall_timer import StallTimer
 from ripieno.types import Dataset

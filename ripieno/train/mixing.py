@@ -21,7 +21,7 @@ from torch import Tensor
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.tasks.registry import kind_of
-from ripieno.train.batching import to_device
+from ripieno.train.device_copy import to_device
 from ripieno.types import Configuration, DataKind, Task
 
 

@@ -15,9 +15,10 @@ from ripieno.data import open_dataset
 from ripieno.data.augment import Augmentation
 from ripieno.library import Library
 from ripieno.train import TrainingConfig, batching, data_pipeline, train_job
-from ripieno.train.batching import EpochBatches, to_device
+from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import TrainingState
 from ripieno.train.data_pipeline import BatchPipeline
+from ripieno.train.device_copy import to_device
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.train.speed import measure_throughput

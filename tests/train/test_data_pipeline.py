@@ -12,8 +12,9 @@ from ripieno.data import blocks
 from ripieno.data.augment import Augmentation
 from ripieno.models.build import build
 from ripieno.train import TrainingConfig, batching
-from ripieno.train.batching import Block, EpochBatches, to_device
+from ripieno.train.batching import Block, EpochBatches
 from ripieno.train.data_pipeline import BatchPipeline, copy_to_device
+from ripieno.train.device_copy import to_device
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy
 from ripieno.train.speed import measure_throughput
 from ripieno.types import IGNORED, Dataset, Task
