@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import evict as evict
     from ripieno.pipeline import export as export
     from ripieno.pipeline import front as front
+    from ripieno.pipeline import front_history as front_history
     from ripieno.pipeline import import_ as import_
     from ripieno.pipeline import measure as measure
     from ripieno.pipeline import predict as predict
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from ripieno.types import Device as Device
     from ripieno.types import Ensemble as Ensemble
     from ripieno.types import Front as Front
+    from ripieno.types import FrontPoint as FrontPoint
+    from ripieno.types import LiveFront as LiveFront
     from ripieno.types import Member as Member
     from ripieno.types import Placement as Placement
     from ripieno.types import Profile as Profile
@@ -63,14 +66,14 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate cascade compare coverage doctor evaluate evict export front import_ measure predict "
-    "predict_masks select show soup suspects tune",
+    "pipeline": "allocate cascade compare coverage doctor evaluate evict export front front_history import_ measure "
+    "predict predict_masks select show soup suspects tune",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",
     "selection": "Choice select_members",
     "server": "serve",
-    "types": "Allocation Bundle Dataset Device Ensemble Front Member Placement Profile",
+    "types": "Allocation Bundle Dataset Device Ensemble Front FrontPoint LiveFront Member Placement Profile",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

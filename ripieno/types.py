@@ -506,6 +506,40 @@ class Front:
 
 
 @dataclass(frozen=True)
+class FrontPoint:
+    """Ensemble of a live front: the mean of the predictions of its members."""
+
+    cost: float
+    loss: float
+    """validation loss by which members are ranked, without temperatures"""
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LiveFront:
+    """Best ensembles of the members that a search has trained until now, for every budget."""
+
+    cost: str
+    """kind of the costs: `flops` of one sample, `parameters`, or `members`, their number"""
+    points: tuple[FrontPoint, ...]
+    """cheapest first; the loss falls from each to the next"""
+    reference: tuple[float, float]
+    """cost and loss that bound the hypervolume; the same for all fronts of a run"""
+    hypervolume: float
+    """share of the area of cost times loss up to `reference` that the ensembles dominate, 0..1"""
+    members: int
+    """number of members of the run then"""
+    seconds: float = 0.0
+    """seconds of the search until then, over all its starts"""
+    budget: float | None = None
+    """budget of the search, in the unit of the costs"""
+
+    def best(self, budget: float) -> FrontPoint | None:
+        """Return the best ensemble within `budget`; None when every ensemble costs more."""
+        return next((point for point in reversed(self.points) if point.cost <= budget * (1 + 1e-9)), None)
+
+
+@dataclass(frozen=True)
 class Device:
     """Device that runs members: `cpu:0`, `cuda:1`. Devices of one `kind` share profiles."""
 

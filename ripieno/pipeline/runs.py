@@ -13,10 +13,11 @@ from ripieno.library import Library
 from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.library.cost_table import read_cost_table
 from ripieno.library.diversity import disagreement
+from ripieno.reports.front_history import read_front_history
 from ripieno.shell_command import command
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Allocation, Ensemble, Member
+from ripieno.types import Allocation, Ensemble, LiveFront, Member
 from ripieno.types import ProgressFunction as ProgressFunction
 
 
@@ -76,6 +77,8 @@ class RunSummary:
     """pretrained weights that members began from, by `NAME-DIGEST`"""
     folds: int = 0
     """number of folds by which the members were validated; 0: by a validation split"""
+    live_front: LiveFront | None = None
+    """last front of ensembles of the search; None of runs without one"""
 
 
 def show(run: str | Path | Library) -> RunSummary:
@@ -98,6 +101,7 @@ def show(run: str | Path | Library) -> RunSummary:
         backbones={backbone: costs[kind] for backbone, costs in table.shared.items()},
         weights=find_origins(library.path, members),
         folds=folds_of(library),
+        live_front=next(iter(read_front_history(library.journal_path)[-1:]), None),
     )
 
 

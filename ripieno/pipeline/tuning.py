@@ -172,6 +172,7 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.free_members import add_free_members
+    from ripieno.pipeline.live_front import FrontThread
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
     from ripieno.pipeline.time_fit import fit_to_time, measure_pace
     from ripieno.pipeline.timm_space import cheapest_backbone
@@ -288,7 +289,13 @@ def search_library(
         if search.free == "on" and not kind_of(dataset.task).is_pixelwise:
             backbone = cheapest_backbone(found, weights) if weights else None
             add_free_members(library, task, dataset, seconds, progress, notes, backbone)
-        last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
+        fronts = FrontThread(library)
+        try:
+            last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, fronts=fronts)
+        finally:
+            fronts.close()
+        if fronts.problem:
+            notes.append(f"the live front ended before the search: {fronts.problem}")
     trained = any(member.trial >= 0 for member in library.members())
     if not trained and last.ended == "trials":  # with the same seed they would all fail again
         remedy = f"See {library.logs_path}, fix the cause and use another folder with --run."

@@ -25,7 +25,15 @@ from ripieno.search.failure_policy import FailurePolicy
 from ripieno.search.forecast import expected_epochs
 from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
-from ripieno.search.progress import Ending, RunningJob, SearchStats, SkippedStep, Snapshot, Summary
+from ripieno.search.progress import (
+    Ending,
+    FrontSource,
+    RunningJob,
+    SearchStats,
+    SkippedStep,
+    Snapshot,
+    Summary,
+)
 from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
 from ripieno.search.scheduler import TrialStep
 from ripieno.search.settings import Settings
@@ -53,11 +61,14 @@ class Driver:
         deadline: float | None,
         watch: Callable[[Snapshot], None] | None,
         clock: Callable[[], float],
+        fronts: FrontSource | None = None,
     ) -> None:
         self._library, self._settings, self._pool, self._journal = library, settings, pool, journal
         self._deadline, self._clock = deadline, clock
         self._weight = weight or (lambda _: 1.0)
         self._watch = watch or (lambda _: None)
+        self._fronts = fronts
+        self._kept_front = fronts.latest() if fronts else None  # the last one in the journal
         self._scheduler = make_scheduler(find_algorithm(settings.algorithm), settings.epochs, settings.trials)
         for old, new in (("options", "candidates"), ("issue", "start")):
             if not hasattr(self._scheduler, new):  # a user's own scheduler, written for the former names
@@ -110,6 +121,9 @@ class Driver:
                 for outcome in outcomes:
                     self._on_outcome(outcome)
                 self._watch(self._snapshot(tuple(outcomes)))
+            if self._fronts is not None:
+                self._fronts.finish()
+                self._keep_fronts()
             self._end_trials()
             last = self._snapshot((), "deadline" if self._cut or any(self._scheduler.candidates()) else "trials")
             self._watch(last)
@@ -238,6 +252,8 @@ class Driver:
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
+        if member is not None and self._fronts is not None:
+            self._fronts.add(member)
         step = TrialStep(job.trial, job.start, job.stop)
         seconds = outcome.finished - outcome.started
         self._stats.busy += seconds
@@ -292,7 +308,14 @@ class Driver:
         )
         self._journal.sync()
 
+    def _keep_fronts(self) -> None:
+        """Journal the fronts since the last call."""
+        for front in self._fronts.take() if self._fronts else ():
+            self._journal.append_front(front, self._kept_front)
+            self._kept_front = front
+
     def _snapshot(self, finished: tuple[JobResult, ...], ended: Ending = "") -> Snapshot:
+        self._keep_fronts()
         now, slots = self._clock(), self._pool.slots
         self._capacity += slots * (now - self._last_snapshot)
         self._last_snapshot = now
@@ -331,6 +354,7 @@ class Driver:
             timed_epochs=self._stats.timed_epochs,
             timed_seconds=self._stats.busy,
             lowest=self._stats.lowest,
+            front=self._fronts.latest() if self._fronts else None,
         )
 
 

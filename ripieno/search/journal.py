@@ -3,7 +3,8 @@
 Theory of operation. A search is a list of events: a job is submitted, a job has finished. Event 41 is the study's user
 attribute `event:000041`; the search's state is a fold over the events (:mod:`ripieno.search.driver`). The study's
 trials carry the configurations, one line each, and, for Optuna's samplers and dashboard, the losses at rungs and the
-final state; the fold needs only the configurations. Lines are buffered until `sync`, which returns when they are on
+final state; the fold needs only the configurations. Fronts of ensembles are attributes too, `front:000003`: the fold
+does not read them. Lines are buffered until `sync`, which returns when they are on
 disk: once per batch of decisions, before any of them is carried out. A killed driver or a full disk can leave an
 incomplete last line: it is not read, and is cut off before more is written. Only one driver writes at a time (it holds
 the run's lock), so Optuna's own file locks, which survive a kill, are not used.
@@ -32,7 +33,7 @@ from ripieno.errors import SearchError
 from ripieno.search.in_memory_study import InMemoryStudy, quiet
 from ripieno.search.samplers import MakeSampler, find_sampler, sample
 from ripieno.search.space import Space, distributions
-from ripieno.types import Configuration, Failure
+from ripieno.types import Configuration, Failure, LiveFront
 
 STUDY = "ripieno"
 """Name of the study."""
@@ -94,6 +95,7 @@ class Journal:
             optuna.create_study(storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True)
         self._id = self._storage.get_study_id_from_name(STUDY)
         self._events = len(self.events())
+        self._fronts = sum(name.startswith("front:") for name in self._storage.get_study_user_attrs(self._id))
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
         self._values = [t.params for t in trials]
         self._ids = [t._trial_id for t in trials]
@@ -113,6 +115,18 @@ class Journal:
         self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", plain)
         self._events += 1
         return self._events - 1
+
+    def append_front(self, front: LiveFront, before: LiveFront | None) -> None:
+        """Add a front, which `sync` writes, by its ensembles that the front `before` does not have.
+
+        Optuna's tools show its hypervolume as the attribute of that name.
+        """
+        known = set(before.points) if before else set()
+        fields = {name: getattr(front, name) for name in ("cost", "reference", "hypervolume", "members", "seconds")}
+        new = [[point.cost, point.loss, list(point.members)] for point in front.points if point not in known]
+        self._storage.set_study_user_attr(self._id, f"front:{self._fronts:06d}", {**fields, "new": new})
+        self._storage.set_study_user_attr(self._id, "hypervolume", front.hypervolume)
+        self._fronts += 1
 
     def truncate(self, event: int | None) -> None:
         """Remove event number `event` and all later ones from the file, as if killed before; None: do nothing.

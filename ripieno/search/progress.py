@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from ripieno.search.forecast import predict_best_loss
-from ripieno.types import Job, JobResult
+from ripieno.types import Job, JobResult, LiveFront, Member
 
 TOP = 10
 """Number of trials whose mean loss is shown, besides the best one."""
@@ -89,6 +89,24 @@ class Snapshot:
     """seconds that these jobs took"""
     lowest: Sequence[float] = ()
     """lowest loss after each ended job, since the first member; it grows after the snapshot"""
+    front: LiveFront | None = None
+    """best ensembles so far, from the first ten members on; None before, and where none is asked for"""
+
+
+class FrontSource(Protocol):
+    """Source of the fronts of ensembles of a running search; none of its methods waits, except for `finish`."""
+
+    def add(self, member: Member) -> None:
+        """Add a member that a job has trained."""
+
+    def latest(self) -> LiveFront | None:
+        """Return the last front, of an earlier start too."""
+
+    def take(self) -> list[LiveFront]:
+        """Return the fronts to be kept since the last call, the oldest first."""
+
+    def finish(self) -> None:
+        """Make the front of all members; return when it is made."""
 
 
 Summary = Snapshot

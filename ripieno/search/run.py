@@ -12,7 +12,7 @@ from ripieno.cluster.simulated_pool import Curve, SimulatedPool
 from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.search.algorithms import check_algorithm, find_algorithm, make_sampler
-from ripieno.search.progress import Snapshot, Summary
+from ripieno.search.progress import FrontSource, Snapshot, Summary
 from ripieno.search.settings import Settings, resolve_settings
 from ripieno.types import JobResult
 
@@ -29,6 +29,7 @@ def run_search(
     deadline: float | None = None,
     watch: Callable[[Snapshot], None] | None = None,
     clock: Callable[[], float] = clock.now,
+    fronts: FrontSource | None = None,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -36,7 +37,8 @@ def run_search(
     deadline) members and configurations depend on the settings, on `weight` and on what training gives, on nothing
     else. `weight` says what an epoch of a configuration costs, in any unit; by default all cost the same. Near the
     deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
-    every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated.
+    every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated. `fronts`
+    gives the snapshots their fronts of ensembles, which the journal keeps.
 
     Raises SearchError when the settings contradict the run's, when the journal cannot be read or written, or when more
     than half of the first jobs fail; RipienoError when another search holds the run; MissingExtraError when the sampler
@@ -52,7 +54,7 @@ def run_search(
             check_algorithm(settings.algorithm)  # a missing extra is missed now, not a dozen trials later
             sampler = make_sampler(find_algorithm(settings.algorithm))
             journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
-            return Driver(library, settings, pool, journal, weight, deadline, watch, clock).run()
+            return Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts).run()
     except BaseException:
         pool.close(cancel=True)
         raise
