@@ -150,6 +150,7 @@ def show(
 ) -> None:
     """List the members and ensembles of a run."""
     from ripieno import pipeline
+    from ripieno.cli.front_view import front_line
     from ripieno.data.folds import validation_words
     from ripieno.library.import_predictions import NO_TRIAL
     from ripieno.pipeline.budgets import same_ensembles
@@ -169,6 +170,8 @@ def show(
     console.out.print(f"{run}: {len(summary.members)} members of {trials} trials")
     if summary.folds:
         console.out.print(f"validation: {validation_words(summary.folds)}")
+    if summary.live_front is not None:
+        console.out.print("front of the search:", front_line(summary.live_front), soft_wrap=True)
     if stalls := tables.stall_line(summary.members):
         console.out.print(stalls)
     console.out.print(tables.members(ranked[:top], summary.costs, summary.diversity, summary.metric, summary.cost_kind))
@@ -201,6 +204,7 @@ def show(
         allocations=summary.allocations,
         weights=list(summary.weights.values()),
         folds=summary.folds,
+        live_front=summary.live_front,
     )
 
 

@@ -20,17 +20,20 @@ from rich.table import Table
 from rich.text import Text
 
 from ripieno.cli import console
+from ripieno.cli.front_view import front_line
 from ripieno.clock import now as unix_now
 from ripieno.library import Library
 from ripieno.library.trial_progress import TrialProgress, read_progress
 from ripieno.search.callbacks import Watcher, logger
 from ripieno.search.progress import TOP, RunningJob, SkippedStep, Snapshot, describe_top, predicted_best, seconds_left
 from ripieno.tasks.display import loss_title
-from ripieno.types import Configuration, Failure, Job, JobResult, Value
+from ripieno.types import Configuration, Failure, Job, JobResult, LiveFront, Value
 
 ENDINGS = {"": "stopped", "trials": "all trials are done", "deadline": "the time is up"}
 EVENTS = 4
 """Number of last events shown."""
+FRONT_GROWTH = 0.05
+"""Relative growth of the front's hypervolume after which a log without a terminal has a line of it."""
 GAP = 3
 """Blanks between figures."""
 SILENCE, LONGEST_SILENCE = 5.0, 300.0
@@ -77,6 +80,7 @@ class ProgressCallback:
         self._progress = progress or ProgressReader(None)
         self._silence = SILENCE
         self._spoken = 0.0  # seconds of the search at the last line
+        self._spoken_volume: float | None = None  # hypervolume of the front at its last line
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
@@ -93,6 +97,7 @@ class ProgressCallback:
             return
         events = [*ended, *(start_of(job, self._configs, snapshot.ranks.get(job.trial)) for job in snapshot.started)]
         events += map(skipped_step, snapshot.skipped)
+        events += self._front_event(snapshot)
         if not events and snapshot.seconds - self._spoken >= self._silence:
             self._silence = min(2 * self._silence, LONGEST_SILENCE)
             events = [training_jobs(snapshot, self._progress(snapshot.running))]
@@ -103,6 +108,14 @@ class ProgressCallback:
             head = progress_of(snapshot, left)
             for event in events:
                 console.log.print(Text(f"{head}  ").append(event), soft_wrap=True)
+
+    def _front_event(self, snapshot: Snapshot) -> list[Text]:
+        """Return a line for a front that is better by enough than that of the last such line."""
+        front, before = snapshot.front, self._spoken_volume
+        if front is None or (before is not None and front.hypervolume <= before * (1 + FRONT_GROWTH)):
+            return []
+        self._spoken_volume = front.hypervolume
+        return [Text.assemble((f"{'front':8}", "cyan"), "  ", front_line(front))]
 
 
 class ProgressReader:
@@ -240,7 +253,8 @@ def to_dict(watch: ProgressCallback) -> dict[str, object]:
     if (last := watch.last) is None:
         return {}
     names = "ended", "seconds", "trials", "jobs", "members", "failures", "best", "best_loss", "top_loss", "top_trials"
-    return {**{name: getattr(last, name) for name in names}, "occupancy": last.occupancy, "slots": last.slots}
+    figures = {name: getattr(last, name) for name in names}
+    return {**figures, "occupancy": last.occupancy, "slots": last.slots, "front": last.front}
 
 
 class ConfigSummary:
@@ -308,11 +322,13 @@ class SearchView:
         snapshot, later = self._snapshot, max(0.0, self._now() - self._snapshot.now)
         known = self._progress(snapshot.running)
         figures = _figures(snapshot, options.max_width)
-        room = console.size.height - AROUND - figures.row_count
+        front = [] if snapshot.front is None else [_front_row(snapshot.front)]
+        room = console.size.height - AROUND - figures.row_count - len(front)
         events = max(0, min(EVENTS, room - 2))
         yield Group(
             _bar(_advanced(snapshot, later), known, options.max_width),
             figures,
+            *front,
             self._running(snapshot, known, later, max(1, room - events)),
             *list(self._events)[len(self._events) - min(events, len(self._events)) :],
         )
@@ -402,6 +418,12 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     for first in range(0, len(cells), columns):
         grid.add_row(*cells[first : first + columns])
     return grid
+
+
+def _front_row(front: LiveFront) -> Text:
+    line = Text.assemble(("front ", "dim"), front_line(front))
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
 
 
 def _width(cells: Sequence[Text], columns: int) -> int:

@@ -161,6 +161,7 @@ def tune(
     given |= parsing.parse_data_options(given)
     given["skip_bad"] = skip_bad or None
     from ripieno import pipeline
+    from ripieno.cli.front_view import front_table
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
     from ripieno.pipeline.preparation import DataOptions
     from ripieno.pipeline.soups import has_untried
@@ -184,6 +185,8 @@ def tune(
     console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, pipeline.metric_of(library)))
     console.out.print(tables.stall_line(ranked))
+    if watch.last is not None and watch.last.front is not None:
+        console.out.print(front_table(watch.last.front, run))
     for line in view_commands:
         console.say("view  ", (line, "bold cyan"))
     members = [tables.member_dict(m) for m in ranked]

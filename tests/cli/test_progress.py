@@ -15,7 +15,7 @@ from ripieno.cli.progress import ProgressCallback, end_of, progress_of, start_of
 from ripieno.library import Library
 from ripieno.library.trial_progress import ProgressWriter, TrialProgress
 from ripieno.search.progress import RunningJob, SkippedStep, Snapshot
-from ripieno.types import Failure, Input, Job, JobResult, Member, classification
+from ripieno.types import Failure, FrontPoint, Input, Job, JobResult, LiveFront, Member, classification
 
 NOW = 1000.0
 
@@ -225,6 +225,20 @@ def test_a_log_without_a_terminal_says_what_trains_when_nothing_ends(
     lines = log.file.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == ["5.0", "0:15"]  # after 5 seconds, then after 10, 20, ...
     assert "training  trial 0, epoch 1 of 3; trial 1, epoch 4 of 9" in lines[0]
+
+
+def test_a_log_without_a_terminal_has_a_line_for_each_clear_growth_of_the_front(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(progress.console, "log", log)
+    watch = ProgressCallback(None, progress.ConfigSummary())
+    front = LiveFront("members", (FrontPoint(1.0, 0.5, ("a",)),), (11.0, 0.6), 0.4, 10)
+    for volume in (0.4, 0.41, 0.43, 0.44, 0.46):
+        watch(snapshot(seconds=1.0, front=replace(front, hypervolume=volume)))
+    assert isinstance(log.file, io.StringIO)
+    lines = [line.partition("front")[2].split(";")[0].strip() for line in log.file.getvalue().splitlines()]
+    assert lines == ["hypervolume 0.400", "hypervolume 0.430", "hypervolume 0.460"]
 
 
 def test_the_loss_at_the_end_is_predicted_while_it_may_fall() -> None:

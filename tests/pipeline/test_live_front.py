@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from functools import partial
 from itertools import pairwise
@@ -12,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner
 
 import ripieno
+from ripieno.cli.main import app
 from ripieno.cluster import InlinePool
 from ripieno.library import Library
 from ripieno.pipeline.live_front import FrontMembers, FrontThread, sample_rows
@@ -60,7 +64,7 @@ def search(run: Path, parameters: bool = True, stop: int | None = None, **option
             raise KeyboardInterrupt
 
     fronts = FrontThread(Library(run), **{"share": 1.0, **options})
-    settings = Settings(SPACE, trials=40, epochs=9)
+    settings = Settings(SPACE, trials=24, epochs=9)
     try:
         run_search(Library(run), settings, InlinePool(partial(train, run, parameters)), watch=watch, fronts=fronts)
     except KeyboardInterrupt:
@@ -71,15 +75,24 @@ def search(run: Path, parameters: bool = True, stop: int | None = None, **option
     return seen
 
 
-def test_the_front_begins_with_ten_members_grows_and_is_that_of_all_at_the_end(tmp_path: Path) -> None:
-    seen = search(tmp_path)
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Snapshot]]:
+    """A run with a live front, not to be changed, and its snapshots."""
+    run = tmp_path_factory.mktemp("searched")
+    return run, search(run)
+
+
+def test_the_front_begins_with_ten_members_grows_and_is_that_of_all_at_the_end(
+    searched: tuple[Path, list[Snapshot]],
+) -> None:
+    run, seen = searched
     fronts = [(s.jobs, s.front) for s in seen if s.front is not None]
     assert all(s.front is None for s in seen if s.jobs < FIRST)
     assert all(FIRST <= front.members <= jobs for jobs, front in fronts)
     volumes = [front.hypervolume for _, front in fronts]
     assert volumes == sorted(volumes)
     last = fronts[-1][1]
-    assert last.members == seen[-1].members == len(Library(tmp_path))
+    assert last.members == seen[-1].members == len(Library(run))
     assert last.cost == "parameters"
     for point in last.points:
         truth = np.stack([likelihoods(name, int(name[-3:])) for name in point.members])
@@ -87,21 +100,21 @@ def test_the_front_begins_with_ten_members_grows_and_is_that_of_all_at_the_end(t
         assert point.cost == sum(100 * (1 + int(name[:5]) % 3) for name in point.members)
 
 
-def test_the_history_is_read_from_the_journal(tmp_path: Path) -> None:
-    last = search(tmp_path)[-1].front
-    history = ripieno.front_history(tmp_path)
+def test_the_history_is_read_from_the_journal(searched: tuple[Path, list[Snapshot]]) -> None:
+    run, seen = searched
+    last, history = seen[-1].front, ripieno.front_history(run)
     assert len(history) >= 1
     assert history[-1] == last
     assert {front.reference for front in history} == {history[0].reference}
     assert [front.seconds for front in history] == sorted(front.seconds for front in history)
-    assert ripieno.pipeline.show(tmp_path).live_front == last
+    assert ripieno.pipeline.show(run).live_front == last
 
 
 def test_the_next_start_continues_the_curve_of_an_interrupted_search(tmp_path: Path) -> None:
     search(tmp_path, stop=14)
     before = ripieno.front_history(tmp_path)
     assert before
-    assert before[-1].members < 30
+    assert before[-1].members < len(Library(tmp_path)) + 10
     seen = search(tmp_path)
     after = ripieno.front_history(tmp_path)
     assert after[: len(before)] == before
@@ -112,8 +125,8 @@ def test_the_next_start_continues_the_curve_of_an_interrupted_search(tmp_path: P
     assert [front.hypervolume for front in after] == sorted(front.hypervolume for front in after)
 
 
-def test_a_torn_last_line_loses_the_last_front_alone(tmp_path: Path) -> None:
-    search(tmp_path)
+def test_a_torn_last_line_loses_the_last_front_alone(searched: tuple[Path, list[Snapshot]], tmp_path: Path) -> None:
+    shutil.copytree(searched[0], tmp_path, dirs_exist_ok=True)
     history, journal = ripieno.front_history(tmp_path), Library(tmp_path).journal_path
     lines = journal.read_bytes().splitlines(keepends=True)
     last = max(n for n, line in enumerate(lines) if b'"front:' in line)
@@ -124,7 +137,7 @@ def test_a_torn_last_line_loses_the_last_front_alone(tmp_path: Path) -> None:
 
 
 def test_a_journal_without_fronts_gains_them_with_the_next_start(tmp_path: Path) -> None:
-    settings = Settings(SPACE, trials=40, epochs=9)
+    settings = Settings(SPACE, trials=24, epochs=9)
     run_search(Library(tmp_path), settings, InlinePool(partial(train, tmp_path, True)))
     assert b"front" not in Library(tmp_path).journal_path.read_bytes()
     assert ripieno.front_history(tmp_path) == ()
@@ -135,11 +148,12 @@ def test_a_journal_without_fronts_gains_them_with_the_next_start(tmp_path: Path)
     assert front.members == len(Library(tmp_path))
 
 
-def test_the_journal_keeps_each_ensemble_once_and_no_growth_that_none_would_see(tmp_path: Path) -> None:
-    search(tmp_path)
+def test_the_journal_keeps_each_ensemble_once_and_no_growth_that_none_would_see(
+    searched: tuple[Path, list[Snapshot]],
+) -> None:
     entries = [
         value
-        for line in Library(tmp_path).journal_path.read_text().splitlines()
+        for line in Library(searched[0]).journal_path.read_text().splitlines()
         for name, value in json.loads(line).get("user_attr", {}).items()
         if name.startswith("front:")
     ]
@@ -236,3 +250,34 @@ def test_an_error_ends_the_fronts_and_not_the_search(tmp_path: Path, monkeypatch
     assert last.members == 12
     assert last.front is None
     assert fronts.problem == "ValueError: no memory"
+
+
+def test_a_search_shows_its_front_and_the_next_start_continues_it(tmp_path: Path) -> None:
+    source = load_digits()
+    images = (source.images[:120, :, :, None] * 15).astype(np.uint8)
+    (tmp_path / "space.json").write_text(
+        json.dumps({"ranges": {"rate": {"kind": "continuous", "low": 0.1, "high": 1}}})
+    )
+
+    def interrupt(snapshot: Snapshot) -> None:
+        if snapshot.front is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ripieno.tune(
+            (images, source.target[:120]), tmp_path / "run", trials=16, epochs=1, space=str(tmp_path / "space.json"),
+            trainer="tests.own_trainer:Linear", pool="inline", free="off", watch=interrupt,
+        )  # fmt: skip
+    (before,) = ripieno.front_history(tmp_path / "run")
+    assert FIRST <= before.members <= 16
+    options = ["--trainer", "tests.own_trainer:Linear", "--pool", "inline"]
+    result = CliRunner().invoke(app, ["tune", "--run", str(tmp_path / "run"), *options])
+    assert result.exit_code == 0, result.output
+    history = ripieno.front_history(tmp_path / "run")
+    assert history[0] == before
+    assert history[-1].members == 16
+    assert history[-1].reference == before.reference
+    assert f"hypervolume {history[-1].hypervolume:.3f}" in result.output
+    assert "ripieno select" in result.output
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "run")]).output
+    assert f"front of the search: hypervolume {history[-1].hypervolume:.3f}" in shown

@@ -1,0 +1,55 @@
+"""The live front of a search in words: one line while it runs, a table with the next commands when it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from ripieno.cli import console
+from ripieno.reports.front_history import front_budgets
+from ripieno.shell_command import command
+from ripieno.types import LiveFront
+
+UNITS = {"flops": "FLOPs", "bytes": "B"}
+"""Units behind amounts of cost, where the kind of cost is not the unit itself."""
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def front_line(front: LiveFront) -> Text:
+    """Return `hypervolume 0.634; loss 0.4123 within 2 members, 0.3877 within 5`, the budget of the search in bold."""
+    line = Text(f"hypervolume {front.hypervolume:.3f}; loss ")
+    for number, (budget, point) in enumerate(front_budgets(front)):
+        unit = "" if number else f" {_unit(front.cost, budget)}"
+        style = "bold green" if budget == front.budget else ""
+        line.append(", " if number else "").append(f"{point.loss:.4f} within {short_amount(budget)}{unit}", style)
+    return line
+
+
+def front_table(front: LiveFront, run: Path) -> Table:
+    """Return a table of the best ensembles at some budgets, each with the command that selects it."""
+    title = f"front of the search: hypervolume {front.hypervolume:.3f}, of {front.members} members"
+    view = console.table(title, f"budget in {UNITS.get(front.cost, front.cost)}", "members", "loss", "next")
+    for budget, point in front_budgets(front):
+        style = "bold green" if budget == front.budget else ""
+        count = str(len(point.members))
+        view.add_row(short_amount(budget), count, f"{point.loss:.4f}", select_command(front, budget, run), style=style)
+    return view
+
+
+def select_command(front: LiveFront, budget: float, run: Path) -> str:
+    """Return the command that selects the best ensemble within `budget`."""
+    if front.cost == "members":
+        return command("select", run, size=f"{budget:g}")
+    return command("select", run, budget=f"{front.cost}={short_amount(budget)}")
+
+
+def _unit(cost: str, amount: float) -> str:
+    return "member" if cost == "members" and amount == 1 else UNITS.get(cost, cost)
+
+
+def short_amount(amount: float) -> str:
+    """Return an amount of cost as `--budget` reads it: `12`, `1.5k`, `20M`."""
+    factor, prefix = next(((factor, prefix) for factor, prefix in PREFIXES if amount >= factor), (1.0, ""))
+    return f"{amount / factor:.6g}{prefix}"
