@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ripieno.types import Device as Device
     from ripieno.types import Ensemble as Ensemble
     from ripieno.types import Front as Front
-    from ripieno.types import FrontPoint as FrontPoint
+    from ripieno.types import FrontEnsemble as FrontEnsemble
     from ripieno.types import LiveFront as LiveFront
     from ripieno.types import Member as Member
     from ripieno.types import Placement as Placement
@@ -73,7 +73,7 @@ _MODULES = {
     "reports": "report",
     "selection": "Choice select_members",
     "server": "serve",
-    "types": "Allocation Bundle Dataset Device Ensemble Front FrontPoint LiveFront Member Placement Profile",
+    "types": "Allocation Bundle Dataset Device Ensemble Front FrontEnsemble LiveFront Member Placement Profile",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -506,7 +506,7 @@ class Front:
 
 
 @dataclass(frozen=True)
-class FrontPoint:
+class FrontEnsemble:
     """Ensemble of a live front: the mean of the predictions of its members."""
 
     cost: float
@@ -521,7 +521,7 @@ class LiveFront:
 
     cost: str
     """kind of the costs: `flops` of one sample, `parameters`, or `members`, their number"""
-    points: tuple[FrontPoint, ...]
+    ensembles: tuple[FrontEnsemble, ...]
     """cheapest first; the loss falls from each to the next"""
     reference: tuple[float, float]
     """cost and loss that bound the hypervolume; the same for all fronts of a run"""
@@ -534,9 +534,9 @@ class LiveFront:
     budget: float | None = None
     """budget of the search, in the unit of the costs"""
 
-    def best(self, budget: float) -> FrontPoint | None:
+    def best(self, budget: float) -> FrontEnsemble | None:
         """Return the best ensemble within `budget`; None when every ensemble costs more."""
-        return next((point for point in reversed(self.points) if point.cost <= budget * (1 + 1e-9)), None)
+        return next((e for e in reversed(self.ensembles) if e.cost <= budget * (1 + 1e-9)), None)
 
 
 @dataclass(frozen=True)

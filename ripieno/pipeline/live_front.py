@@ -1,4 +1,4 @@
-"""Live front of a search: the best ensembles of its members, selected beside the search in a thread.
+"""Live front of a search: the best ensembles of its members, selected by a thread while it runs.
 
 The thread reads each member once, when it is new, and selects at most a small share of the time: after a selection it
 rests until the share is kept, and takes all members that ended meanwhile at once. Costs are counted, not measured.
@@ -72,7 +72,7 @@ class FrontThread:
             self._last = None  # another kind of cost: the earlier fronts do not compare
         self._budget, self._share, self._now = budget, share, now
         self._started = now() - (history[-1].seconds if history else 0.0)
-        self._kept_volume = self._last.hypervolume if self._last else 0.0
+        self._last_kept = self._last
         self._members = FrontMembers(library, self._last)
         self._news: list[Member] = []
         self._kept: list[LiveFront] = []
@@ -121,7 +121,8 @@ class FrontThread:
                 started = time.monotonic()
                 self._members.read(news)
                 if len(self._members) >= FIRST and (news or self._is_behind()):
-                    self._grow(ending)
+                    self._grow()
+                self._keep(always=ending)
                 rest = (time.monotonic() - started) / self._share
         except Exception as error:  # the search must go on
             self.problem = f"{type(error).__name__}: {error}"
@@ -137,19 +138,24 @@ class FrontThread:
             news, self._news = self._news, []
             return news, self._ending
 
-    def _grow(self, ending: bool) -> None:
-        """Make the next front; keep it where it is better by enough, or is the last."""
+    def _grow(self) -> None:
+        """Make the next front."""
         if self._kind is None:
             self._kind = self._members.choose_kind()
         made = self._members.grow(self._kind)
         if made is None:
             return
-        front = replace(made, seconds=self._now() - self._started, budget=self._budget)
-        with self._changed:
-            if ending or front.hypervolume > self._kept_volume * (1 + GROWTH):
+        self._last = replace(made, seconds=self._now() - self._started, budget=self._budget)
+
+    def _keep(self, always: bool) -> None:
+        """Keep the last front where it is better by enough than the one that was kept before, or `always`."""
+        front, before = self._last, self._last_kept
+        if front is None or front is before:
+            return
+        if always or before is None or front.hypervolume > before.hypervolume * (1 + GROWTH):
+            with self._changed:
                 self._kept.append(front)
-                self._kept_volume = front.hypervolume
-            self._last = front
+            self._last_kept = front
 
 
 class FrontMembers:
@@ -222,7 +228,7 @@ class FrontMembers:
             self._targets = targets if self._rows is None else targets[self._rows]
         values = self._targets if kind.activation == "identity" else None
         last = self._last
-        points = [p for p in last.points if all(m in self._members for m in p.members)] if last else []
+        points = [e for e in last.ensembles if all(m in self._members for m in e.members)] if last else []
         return GrowingFront(values, points, last.reference if last else None)
 
     def _read_rows(self, member: Member) -> NDArray[Any]:

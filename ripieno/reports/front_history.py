@@ -9,7 +9,7 @@ from typing import Any
 
 from ripieno.selection.costs import round_budget
 from ripieno.selection.growing_front import merge_points
-from ripieno.types import FrontPoint, LiveFront
+from ripieno.types import FrontEnsemble, LiveFront
 
 BUDGETS = 4
 """Maximum number of budgets at which a front is shown."""
@@ -19,12 +19,12 @@ def read_front_history(journal: Path) -> tuple[LiveFront, ...]:
     """Return the fronts that a journal keeps, the oldest first; an incomplete last line is left out."""
     fronts: list[LiveFront] = []
     for fields in _entries(journal):
-        found = [FrontPoint(float(cost), float(loss), tuple(members)) for cost, loss, members in fields["new"]]
+        found = [FrontEnsemble(float(cost), float(loss), tuple(members)) for cost, loss, members in fields["new"]]
         cost, loss = fields["reference"]
         fronts.append(
             LiveFront(
                 cost=str(fields["cost"]),
-                points=merge_points(fronts[-1].points if fronts else (), found),
+                ensembles=merge_points(fronts[-1].ensembles if fronts else (), found),
                 reference=(float(cost), float(loss)),
                 hypervolume=float(fields["hypervolume"]),
                 members=int(fields["members"]),
@@ -48,12 +48,12 @@ def _entries(journal: Path) -> Iterator[dict[str, Any]]:
     yield from (entries[name] for name in sorted(entries, key=lambda name: (len(name), name)))
 
 
-def front_budgets(front: LiveFront, most: int = BUDGETS) -> list[tuple[float, FrontPoint]]:
+def front_budgets(front: LiveFront, most: int = BUDGETS) -> list[tuple[float, FrontEnsemble]]:
     """Return at most `most` round budgets with the best ensemble within each, which differ; the budget of the search.
 
     The budgets are spread evenly, by ratio, from the cheapest ensemble to the best.
     """
-    points, shown = front.points, dict[FrontPoint, float]()
+    points, shown = front.ensembles, dict[FrontEnsemble, float]()
     if not points:
         return []
     low, high = points[0].cost, points[-1].cost

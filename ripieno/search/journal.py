@@ -121,9 +121,9 @@ class Journal:
 
         Optuna's tools show its hypervolume as the attribute of that name.
         """
-        known = set(before.points) if before else set()
+        known = set(before.ensembles) if before else set()
         fields = {name: getattr(front, name) for name in ("cost", "reference", "hypervolume", "members", "seconds")}
-        new = [[point.cost, point.loss, list(point.members)] for point in front.points if point not in known]
+        new = [[e.cost, e.loss, list(e.members)] for e in front.ensembles if e not in known]
         self._storage.set_study_user_attr(self._id, f"front:{self._fronts:06d}", {**fields, "new": new})
         self._storage.set_study_user_attr(self._id, "hypervolume", front.hypervolume)
         self._fronts += 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ripieno.errors import SelectionError
 from ripieno.selection.hypervolume import CostLoss, hypervolume, pareto_front, reference_point
 from ripieno.selection.select import front
-from ripieno.types import Floats, FrontPoint
+from ripieno.types import Floats, FrontEnsemble
 
 FIRST = 10
 """Number of members from which on there is a front."""
@@ -48,7 +48,7 @@ class GrowingFront:
     def __init__(
         self,
         targets: NDArray[Any] | None = None,
-        points: Sequence[FrontPoint] = (),
+        points: Sequence[FrontEnsemble] = (),
         reference: CostLoss | None = None,
         entries: int = ENTRIES,
     ) -> None:
@@ -93,7 +93,7 @@ class GrowingFront:
         except SelectionError:  # such as costs that are all zero
             return False
         known = {frozenset(point.members) for point in self.points}
-        found = [FrontPoint(c.cost, c.loss, tuple(names[m] for m in c.members)) for c in choices]
+        found = [FrontEnsemble(c.cost, c.loss, tuple(names[m] for m in c.members)) for c in choices]
         found = [point for point in found if frozenset(point.members) not in known]
         before, self.points = self.points, merge_points(self.points, found)
         if self.reference is None:
@@ -124,19 +124,19 @@ def beaten_by(costs: Floats, losses: Floats) -> NDArray[np.int64]:
     )
 
 
-def merge_points(before: Sequence[FrontPoint], found: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
+def merge_points(before: Sequence[FrontEnsemble], found: Sequence[FrontEnsemble]) -> tuple[FrontEnsemble, ...]:
     """Return the front of the ensembles of both, cheapest first; among equal ones those of `before` stay."""
-    by_place: dict[CostLoss, FrontPoint] = {}
+    by_place: dict[CostLoss, FrontEnsemble] = {}
     for point in (*before, *found):
         by_place.setdefault((point.cost, point.loss), point)
     return tuple(by_place[place] for place in pareto_front(by_place))
 
 
-def hypervolume_share(points: Sequence[FrontPoint], reference: CostLoss) -> float:
+def hypervolume_share(points: Sequence[FrontEnsemble], reference: CostLoss) -> float:
     """Return the share of the area of cost times loss up to `reference` that `points` dominate, 0..1."""
     area = reference[0] * reference[1]
     return hypervolume(_pairs(points), reference) / area if area > 0 else 0.0
 
 
-def _pairs(points: Sequence[FrontPoint]) -> list[CostLoss]:
+def _pairs(points: Sequence[FrontEnsemble]) -> list[CostLoss]:
     return [(point.cost, point.loss) for point in points]

@@ -11,18 +11,18 @@ import pytest
 
 from ripieno.cli.front_view import front_line, front_table, select_command, short_amount
 from ripieno.cli.parsing import parse_quantity
-from ripieno.types import FrontPoint, LiveFront
+from ripieno.types import FrontEnsemble, LiveFront
 from tests.cli.test_progress import drawn, snapshot
 
 MEMBERS = LiveFront(
     "members",
-    tuple(FrontPoint(float(n), 0.5 - 0.02 * n, tuple(f"m{k}" for k in range(n))) for n in range(1, 9)),
+    tuple(FrontEnsemble(float(n), 0.5 - 0.02 * n, tuple(f"m{k}" for k in range(n))) for n in range(1, 9)),
     (11.0, 0.6),
     0.4567,
     members=30,
     seconds=12.0,
 )
-FLOPS = replace(MEMBERS, cost="flops", points=tuple(replace(p, cost=1.234e6 * p.cost) for p in MEMBERS.points))
+FLOPS = replace(MEMBERS, cost="flops", ensembles=tuple(replace(p, cost=1.234e6 * p.cost) for p in MEMBERS.ensembles))
 
 
 def test_the_line_has_hypervolume_and_loss_at_some_budgets() -> None:

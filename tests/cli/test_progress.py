@@ -15,7 +15,7 @@ from ripieno.cli.progress import ProgressCallback, end_of, progress_of, start_of
 from ripieno.library import Library
 from ripieno.library.trial_progress import ProgressWriter, TrialProgress
 from ripieno.search.progress import RunningJob, SkippedStep, Snapshot
-from ripieno.types import Failure, FrontPoint, Input, Job, JobResult, LiveFront, Member, classification
+from ripieno.types import Failure, FrontEnsemble, Input, Job, JobResult, LiveFront, Member, classification
 
 NOW = 1000.0
 
@@ -233,7 +233,7 @@ def test_a_log_without_a_terminal_has_a_line_for_each_clear_growth_of_the_front(
     log = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(progress.console, "log", log)
     watch = ProgressCallback(None, progress.ConfigSummary())
-    front = LiveFront("members", (FrontPoint(1.0, 0.5, ("a",)),), (11.0, 0.6), 0.4, 10)
+    front = LiveFront("members", (FrontEnsemble(1.0, 0.5, ("a",)),), (11.0, 0.6), 0.4, 10)
     for volume in (0.4, 0.41, 0.43, 0.44, 0.46):
         watch(snapshot(seconds=1.0, front=replace(front, hypervolume=volume)))
     assert isinstance(log.file, io.StringIO)

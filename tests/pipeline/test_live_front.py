@@ -94,7 +94,7 @@ def test_the_front_begins_with_ten_members_grows_and_is_that_of_all_at_the_end(
     last = fronts[-1][1]
     assert last.members == seen[-1].members == len(Library(run))
     assert last.cost == "parameters"
-    for point in last.points:
+    for point in last.ensembles:
         truth = np.stack([likelihoods(name, int(name[-3:])) for name in point.members])
         assert point.loss == pytest.approx(float(-np.log(truth.mean(axis=0)).mean()), rel=1e-5)
         assert point.cost == sum(100 * (1 + int(name[:5]) % 3) for name in point.members)
@@ -133,7 +133,7 @@ def test_a_torn_last_line_loses_the_last_front_alone(searched: tuple[Path, list[
     journal.write_bytes(b"".join(lines[:last]) + lines[last][:-20])
     assert ripieno.front_history(tmp_path) == history[:-1]
     search(tmp_path)
-    assert ripieno.front_history(tmp_path)[-1].points == history[-1].points
+    assert ripieno.front_history(tmp_path)[-1].ensembles == history[-1].ensembles
 
 
 def test_a_journal_without_fronts_gains_them_with_the_next_start(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_without_counted_costs_an_ensemble_costs_its_members(tmp_path: Path) -> 
     front = search(tmp_path, parameters=False)[-1].front
     assert front is not None
     assert front.cost == "members"
-    assert [point.cost for point in front.points] == [len(point.members) for point in front.points]
+    assert [point.cost for point in front.ensembles] == [len(point.members) for point in front.ensembles]
     assert front.reference[0] == pytest.approx(1.1 * FIRST)
 
 
@@ -202,7 +202,7 @@ def test_labels_are_judged_by_their_binary_cross_entropy(tmp_path: Path) -> None
     predictions = np.where(targets == 1, right, 1 - right)
     task = Task("multilabel", (3,), ("x", "y", "z"))
     names = add_all(Library(tmp_path), task, predictions, targets)
-    best = grown(Library(tmp_path)).points[-1]
+    best = grown(Library(tmp_path)).ensembles[-1]
     mean = np.mean([predictions[names.index(name)] for name in best.members], axis=0)
     losses = kind_of(task).losses(mean, targets, task)
     assert best.loss == pytest.approx(losses["valid_binary_cross_entropy"], rel=1e-5)
@@ -214,7 +214,7 @@ def test_values_are_judged_by_their_squared_error(tmp_path: Path) -> None:
     predictions = targets + random.normal(size=(12, 30, 2)).astype(np.float32) * np.float32([1, 100])
     task = Task("regression", (2,), ("x", "y"))
     names = add_all(Library(tmp_path), task, predictions, targets)
-    best = grown(Library(tmp_path)).points[-1]
+    best = grown(Library(tmp_path)).ensembles[-1]
     mean = np.mean([predictions[names.index(name)] for name in best.members], axis=0)
     losses = kind_of(task).losses(mean, targets, task)
     assert best.loss == pytest.approx(losses["valid_squared_error"], rel=1e-4)
@@ -224,7 +224,7 @@ def test_masks_are_judged_by_the_cross_entropy_of_their_pixels(tmp_path: Path) -
     masks = make_masks(20)
     predictions = predict_masks(masks, 12).astype(np.float16)
     names = add_all(Library(tmp_path), TASK, predictions, masks)
-    best = grown(Library(tmp_path)).points[-1]
+    best = grown(Library(tmp_path)).ensembles[-1]
     mean = np.mean([predictions[names.index(name)].astype(np.float64) for name in best.members], axis=0)
     losses = kind_of(TASK).losses(mean, masks, TASK)
     assert best.loss == pytest.approx(losses["valid_cross_entropy"], rel=1e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ripieno.selection.growing_front import FIRST, GrowingFront, beaten_by, hypervolume_share, merge_points
-from ripieno.types import Floats, FrontPoint
+from ripieno.types import Floats, FrontEnsemble
 
 
 def rows(members: int, samples: int = 64, seed: int = 0) -> Floats:
@@ -22,7 +22,7 @@ def grown(members: int, **options: int) -> GrowingFront:
     return made
 
 
-def loss_of(front: GrowingFront, point: FrontPoint, values: Floats) -> float:
+def loss_of(front: GrowingFront, point: FrontEnsemble, values: Floats) -> float:
     chosen = [int(name.removeprefix("m")) for name in point.members]
     return float(-np.log(values[chosen].astype(np.float32).mean(axis=0)).mean())
 
@@ -120,14 +120,14 @@ def test_members_are_beaten_by_better_ones_that_cost_no_more() -> None:
 
 
 def test_merged_points_are_those_that_none_dominates() -> None:
-    one, two = FrontPoint(1.0, 0.5, ("a",)), FrontPoint(2.0, 0.3, ("a", "b"))
-    worse, same = FrontPoint(2.0, 0.6, ("c", "d")), FrontPoint(1.0, 0.5, ("e",))
+    one, two = FrontEnsemble(1.0, 0.5, ("a",)), FrontEnsemble(2.0, 0.3, ("a", "b"))
+    worse, same = FrontEnsemble(2.0, 0.6, ("c", "d")), FrontEnsemble(1.0, 0.5, ("e",))
     assert merge_points((two, one), (worse, same)) == (one, two)
-    better = FrontPoint(1.0, 0.2, ("f",))
+    better = FrontEnsemble(1.0, 0.2, ("f",))
     assert merge_points((one, two), (better,)) == (better,)
 
 
 def test_the_hypervolume_is_a_share_of_the_area_up_to_the_reference() -> None:
-    assert hypervolume_share([FrontPoint(1.0, 0.5, ("a",))], (2.0, 1.0)) == pytest.approx(0.25)
-    assert hypervolume_share([FrontPoint(0.0, 0.0, ("a",))], (2.0, 1.0)) == pytest.approx(1.0)
-    assert hypervolume_share([FrontPoint(3.0, 0.5, ("a",))], (2.0, 1.0)) == 0.0
+    assert hypervolume_share([FrontEnsemble(1.0, 0.5, ("a",))], (2.0, 1.0)) == pytest.approx(0.25)
+    assert hypervolume_share([FrontEnsemble(0.0, 0.0, ("a",))], (2.0, 1.0)) == pytest.approx(1.0)
+    assert hypervolume_share([FrontEnsemble(3.0, 0.5, ("a",))], (2.0, 1.0)) == 0.0
