@@ -334,6 +334,8 @@ class JobResult:
     slot: int = 0
     started: float = 0.0
     finished: float = 0.0
+    values: Mapping[str, float] = field(default_factory=dict)
+    """numbers of the result besides the ranking loss, by name: what objectives and constraints read"""
 
 
 @dataclass(frozen=True)

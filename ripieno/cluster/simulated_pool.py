@@ -8,7 +8,7 @@ take, during which the simulated workers train on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 
 from ripieno.cluster.job_runner import failure
@@ -16,8 +16,9 @@ from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError
 from ripieno.types import Configuration, Input, Job, JobResult, Member, classification
 
-Curve = Callable[[Configuration, int], tuple[float, float]]
-"""Function of a configuration and a number of epochs: the loss after them, and their total seconds."""
+Curve = Callable[[Configuration, int], tuple[float, float] | tuple[float, float, Mapping[str, float]]]
+"""Function of a configuration and a number of epochs: the loss after them, their total seconds, and, where a search
+reads them, other numbers of the result by name."""
 
 
 class SimulatedPool(Pool):
@@ -104,14 +105,15 @@ class SimulatedPool(Pool):
         try:
             before = self._curve(job.configuration, job.start)[1] if job.start else 0.0
             epoch = self._last_epoch(job, before)
-            loss, seconds = self._curve(job.configuration, epoch)
+            found = self._curve(job.configuration, epoch)
         except Exception as error:
             return JobResult(job, failure=failure("error", error), slot=slot, started=self._now, finished=self._now)
+        loss, seconds, values = found if len(found) == 3 else (*found, {})
         name = f"{job.trial:05d}-e{epoch:03d}"
-        task, losses, values = classification(()), {self._metric: float(loss)}, job.configuration
-        member = Member(name, job.trial, epoch, "simulated", values, Input(()), task, losses, 0, float(seconds))
+        task, losses, configuration = classification(()), {self._metric: float(loss)}, job.configuration
+        member = Member(name, job.trial, epoch, "simulated", configuration, Input(()), task, losses, 0, float(seconds))
         end = self._now + self._overhead + max(0.0, float(seconds) - before)
-        return JobResult(job, member, slot=slot, started=self._now, finished=end)
+        return JobResult(job, member, slot=slot, started=self._now, finished=end, values=dict(values))
 
     def _last_epoch(self, job: Job, before: float) -> int:
         """Return the last epoch of `job`: its stop, or the last one that the deadline lets start."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 
 from ripieno.cluster.pool import Pool
 from ripieno.deprecation import warn_renamed
@@ -247,7 +248,8 @@ class Driver:
         self._last[step.trial] = result
         # samplers must not see measured times where the order is virtual: the configurations would depend on them
         seconds = result.seconds if isinstance(self._order, ArrivalOrder) else self._cost(step)
-        self._journal.tell(step.trial, step.stop, result.loss, step.stop == self._settings.epochs, seconds)
+        last = step.stop == self._settings.epochs
+        self._journal.tell(step.trial, step.stop, result.loss, last, seconds, result.values)
 
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
@@ -270,7 +272,9 @@ class Driver:
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
         self._failures.check_disk(failure)
-        event = JobFinished(job.trial, job.stop, loss, _duration(outcome), failure)
+        # a number that is not finite was not measured, and JSON has none
+        values = {name: float(value) for name, value in outcome.values.items() if isfinite(value)}
+        event = JobFinished(job.trial, job.stop, loss, _duration(outcome), failure, values)
         number = self._journal.append(event)
         self._record_result(step, event)
         if why := self._failures.early(failure, number):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy as copy_of
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +38,8 @@ class Result:
     epoch: int
     loss: float | None
     seconds: float
+    values: Mapping[str, float] = field(default_factory=dict)
+    """its other numbers, by name: see `JobResult`"""
 
 
 class InMemoryStudy(InMemoryStorage):
@@ -69,12 +71,21 @@ class InMemoryStudy(InMemoryStorage):
         """Start the next trial with a value for each range."""
         self._trials.append(self._frozen(dict(values), self.ranges))
 
-    def tell(self, trial: int, epoch: int, loss: float | None, last: bool, seconds: float = 0.0) -> None:
+    def tell(
+        self,
+        trial: int,
+        epoch: int,
+        loss: float | None,
+        last: bool,
+        seconds: float = 0.0,
+        values: Mapping[str, float] | None = None,
+    ) -> None:
         """Record the `loss` of `trial` at `epoch`; None: it failed. `last`: it is the trial's last epoch.
 
-        `seconds` is the duration of the job, or its estimate where the results have a virtual order.
+        `seconds` is the duration of the job, or its estimate where the results have a virtual order. `values` are the
+        other numbers of the result, by name.
         """
-        self.results.append(Result(trial, epoch, loss, seconds))
+        self.results.append(Result(trial, epoch, loss, seconds, dict(values or {})))
         frozen = self._trials[trial]
         if loss is None:
             frozen.intermediate_values, frozen.values = {}, None

@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class JobFinished:
     loss: float | None
     seconds: float
     failure: Failure | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    """numbers of the result besides the ranking loss, by name: see `JobResult`"""
 
 
 Event = JobSubmitted | JobFinished
@@ -112,6 +114,8 @@ class Journal:
     def append(self, event: Event) -> int:
         """Add an event, which `sync` writes; return its number."""
         plain = {"event": _NAMES[type(event)], **asdict(event)}
+        if not plain.get("values"):  # as journals of searches by the loss alone have always been
+            plain.pop("values", None)
         self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", plain)
         self._events += 1
         return self._events - 1
@@ -157,13 +161,22 @@ class Journal:
         self._ids.append(self._storage.create_new_trial(self._id, new))
         self._values.append(values)
 
-    def tell(self, trial: int, epoch: int, loss: float | None, last: bool, seconds: float = 0.0) -> None:
+    def tell(
+        self,
+        trial: int,
+        epoch: int,
+        loss: float | None,
+        last: bool,
+        seconds: float = 0.0,
+        values: Mapping[str, float] | None = None,
+    ) -> None:
         """Report the `loss` of `trial` at `epoch` to samplers and Optuna's tools; None: it failed.
 
-        `last` is True at the trial's last epoch; samplers see the `seconds` of the job. A restart must repeat the
-        reports in the same order; losses that are in the journal are not written again.
+        `last` is True at the trial's last epoch; samplers see the `seconds` of the job and the other `values` of the
+        result. A restart must repeat the reports in the same order; losses that are in the journal are not written
+        again.
         """
-        self._study.tell(trial, epoch, loss, last, seconds)
+        self._study.tell(trial, epoch, loss, last, seconds, values)
         if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
             self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
             self._reported.add((trial, epoch))

@@ -10,10 +10,10 @@ import synthetic
 
 from ripieno.errors import SearchError
 from ripieno.search import SPACES, Integer
-from ripieno.search.journal import STUDY, JobFinished, JobSubmitted, Journal
+from ripieno.search.journal import STUDY, Event, JobFinished, JobSubmitted, Journal
 from ripieno.types import Failure
 
-EVENTS = [
+EVENTS: list[Event] = [
     JobSubmitted(0, 0, 1, 5.5, 0),
     JobSubmitted(1, 0, 3, 2.0, 0),
     JobFinished(1, 3, None, 1.5, Failure("crash", "the worker was killed", log="logs/slot-0.log")),
@@ -42,6 +42,17 @@ def test_events_are_read_back_in_order(tmp_path: Path) -> None:
     assert journal_of(tmp_path).events() == EVENTS[:3]
     journal.sync()
     assert journal_of(tmp_path).events() == EVENTS
+
+
+def test_numbers_of_a_result_are_read_back_and_an_event_without_any_is_as_it_always_was(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path)
+    events = [JobFinished(0, 1, 0.25, 0.5), JobFinished(1, 1, 0.5, 0.5, values={"joules": 3.5, "flops": 2e9})]
+    for event in events:
+        journal.append(event)
+    journal.sync()
+    assert journal_of(tmp_path).events() == events
+    lines = (tmp_path / "journal.log").read_text().splitlines()
+    assert ['"values"' in line for line in lines if '"event:' in line] == [False, True]
 
 
 def test_a_million_events_stay_in_their_order(tmp_path: Path) -> None:

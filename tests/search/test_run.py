@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import synthetic
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from synthetic import LABELS, member_of
 
 from ripieno import files
@@ -133,6 +133,30 @@ def test_the_library_does_not_depend_on_timing_or_slots_or_kills(tmp_path: Path,
         assert start > 2
         assert jobs_issued(run) == jobs_issued(quiet)
         assert members(run) == members(quiet)
+
+
+def test_samplers_see_the_numbers_of_results_also_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, list[tuple[int, int, dict[str, float]]]] = {}
+
+    class Spy(RandomSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            seen[trial.number] = [(r.trial, r.epoch, dict(r.values)) for r in study.results]
+            return {}
+
+    def measured(job: Job) -> JobResult:
+        values = {"joules": 10.0 * job.trial + job.stop, "lost": float("nan")}
+        return replace(keep(tmp_path, job), values=values)
+
+    monkeypatch.setitem(samplers.SAMPLERS, "spy", lambda seed: Spy(seed))
+    settings = replace(SETTINGS, algorithm="asha+spy", trials=12, window=4)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, ShuffledPool(measured, 2, 0, most=12), settings)
+    before = dict(seen)
+    search(tmp_path, ShuffledPool(measured, 2, 0), settings)
+    assert len(before) < len(seen)
+    told = seen[max(seen)]
+    assert len(told) > 8
+    assert all(values == {"joules": 10.0 * trial + epoch} for trial, epoch, values in told)  # what is no number is left
 
 
 OLDER = Path(__file__).parent / "older_runs"
