@@ -117,10 +117,13 @@ def values(option: str, text: str) -> dict[str, bool | int | float | str]:
 
 
 def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str, float]] | None:
-    """Parse `--budget 5 20 80` (three budgets) or `--budget seconds=20 memory=4GiB` (one); `more` follow `first`."""
+    """Parse `--budget 5 20 80` (three budgets) or `--budget seconds=20 memory=4GiB` (one); `more` follow `first`.
+
+    Commas separate as spaces do.
+    """
     if more and not first:
         raise RipienoError(f"unexpected argument {more[0]!r}: budgets follow --budget")
-    texts = [*first, *more]
+    texts = parse_names([*first, *more])
     if not any("=" in text for text in texts):
         return [parse_quantity("--budget", text) for text in texts] or None
     bounds: dict[str, float] = {}
@@ -130,3 +133,11 @@ def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str,
             raise RipienoError(f"--budget {text!r} must be cost=bound, each cost once, such as seconds=20 memory=4GiB")
         bounds[kind] = parse_quantity("--budget", bound)
     return [bounds]
+
+
+def one_budget(texts: Sequence[str] | None) -> float | dict[str, float] | None:
+    """Parse the budget of a search: `5`, or `seconds=20,memory=4GiB`; None where it is not given."""
+    found = budgets(texts or (), ())
+    if found is not None and len(found) > 1:
+        raise RipienoError(f"--budget has {len(found)} numbers: a search takes one budget, such as 5 or seconds=20")
+    return None if found is None else found[0]

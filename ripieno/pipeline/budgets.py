@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
-from ripieno.errors import SelectionError
+from ripieno import files
+from ripieno.errors import LibraryError, SelectionError
 from ripieno.selection.costs import Budget as Budget
 from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import default_calibration
@@ -17,6 +19,21 @@ from ripieno.types import Ensemble
 def bounds_of(budget: Budget, plain: str) -> dict[str, float]:
     """Return the bound for each kind of cost; a plain number bounds the kind `plain`."""
     return {k: float(v) for k, v in budget.items()} if isinstance(budget, Mapping) else {plain: float(budget)}
+
+
+def kept_budget(run: Path) -> dict[str, float]:
+    """Return the budget of the search of a run by kind; empty where it has none."""
+    try:
+        kept = files.read_json(run / "run.json", dict[str, object])
+    except LibraryError:
+        return {}
+    found = kept.get("budget")
+    return {str(kind): float(bound) for kind, bound in found.items()} if isinstance(found, Mapping) else {}
+
+
+def plain_budget(bounds: Mapping[str, float]) -> Budget:
+    """Return bounds as a user gives them: seconds alone as a number."""
+    return bounds["seconds"] if set(bounds) == {"seconds"} else dict(bounds)
 
 
 def kinds_of(budgets: Sequence[Budget] | None, plain: str) -> tuple[str, ...]:

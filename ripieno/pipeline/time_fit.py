@@ -150,9 +150,9 @@ def fit_sizes(space: Space, cost: Callable[[Configuration], float], factor: floa
         mean = fmean(map(cost, drawn))
         best = max(
             (
-                ((mean - fmean(cost(_within(c, name, cut)) for c in drawn)) / lost, name, cut)
+                ((mean - fmean(cost(within(c, name, cut)) for c in drawn)) / lost, name, cut)
                 for name, choice in ranges.items()
-                for cut, lost in _cuts(choice)
+                for cut, lost in cuts(choice)
             ),
             key=lambda saved: saved[0],
             default=None,
@@ -161,8 +161,8 @@ def fit_sizes(space: Space, cost: Callable[[Configuration], float], factor: floa
             break
         _, cut_name, narrower = best
         ranges[cut_name] = narrower
-        drawn = [_within(configuration, cut_name, narrower) for configuration in drawn]
-    cut = [f"{name} {_values(choice)}" for name, choice in ranges.items() if choice != space.ranges[name]]
+        drawn = [within(configuration, cut_name, narrower) for configuration in drawn]
+    cut = [f"{name} {describe_values(choice)}" for name, choice in ranges.items() if choice != space.ranges[name]]
     if not cut:
         return space, ""
     remark = (
@@ -172,7 +172,7 @@ def fit_sizes(space: Space, cost: Callable[[Configuration], float], factor: floa
     return dataclasses.replace(space, ranges=ranges), remark
 
 
-def _cuts(choice: Range) -> list[tuple[Range, float]]:
+def cuts(choice: Range) -> list[tuple[Range, float]]:
     """Return the ranges that a cut makes of `choice`, each with the share of its values that are lost."""
     if isinstance(choice, Categorical) and len(choice.choices) > 1:
         values = choice.choices
@@ -186,7 +186,7 @@ def _cuts(choice: Range) -> list[tuple[Range, float]]:
     return [(dataclasses.replace(choice, high=top), 1 - (top - low + choice.step) / (high - low + choice.step))]
 
 
-def _within(configuration: Configuration, name: str, choice: Range) -> Configuration:
+def within(configuration: Configuration, name: str, choice: Range) -> Configuration:
     """Return `configuration` with the value of `name` that is in `choice`; a value outside becomes its end."""
     value = configuration[name]
     if isinstance(choice, Categorical):
@@ -195,7 +195,7 @@ def _within(configuration: Configuration, name: str, choice: Range) -> Configura
     return {**configuration, name: min(choice.high, int(value))}
 
 
-def _values(choice: Range) -> str:
+def describe_values(choice: Range) -> str:
     """Return the values of a range: `6 to 11`, or `v1, v2`."""
     if isinstance(choice, Categorical):
         return " or ".join(map(str, choice.choices))

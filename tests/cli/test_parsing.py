@@ -49,3 +49,18 @@ def test_options_on_the_data_are_those_that_are_given() -> None:
     }
     with pytest.raises(RipienoError, match="--kind"):
         parsing.parse_data_options({**given, "kind": "sound"})
+
+
+def test_commas_separate_budgets_as_spaces_do() -> None:
+    assert parsing.budgets(["5,20"], ["80"]) == [5.0, 20.0, 80.0]
+    assert parsing.budgets(["seconds=20,memory=4GiB"], []) == [{"seconds": 20.0, "memory": 4 * 2.0**30}]
+    assert parsing.budgets([], []) is None
+
+
+def test_a_search_takes_one_budget() -> None:
+    assert parsing.one_budget(None) is None
+    assert parsing.one_budget(["5"]) == 5.0
+    assert parsing.one_budget(["seconds=20,memory=4GiB"]) == {"seconds": 20.0, "memory": 4 * 2.0**30}
+    assert parsing.one_budget(["seconds=20", "bytes=4M"]) == {"seconds": 20.0, "bytes": 4e6}
+    with pytest.raises(RipienoError, match="--budget has 2 numbers: a search takes one budget, such as 5 or seconds"):
+        parsing.one_budget(["5,20"])
