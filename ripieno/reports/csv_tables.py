@@ -13,7 +13,7 @@ from ripieno.reports.plot_files import Cell, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import Promotion, SlotInterval, TrialSummary
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Ensemble
+from ripieno.types import Ensemble, LiveFront
 
 
 def write_search(
@@ -36,6 +36,14 @@ def write_search(
     columns = ("trial", "stopped_at_epoch", "valid_loss", "seconds", *varied)
     values = [(t.number, t.stopped, t.loss, t.seconds, *(t.configuration.get(n) for n in varied)) for t in trials]
     folder.table("trials", columns, values)
+
+
+def write_front_history(folder: PlotWriter, fronts: Sequence[LiveFront]) -> None:
+    """Write the tables `hypervolume`, a row for each live front, and `front-history`, one for each ensemble of them."""
+    rows = [(f.seconds, f.members, f.hypervolume, len(f.ensembles), f.ensembles[-1].loss) for f in fronts]
+    folder.table("hypervolume", ("seconds", "members", "hypervolume", "ensembles", "lowest_loss"), rows)
+    each = [(f.seconds, e.cost, e.loss, " ".join(e.members)) for f in fronts for e in f.ensembles]
+    folder.table("front-history", ("seconds", f"cost_{fronts[0].cost}", "valid_loss", "members"), each)
 
 
 def write_members(folder: PlotWriter, reading: RunData, differ: Mapping[str, float]) -> None:

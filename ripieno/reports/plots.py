@@ -22,7 +22,7 @@ from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
 from ripieno.reports.series_lines import CHANNELS, envelope
 from ripieno.tasks.calibration_error import CalibrationBin
 from ripieno.tasks.metrics import METRICS
-from ripieno.types import Allocation, Ensemble, Member, TrainingUnit, ranking_loss
+from ripieno.types import Allocation, Ensemble, LiveFront, Member, TrainingUnit, ranking_loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +35,8 @@ BARS = 300
 """Maximum number of jobs drawn one by one; more are drawn as a sum."""
 DOTS = 300
 """Maximum number of dots of one plot."""
+FRONTS = 5
+"""Maximum number of fronts of one plot: the first, the last and some between them."""
 CHOICES = 8
 """Maximum number of labelled categories on one axis."""
 RESIDUALS = 2000
@@ -107,6 +109,48 @@ def slots(intervals: Sequence[SlotInterval], unit: TrainingUnit = "epochs") -> F
     axes.set_yticks(range(1 + max(s.slot for s in intervals)))
     axes.grid(visible=False, axis="y")
     return figure_style.finish(axes)
+
+
+def hypervolume_history(fronts: Sequence[LiveFront]) -> Figure:
+    """Plot the hypervolume of the live front over the time of the search, a step for each front."""
+    axes = figure_style.axes(_time_label(fronts), "hypervolume")
+    times = [front.seconds / _time_scale(fronts) for front in fronts]
+    axes.plot(
+        times, [front.hypervolume for front in fronts], color=BLUE, drawstyle="steps-post", marker="o", markersize=3
+    )
+    axes.set_ylim(0, 1)
+    return figure_style.finish(axes)
+
+
+def front_growth(fronts: Sequence[LiveFront], unit: str, loss: str) -> Figure:
+    """Plot the front at some moments of the search, darker the later, and the last one in another colour."""
+    axes = figure_style.axes(f"cost ({unit})", f"validation {loss}")
+    shown = [fronts[i] for i in evenly_spaced(len(fronts), FRONTS)]
+    for number, front in enumerate(shown):
+        last = number == len(shown) - 1
+        look: dict[str, Any] = {"color": BLUE, "alpha": round(0.2 + 0.6 * number / len(shown), 2), "linewidth": 1.0}
+        if last:
+            look = {"color": ORANGE, "linewidth": 2.0, "zorder": 4}
+        points = [(e.cost, e.loss) for e in front.ensembles]
+        axes.plot(
+            *zip(*points, strict=True), drawstyle="steps-post", marker="o", markersize=3, **look,
+            label=f"{front.members} members, {front.seconds / _time_scale(fronts):.3g} {_time_unit(fronts)}",
+        )  # fmt: skip
+    figure_style.logarithmic(axes.xaxis, [e.cost for front in shown for e in front.ensembles])
+    return figure_style.finish(axes)
+
+
+def _time_unit(fronts: Sequence[LiveFront]) -> str:
+    longest = fronts[-1].seconds
+    return "seconds" if longest < 120 else "minutes" if longest < 7200 else "hours"
+
+
+def _time_scale(fronts: Sequence[LiveFront]) -> float:
+    return {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}[_time_unit(fronts)]
+
+
+def _time_label(fronts: Sequence[LiveFront]) -> str:
+    return f"{_time_unit(fronts)} of the search"
 
 
 def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:

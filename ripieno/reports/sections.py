@@ -17,6 +17,7 @@ from ripieno.reports.column_quality import ColumnQuality
 from ripieno.reports.explorer import Explorer, has_classes
 from ripieno.reports.figure_style import short
 from ripieno.reports.figures import Figures
+from ripieno.reports.front_history import read_front_history
 from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.payload import places
 from ripieno.reports.plot_files import PlotFile, PlotWriter
@@ -40,7 +41,7 @@ from ripieno.reports.uncertainty import draw_uncertainty
 from ripieno.search.progress import TOP, describe_top
 from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
-from ripieno.types import DISABLED, Allocation, Ensemble, ProgressFunction, TrainingUnit, training_unit
+from ripieno.types import DISABLED, Allocation, Ensemble, LiveFront, ProgressFunction, TrainingUnit, training_unit
 
 HYPERPARAMETERS = 24
 """Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
@@ -104,6 +105,7 @@ def draw(
     csv_tables.write_members(folder, reading, differ)
     csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading)
     search = _search(folder, tried, intervals, promoted, reading.loss, training_unit(reading.members))
+    search += draw_live_front(folder, read_front_history(reading.library.journal_path), reading.loss)
     hyperparameters = []
     for name in names:
         step()
@@ -177,6 +179,32 @@ def _search(
             )
         )  # fmt: skip
     return made
+
+
+def draw_live_front(folder: PlotWriter, fronts: Sequence[LiveFront], loss: str) -> list[PlotFile]:
+    """Draw the course of the front of ensembles; nothing of a search without one."""
+    if not fronts:
+        return []
+    csv_tables.write_front_history(folder, fronts)
+    first, last = fronts[0], fronts[-1]
+    unit = {"flops": "FLOPs for one sample"}.get(last.cost, last.cost)
+    best = last.ensembles[-1]
+    return [
+        folder.plot(
+            "hypervolume", "Hypervolume of ensembles", plots.hypervolume_history(fronts),
+            f"The hypervolume of the best ensembles grew from {first.hypervolume:.3f} with {first.members} members to "
+            f"{last.hypervolume:.3f} with {last.members}.",
+            "hypervolume", f"From {first.hypervolume:.3f} to {last.hypervolume:.3f}: the share of the area of cost "
+            "times loss that the best ensembles dominate, up to the reference point of the first front.",
+        ),
+        folder.plot(
+            "front-history", "Front of ensembles during the search", plots.front_growth(fronts, unit, loss),
+            f"The last front has {len(last.ensembles)} ensembles; the best has {len(best.members)} members and the "
+            f"loss {best.loss:.4f}.",
+            "front-history", "Best ensembles by counted cost, without temperatures. The lowest loss is "
+            f"{best.loss:.4f}, of {len(best.members)} members.",
+        ),
+    ]  # fmt: skip
 
 
 def _ranks(promoted: Sequence[Promotion], unit: str) -> str:
