@@ -147,7 +147,7 @@ def policy_to_plain(policy: Policy) -> dict[str, Any]:
 
 def policy_from_plain(fields: Mapping[str, Any]) -> Policy:
     """Return the policy of plain values, the inverse of `policy_to_plain`. Raises DataError naming what is wrong."""
-    kind = fields.get("kind")
+    kind: Any = fields.get("kind")
     if kind not in OPERATIONS:
         raise DataError(f'"kind" is {kind!r}: it must be one of {", ".join(OPERATIONS)}')
     is_learnt = "steps" in fields
