@@ -26,7 +26,10 @@ class Classification(TaskKind):
     default_metric: ClassVar[str] = "accuracy"
     activation: ClassVar[OutputActivation] = "softmax"
     training_losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
-    training_options: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
+    training_options: ClassVar[tuple[str, ...]] = (
+        *("label_smoothing", "class_weights", "sampling"),
+        *("mixup", "cutmix", "erasing"),
+    )
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
     targets_name: ClassVar[str] = "labels"
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")

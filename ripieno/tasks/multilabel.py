@@ -30,7 +30,7 @@ class Multilabel(TaskKind):
     default_metric: ClassVar[str] = "macro_f1"
     activation: ClassVar[OutputActivation] = "sigmoid"
     training_losses: ClassVar[tuple[str, ...]] = ("binary-cross-entropy",)
-    training_options: ClassVar[tuple[str, ...]] = ("class_weights", "mixup", "cutmix")
+    training_options: ClassVar[tuple[str, ...]] = ("class_weights", "mixup", "cutmix", "erasing")
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     targets_name: ClassVar[str] = "targets"
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "labels")

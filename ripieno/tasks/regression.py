@@ -44,7 +44,7 @@ class Regression(TaskKind):
     default_metric: ClassVar[str] = "rmse"
     activation: ClassVar[OutputActivation] = "identity"
     training_losses: ClassVar[tuple[str, ...]] = ("squared-error", "huber")
-    training_options: ClassVar[tuple[str, ...]] = ("mixup",)
+    training_options: ClassVar[tuple[str, ...]] = ("mixup", "erasing")
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     targets_name: ClassVar[str] = "targets"
     outputs: ClassVar[tuple[str, ...]] = ("values",)

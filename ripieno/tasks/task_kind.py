@@ -27,7 +27,7 @@ from ripieno.types import (
     Task,
 )
 
-TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
+TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix", "erasing")
 """Hyperparameters of training that fit some kinds of tasks only."""
 
 

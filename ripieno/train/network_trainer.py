@@ -42,7 +42,7 @@ from ripieno.train.fine_tuning import WeightAverage, fine_tuning_optimizer
 from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
 from ripieno.train.head_fit import FLOOR, fit_head, fit_wide_head, penalty_of
 from ripieno.train.loading_strategy import LoadingStrategy
-from ripieno.train.mixing import Mixture, draw_mixture
+from ripieno.train.mixing import Mixture, draw_mixture, erase
 from ripieno.train.trainer import BatchReport, ignore_batch
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.transform_features import TransformFeatures
@@ -244,6 +244,7 @@ class NetworkTrainer:
         self.network.train()
         for block in self.pipeline.batches(epoch):
             for inputs, targets in block:
+                inputs = erase(self.mixing_config, inputs, draws)
                 mixture = draw_mixture(self.mixing_config, inputs, draws)
                 total += self.step(inputs, targets, next(rates), mixture) * len(targets)
                 done += 1

@@ -16,7 +16,7 @@ from ripieno.library import Library
 from ripieno.train import TrainingConfig, batching, job, loading_strategy, train_job
 from ripieno.train.checkpoint import TrainingState
 from ripieno.train.losses import TrainingLoss, loss_config
-from ripieno.train.mixing import MixingConfig, Mixture, draw_mixture, mixing_config
+from ripieno.train.mixing import ERASED, MixingConfig, Mixture, draw_mixture, erase, mixing_config
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.types import Configuration, DataKind, Dataset, Job, Member, Task, classification
 
@@ -37,6 +37,13 @@ CPU = torch.device("cpu")
         ({"cutmix": True}, CLASSES, "image", "cutmix is True: it must be a number of at least 0"),
         ({"cutmix": 1.0}, NUMBERS, "image", "cutmix is 1.0, but it does not fit task regression: leave it out"),
         ({"cutmix": 1.0}, CLASSES, "series", "cutmix mixes images, but the inputs are of kind series: leave it out"),
+        ({"erasing": 1.1}, CLASSES, "image", "erasing is 1.1: it must be a number from 0 to 1"),
+        (
+            {"erasing": 0.5},
+            NUMBERS,
+            "series",
+            "erasing hides parts of images, but the inputs are of kind series: leave it out",
+        ),
     ],
 )
 def test_a_value_that_is_wrong_or_does_not_fit_is_refused(
@@ -52,6 +59,34 @@ def test_no_mixing_fits_everything_and_draws_nothing() -> None:
     generator = np.random.default_rng(0)
     assert draw_mixture(config, torch.zeros(4, 2), generator) is None
     assert generator.random() == np.random.default_rng(0).random()
+
+
+def test_erasing_hides_one_box_of_its_share_of_the_images() -> None:
+    images = torch.ones(2000, 2, 20, 30)
+    found = erase(MixingConfig(erasing=0.25), images, np.random.default_rng(0))
+    hidden = found == 0
+    assert torch.equal(hidden[:, 0], hidden[:, 1])
+    is_changed = hidden.flatten(1).any(1)
+    assert is_changed.float().mean() == pytest.approx(0.25, abs=0.03)
+    rows, columns = hidden[:, 0].any(2), hidden[:, 0].any(1)
+    boxes = rows[:, :, None] & columns[:, None]
+    assert torch.equal(boxes, hidden[:, 0])
+    assert ((rows[:, 1:] & ~rows[:, :-1]).sum(1) <= 1).all()  # one interval
+    areas = boxes[is_changed].float().mean((1, 2))
+    assert ERASED[0] * 0.7 < areas.min()
+    assert areas.max() < ERASED[1] * 1.1
+    # every pixel is hidden at times, and nothing is changed in place
+    assert boxes.any(0).all()
+    assert images.min() == 1
+
+
+def test_no_erasing_draws_nothing_and_the_same_seed_hides_the_same() -> None:
+    images, generator = torch.ones(8, 1, 5, 5), np.random.default_rng(0)
+    assert erase(MixingConfig(mixup=1.0), images, generator) is images
+    assert generator.random() == np.random.default_rng(0).random()
+    first, second = (erase(MixingConfig(erasing=1.0), images, np.random.default_rng(1)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert (first == 0).flatten(1).any(1).all()
 
 
 def one_hot_loss(outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, smoothing: float) -> float:
