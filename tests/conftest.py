@@ -17,7 +17,7 @@ import pytest
 # one thread per library, before any of them is imported: the machine is small and tests must not fight
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-# trials in this process use every core; a thread that spins while it waits takes the core from the thread it waits for
+# some tests use every core; a thread that spins while it waits takes the core from the thread it waits for
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # a shell's background and nohup ignore Ctrl-C, children inherit that, and tests press it for them
@@ -39,7 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests that were skipped; of a module skipped whole, all."""
+    """Begin with the files of long tests. With `--only-skipped`, keep those tests; of a module skipped whole, all."""
+    # a long file that begins last keeps one worker busy while the others have ended
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
     if not config.getoption("--only-skipped"):
         return
     skipped = tuple(config.cache.get(SKIPPED, []))
@@ -89,6 +92,17 @@ def _short_measurements() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in (("window", 0.02), ("max_seconds", 1.0)):
             patch.setitem(measure_library.__kwdefaults__, name, seconds)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Train with one thread a trial: on cores shared with other workers, threads of tiny networks mostly wait."""
+    from ripieno import cluster
+    from ripieno.cluster import cpu_slots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "cpu_slots", lambda count=None, threads=1: cpu_slots(count, threads))
         yield
 
 

@@ -114,7 +114,7 @@ def test_documents_the_readme_links_to_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_the_demo_runs_and_checks_itself(tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run([*ripieno_command(), "demo", "--run", str(tmp_path / "demo")], capture_output=True, text=True)

@@ -46,7 +46,7 @@ def test_a_search_of_masks_trains_u_nets_by_default(tmp_path: Path) -> None:
     assert {member.family for member in library.members()} == {"unet"}
     assert settings.metric == "valid_cross_entropy"
     # resumed: the run's space
-    ripieno.tune(run=tmp_path / "run", trials=2)
+    ripieno.tune(run=tmp_path / "run", trials=2, pool="inline")
     assert len(library.members()) == 2
     # few images are used several times in an epoch
     assert {member.configuration["epoch_samples"] for member in library.members()} == {1000}
