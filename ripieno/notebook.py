@@ -23,7 +23,13 @@ ROWS = 12
 """Rows of a table at most."""
 WIDTH = 420
 """Pixels: width of the plot of a front."""
-UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
+UNITS = {
+    "seconds": "s for 2,000 samples",
+    "latency": "s for one sample",
+    "memory": "bytes",
+    "flops": "operations",
+    "bytes": "of the ONNX files",
+}
 
 
 def ensemble_view(ensemble: Ensemble) -> str:

@@ -67,6 +67,10 @@ def expected_cost(library: Library, members: Iterable[str], kind: str) -> float:
     if kind == "flops":
         folder = library.path / "backbones"
         return sum(onnx_flops(folder / f"{p}.onnx" if p in (SMALL, LARGE) else library.onnx_path(p)) for p in parts)
+    if kind == "bytes":
+        folder = library.path / "backbones"
+        paths = (folder / f"{p}.onnx" if p in (SMALL, LARGE) else library.onnx_path(p) for p in parts)
+        return float(sum(path.stat().st_size for path in paths))
     latency = dict.fromkeys(SECONDS, LATENCY)
     own = {"seconds": SECONDS, "memory": MEMORY, "latency": latency, "parameters": PARAMETERS}[kind]
     return float(sum(own[part] for part in parts))

@@ -192,7 +192,7 @@ def _bounds(values: Mapping[str, float], kind: str) -> str:
 
 def profiles(rows: Sequence[Profile], counts: Mapping[str, Mapping[str, float]]) -> Table:
     """Return a table of measured costs, cheapest first, with the counts of each network."""
-    columns = "seconds for 2,000", "at batch", "ms for 1", "MiB", "parameters", "MFLOPs", "machine"
+    columns = "seconds for 2,000", "at batch", "ms for 1", "MiB", "parameters", "MFLOPs", "file MiB", "machine"
     view = table("costs", "member", *columns)
     for p in sorted(rows, key=lambda p: (p.cost, p.member)):
         one, count = min(p.points, key=lambda point: point.batch_size), counts.get(p.member, {})
@@ -204,6 +204,7 @@ def profiles(rows: Sequence[Profile], counts: Mapping[str, Mapping[str, float]])
             f"{p.best.bytes / 2**20:.0f}",
             number(count.get("parameters"), ",.0f"),
             number(count["flops"] / 1e6 if "flops" in count else None),
+            number(count["bytes"] / 2**20 if "bytes" in count else None),
             "idle" if p.idle else "busy",
         )
     return view

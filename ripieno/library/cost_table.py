@@ -20,8 +20,10 @@ from ripieno.types import Member, Profile
 
 MEASURED = ("seconds", "memory", "latency")
 """Kinds of cost in a profile: seconds for 2,000 samples, bytes, seconds of one sample."""
-COUNTED = ("parameters", "flops")
-"""Kinds that are counted in the network: its parameters, and its operations for one sample."""
+COUNTED = ("parameters", "flops", "bytes")
+"""Kinds that are counted in the network: its parameters, its operations for one sample, the bytes of its ONNX file."""
+EXPORTED = ("flops", "bytes")
+"""Kinds that are counted in the exported ONNX file."""
 BODY = "body."
 """Start of the names of parameters in a member's own file of weights."""
 
@@ -95,7 +97,7 @@ def own_cost(library: Library, member: Member, profile: Profile | None, kind: st
         return _count_parameters(library.weights_path(member.id), BODY)
     if kind == "parameters":
         return float(member.parameters) or None
-    return _flops(library.onnx_path(member.id)) if kind == "flops" else None
+    return _count_file(library.onnx_path(member.id), kind)
 
 
 def backbone_cost(library: Library, backbone: str, profile: Profile | None, kind: str) -> float | None:
@@ -107,7 +109,7 @@ def backbone_cost(library: Library, backbone: str, profile: Profile | None, kind
         return _measured(profile, kind)
     if kind == "parameters":
         return _count_parameters(weights_file(library.path, parse_backbone_id(backbone).stem))
-    return _flops(backbones_folder(library.path) / f"{backbone}.onnx") if kind == "flops" else None
+    return _count_file(backbones_folder(library.path) / f"{backbone}.onnx", kind)
 
 
 def _complete(costs: Mapping[str, float | None]) -> dict[str, float] | None:
@@ -139,9 +141,12 @@ def _count_parameters(path: Path, start: str = "") -> float | None:
     return float(sum(map(math.prod, shapes))) or None
 
 
-def _flops(path: Path) -> float | None:
-    if not path.exists():
+def _count_file(path: Path, kind: str) -> float | None:
+    """Return a cost of kind `EXPORTED`, counted in an ONNX file; None where it has none."""
+    if kind not in EXPORTED or not path.exists():
         return None
+    if kind == "bytes":
+        return float(path.stat().st_size)
     from ripieno.backends.flops import onnx_flops
 
     try:

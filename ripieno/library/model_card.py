@@ -33,7 +33,13 @@ CATEGORIES = 8
 """Categories of a column listed at most."""
 PIPELINE_TAGS = "image-classification", "image-segmentation", "tabular-classification", "tabular-regression"
 """The hubs' names of tasks; others have none."""
-UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
+UNITS = {
+    "seconds": "s for 2,000 samples",
+    "latency": "s for one sample",
+    "memory": "bytes",
+    "flops": "operations",
+    "bytes": "of the ONNX files",
+}
 
 
 def render_card(

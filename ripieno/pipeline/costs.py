@@ -13,7 +13,7 @@ from ripieno.backends.support import check_support
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
 from ripieno.library.broken import warn_broken
-from ripieno.library.cost_table import COUNTED, MEASURED, CostTable, backbone_cost, own_cost, read_cost_table
+from ripieno.library.cost_table import COUNTED, EXPORTED, MEASURED, CostTable, backbone_cost, own_cost, read_cost_table
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.shell_command import command
 from ripieno.types import Device, Member, Profile
@@ -81,9 +81,9 @@ def ensure_profiles(
     ]
     if lacking:
         profile_members(library, lacking, device, backend, progress=progress, skip_broken=True)
-    if "flops" in kinds:  # counted in the ONNX file
+    if counted := [kind for kind in EXPORTED if kind in kinds]:
         reasons: dict[str, RipienoError] = {}
-        uncounted = [m for m in members if "flops" not in m.costs]
+        uncounted = [m for m in members if any(kind not in m.costs for kind in counted)]
         export_members(library, uncounted, progress, failed=_collect(reasons))
         warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
 
@@ -237,7 +237,7 @@ def measured_costs(library: Library, profiles: Mapping[str, Profile]) -> CostTab
 
 
 def static_costs(library: Library, names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Return parameters and FLOPs of one sample by name, where the network is available and can be counted.
+    """Return parameters, FLOPs of one sample and bytes of the ONNX file by name, where they can be counted.
 
     `names` are ids of members and of backbones. A member with a backbone has its own costs, without the backbone's.
     """

@@ -15,7 +15,7 @@ from ripieno.deprecation import warn_renamed
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.calibrate import calibrate as calibrate_members
-from ripieno.library.cost_table import MEASURED, CostTable
+from ripieno.library.cost_table import EXPORTED, MEASURED, CostTable
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
 from ripieno.pipeline.combined_blocks import combined_blocks
@@ -88,9 +88,9 @@ def select(
 
     A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
     imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
-    `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any imported kind. Members
-    with the same frozen backbone pay it once. The default budgets are 1, 2, 4 and 8 times the cost of the best network,
-    rounded up to two digits.
+    `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, `bytes` (of the ONNX
+    file), or any imported kind. Members with the same frozen backbone pay it once. The default budgets are 1, 2, 4
+    and 8 times the cost of the best network, rounded up to two digits.
 
     Missing costs of the best networks are measured first: twice the share `prune`, at least 20 networks. Budgets of one
     call share their results: a larger budget never gives a worse ensemble. With `test`, the ensembles' figures on the
@@ -319,7 +319,7 @@ def _skipped_note(
         return f"{note}: {UNCOUNTABLE}"
     measure = command("measure", library.path, prune=1, device=None if device == "cpu" else device)
     advice = f": `{measure}` measures all that can be run"
-    return note + (advice if any(kind in (*MEASURED, "flops") for kind in kinds) else "")
+    return note + (advice if any(kind in (*MEASURED, *EXPORTED) for kind in kinds) else "")
 
 
 def _task_of(library: Library) -> Task:

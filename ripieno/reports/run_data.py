@@ -24,6 +24,7 @@ UNITS = {
     "memory": "bytes",
     "latency": "seconds for one sample",
     "flops": "operations for one sample",
+    "bytes": "of the ONNX files",
 }
 
 

@@ -28,7 +28,7 @@ def library(tmp_path: Path) -> ripieno.Library:
     return make_shared_run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", ["seconds", "memory", "latency", "parameters", "flops"])
+@pytest.mark.parametrize("kind", ["seconds", "memory", "latency", "parameters", "flops", "bytes"])
 def test_ensembles_and_fronts_cost_each_backbone_once(library: ripieno.Library, kind: str) -> None:
     everything = expected_cost(library, (*BACKBONES, NETWORK), kind)
     budgets = [{kind: everything * share} for share in (0.4, 0.7, 1.0)]
@@ -112,7 +112,7 @@ def test_missing_costs_of_heads_and_of_their_backbone_are_measured_and_counted(t
             member = dataclasses.replace(member, losses={"valid_cross_entropy": 1.0})
             library.add(member, predictions, targets, weights)
         ids, backbone = library.ids(), shared.members[0].backbone
-        for kind in ("seconds", "parameters", "flops"):
+        for kind in ("seconds", "parameters", "flops", "bytes"):
             (ensemble,) = ripieno.select(library, {kind: 1e12}, method="top-k", size=2, test=False)
             assert sorted(ensemble.members) == ids
             table = read_cost_table(library, (kind,), local_devices("cpu")[0].kind)

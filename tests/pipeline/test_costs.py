@@ -31,8 +31,9 @@ def library(tmp_path: Path) -> ripieno.Library:
 
 def test_a_graph_that_cannot_be_counted_is_left_out_of_that_count_alone(library: ripieno.Library) -> None:
     counts = static_costs(library, library.ids())
-    assert set(counts["00000-e001"]) == {"parameters", "flops"}
-    assert set(counts["00001-e001"]) == {"parameters"}
+    assert set(counts["00000-e001"]) == {"parameters", "flops", "bytes"}
+    assert set(counts["00001-e001"]) == {"parameters", "bytes"}
+    assert counts["00001-e001"]["bytes"] == library.onnx_path("00001-e001").stat().st_size
 
 
 def test_a_budget_of_flops_skips_uncountable_networks_with_a_note(library: ripieno.Library) -> None:

@@ -91,7 +91,7 @@ def test_a_named_method_takes_probabilities_as_they_are(run: ripieno.Library) ->
     assert 0 <= ensemble.losses["test_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("kind", ["seconds", "memory", "latency", "parameters", "flops"])
+@pytest.mark.parametrize("kind", ["seconds", "memory", "latency", "parameters", "flops", "bytes"])
 def test_every_kind_of_cost_can_bound_a_budget(run: ripieno.Library, kind: str) -> None:
     found = ripieno.front(run, cost=kind, prune=1.0)
     costs = [e.cost[kind] for e in found.ensembles]
@@ -134,7 +134,7 @@ def test_that_test_figures_are_lacking_is_noted_with_the_reason(run: ripieno.Lib
 
 
 def test_an_unknown_cost_lists_the_known_ones(run: ripieno.Library) -> None:
-    with pytest.raises(SelectionError, match="a budget may bound seconds, memory, latency, parameters, flops"):
+    with pytest.raises(SelectionError, match="a budget may bound seconds, memory, latency, parameters, flops, bytes"):
         ripieno.select(run, {"watts": 3.0})
 
 
@@ -255,6 +255,7 @@ def test_new_validation_predictions_take_the_expected_loss_with_them(tmp_path: P
 def test_flops_are_counted_without_measuring(run: ripieno.Library) -> None:
     shutil.rmtree(run.path / "profiles")
     ripieno.front(run, cost="flops")
+    ripieno.select(run, {"bytes": 4e6})
     assert run.profile_devices() == []
 
 
