@@ -35,7 +35,7 @@ BARS = 300
 """Maximum number of jobs drawn one by one; more are drawn as a sum."""
 DOTS = 300
 """Maximum number of dots of one plot."""
-FRONTS = 5
+FRONTS = 4
 """Maximum number of fronts of one plot: the first, the last and some between them."""
 CHOICES = 8
 """Maximum number of labelled categories on one axis."""
@@ -134,7 +134,7 @@ def front_growth(fronts: Sequence[LiveFront], unit: str, loss: str) -> Figure:
         points = [(e.cost, e.loss) for e in front.ensembles]
         axes.plot(
             *zip(*points, strict=True), drawstyle="steps-post", marker="o", markersize=3, **look,
-            label=f"{front.members} members, {front.seconds / _time_scale(fronts):.3g} {_time_unit(fronts)}",
+            label=f"of {front.members} members",
         )  # fmt: skip
     figure_style.logarithmic(axes.xaxis, [e.cost for front in shown for e in front.ensembles])
     return figure_style.finish(axes)
