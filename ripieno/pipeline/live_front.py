@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import clock
-from ripieno.errors import LibraryError
+from ripieno.errors import LibraryError, ModelError
 from ripieno.library import Library
 from ripieno.library.cost_table import CostTable, read_cost_table
+from ripieno.models.configuration_costs import configuration_costs
 from ripieno.pipeline.runs import open_run
 from ripieno.reports.front_history import read_front_history
 from ripieno.selection.growing_front import FIRST, ROWS, GrowingFront
@@ -33,6 +34,7 @@ GROWTH = 0.001
 KINDS = ("flops", "parameters")
 """Kinds of cost that are known without measuring, the first that all members have; else the number of members."""
 MEMBERS = "members"
+MemberCosts = Callable[[Member], Mapping[str, float]]
 
 
 def front_history(run: str | Path | Library) -> tuple[LiveFront, ...]:
@@ -46,12 +48,21 @@ def front_history(run: str | Path | Library) -> tuple[LiveFront, ...]:
     return read_front_history(open_run(run).journal_path)
 
 
+def count_costs(member: Member) -> Mapping[str, float]:
+    """Return the costs of a member that follow from its configuration; nothing of trees and of a user's own code."""
+    try:
+        return configuration_costs(member.family, member.configuration, member.input, member.task)
+    except ModelError:
+        return {}
+
+
 class FrontThread:
     """Thread that keeps the front of a search up to date: see `ripieno.search.progress.FrontSource`.
 
     `kind` is the kind of cost, by default the first of `KINDS` that all of the first members have, else their number;
-    `budget` is a bound in its unit whose ensemble is shown. An earlier front of the run continues with its kind and
-    its reference point. `share` is that of the time in which the thread may work.
+    `costs` returns the costs of a member by kind, where they follow from its configuration. `budget` is a bound in the
+    unit of `kind`, whose ensemble is shown. An earlier front of the run continues with its kind and its reference
+    point. `share` is that of the time in which the thread may work.
     """
 
     def __init__(
@@ -59,6 +70,7 @@ class FrontThread:
         library: Library,
         *,
         kind: str | None = None,
+        costs: MemberCosts = count_costs,
         budget: float | None = None,
         share: float = SHARE,
         now: Callable[[], float] = clock.now,
@@ -73,7 +85,7 @@ class FrontThread:
         self._budget, self._share, self._now = budget, share, now
         self._started = now() - (history[-1].seconds if history else 0.0)
         self._last_kept = self._last
-        self._members = FrontMembers(library, self._last)
+        self._members = FrontMembers(library, self._last, costs)
         self._news: list[Member] = []
         self._kept: list[LiveFront] = []
         self._ending = self._closed = False
@@ -161,8 +173,8 @@ class FrontThread:
 class FrontMembers:
     """Members of a run with the rows and costs that their front needs, each read once."""
 
-    def __init__(self, library: Library, last: LiveFront | None = None) -> None:
-        self._library, self._last = library, last
+    def __init__(self, library: Library, last: LiveFront | None = None, costs: MemberCosts = count_costs) -> None:
+        self._library, self._last, self._count = library, last, costs
         self._members: dict[str, Member] = {}
         self._waiting: list[Member] = []  # their rows and costs are not read yet
         self._costs = CostTable({}, {}, {})
@@ -244,7 +256,11 @@ class FrontMembers:
         return np.asarray(kind.likelihood(predictions, self._targets))
 
     def _table(self, kind: str, members: Sequence[Member]) -> CostTable:
-        return read_cost_table(self._library, (kind,), members=members)
+        """Return the costs of the members that have one; a backbone that several share is in their parameters only."""
+        if kind == "parameters":
+            return read_cost_table(self._library, (kind,), members=members)
+        known = {m.id: {**({} if m.backbone else self._count(m)), **m.costs} for m in members}
+        return CostTable({name: {kind: costs[kind]} for name, costs in known.items() if kind in costs}, {}, {})
 
 
 def sample_rows(count: int, most: int) -> Ints | None:

@@ -35,6 +35,8 @@ from ripieno.search.samplers import MakeSampler, find_sampler, sample
 from ripieno.search.space import Space, distributions
 from ripieno.types import Configuration, Failure, LiveFront
 
+PLOT = "dashboard:plot_data:hypervolume:0"
+"""Attribute of a plot that Optuna's dashboard draws, as its `save_plotly_graph_object` writes it."""
 STUDY = "ripieno"
 """Name of the study."""
 
@@ -97,7 +99,10 @@ class Journal:
             optuna.create_study(storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True)
         self._id = self._storage.get_study_id_from_name(STUDY)
         self._events = len(self.events())
-        self._fronts = sum(name.startswith("front:") for name in self._storage.get_study_user_attrs(self._id))
+        attributes = self._storage.get_study_user_attrs(self._id)
+        fronts = [attributes[name] for name in sorted(attributes) if name.startswith("front:")]
+        self._volumes = [(float(front["seconds"]), float(front["hypervolume"])) for front in fronts]
+        self._plotted = len(self._volumes)
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
         self._values = [t.params for t in trials]
         self._ids = [t._trial_id for t in trials]
@@ -123,14 +128,25 @@ class Journal:
     def append_front(self, front: LiveFront, before: LiveFront | None) -> None:
         """Add a front, which `sync` writes, by its ensembles that the front `before` does not have.
 
-        Optuna's tools show its hypervolume as the attribute of that name.
+        Optuna's tools show its hypervolume as the attribute of that name; the dashboard draws it over time.
         """
         known = set(before.ensembles) if before else set()
         fields = {name: getattr(front, name) for name in ("cost", "reference", "hypervolume", "members", "seconds")}
         new = [[e.cost, e.loss, list(e.members)] for e in front.ensembles if e not in known]
-        self._storage.set_study_user_attr(self._id, f"front:{self._fronts:06d}", {**fields, "new": new})
+        self._storage.set_study_user_attr(self._id, f"front:{len(self._volumes):06d}", {**fields, "new": new})
         self._storage.set_study_user_attr(self._id, "hypervolume", front.hypervolume)
-        self._fronts += 1
+        self._volumes.append((front.seconds, front.hypervolume))
+        if len(self._volumes) >= 2 * self._plotted:  # so that all plots together are as long as two
+            self._plot()
+
+    def _plot(self) -> None:
+        """Write the plot of the hypervolume over time."""
+        self._plotted = len(self._volumes)
+        times, volumes = zip(*self._volumes, strict=True)
+        line = {"type": "scatter", "mode": "lines+markers", "line": {"shape": "hv"}, "x": times, "y": volumes}
+        axes = {"xaxis": {"title": {"text": "seconds of the search"}}, "yaxis": {"title": {"text": "hypervolume"}}}
+        figure = {"data": [line], "layout": {"title": {"text": "Best ensembles: hypervolume"}, **axes}}
+        self._storage.set_study_system_attr(self._id, PLOT, json.dumps(figure))
 
     def truncate(self, event: int | None) -> None:
         """Remove event number `event` and all later ones from the file, as if killed before; None: do nothing.
@@ -183,6 +199,8 @@ class Journal:
 
     def end(self, states: Mapping[int, str]) -> None:
         """Store the final state of trials: "COMPLETE", "PRUNED" or "FAIL"; a state stored before is kept."""
+        if len(self._volumes) > self._plotted:
+            self._plot()
         for trial, state in states.items():
             if trial not in self._ended:
                 reported = self._storage.get_trial(self._ids[trial]).intermediate_values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ import ripieno
 from ripieno.cli.main import app
 from ripieno.cluster import InlinePool
 from ripieno.library import Library
-from ripieno.pipeline.live_front import FrontMembers, FrontThread, sample_rows
+from ripieno.pipeline.live_front import FrontMembers, FrontThread, count_costs, sample_rows
 from ripieno.search import Continuous, Settings, Space, run_search
 from ripieno.search.progress import Snapshot
 from ripieno.selection.growing_front import FIRST
@@ -228,6 +229,24 @@ def test_masks_are_judged_by_the_cross_entropy_of_their_pixels(tmp_path: Path) -
     mean = np.mean([predictions[names.index(name)].astype(np.float64) for name in best.members], axis=0)
     losses = kind_of(TASK).losses(mean, masks, TASK)
     assert best.loss == pytest.approx(losses["valid_cross_entropy"], rel=1e-3)
+
+
+def test_networks_cost_the_flops_that_follow_from_their_configuration(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 30)
+    library = Library(tmp_path)
+    for number in range(12):
+        right = random.uniform(0.1, 0.95, 30).astype(np.float32)
+        own = np.where(np.eye(2)[targets] == 1, right[:, None], 1 - right[:, None]).astype(np.float32)
+        made = member(f"m{number:02d}", CLASSES, own, targets, parameters=7)
+        configuration = {"units": 8 * (1 + number % 2)}
+        library.add(replace(made, family="mlp", input=Input((5,)), configuration=configuration), own, targets)
+    front = grown(library)
+    assert front.cost == "flops"
+    counted = {m.id: count_costs(m)["flops"] for m in library.members()}
+    assert len(set(counted.values())) == 2
+    for ensemble in front.ensembles:
+        assert ensemble.cost == sum(counted[name] for name in ensemble.members)
 
 
 def test_of_many_rows_the_same_sample_is_read_of_each_member() -> None:

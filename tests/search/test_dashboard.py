@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import synthetic
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from synthetic import LABELS, member_of
 
 from ripieno.cluster import InlinePool
 from ripieno.library import Library
 from ripieno.search import Settings, run_search
-from ripieno.types import Failure, Job, JobResult
+from ripieno.search.journal import Journal
+from ripieno.types import Failure, FrontEnsemble, Job, JobResult, LiveFront
 
 
 def keep(run: Path, job: Job) -> JobResult:
@@ -64,6 +68,26 @@ def ask(url: str, patience: float = 60.0) -> Any:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
+
+
+def test_the_dashboard_draws_the_hypervolume_over_time(tmp_path: Path) -> None:
+    plots = pytest.importorskip("optuna_dashboard._custom_plot_data", reason="needs the extra `dashboard`")
+    path, before = tmp_path / "journal.log", None
+    for start in (0, 4):  # two starts of a search
+        journal = Journal(path, synthetic.SPACE, "random", 0)
+        for number in range(start, start + 4):
+            ensemble = FrontEnsemble(1.0, 1 / (1 + number), (f"m{number}",))
+            front = LiveFront("members", (ensemble,), (11.0, 1.0), 0.1 * number, 10 + number, float(number))
+            journal.append_front(front, before)
+            before = front
+        journal.end({})
+        journal.sync()
+        study = optuna.load_study(study_name="ripieno", storage=JournalStorage(JournalFileBackend(str(path))))
+        (drawn,) = plots.get_plotly_graph_objects(study._storage.get_study_system_attrs(study._study_id)).values()
+        (line,) = json.loads(drawn)["data"]
+        assert line["x"] == list(range(start + 4))
+        assert line["y"] == pytest.approx([0.1 * number for number in range(start + 4)])
+    assert path.read_text().count("plot_data") < 6
 
 
 def test_the_dashboard_shows_our_trials_and_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
