@@ -34,10 +34,10 @@ class DataKindTraits:
         return f"({', '.join(('samples', *self.axes))})"
 
 
-SERIES_FAMILIES = ("series", "lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra")
-"""Families of networks for series; `series` is that of searches whose configurations name one of the others."""
-IMAGE_FAMILIES = ("resnet", "timm", "unet", "smp")
-"""Families of networks for images; the last two predict every pixel."""
+SERIES_FAMILIES = ("series", "lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra", "cell")
+"""Families of networks for series; `series` is that of searches whose configurations name another, but for `cell`."""
+IMAGE_FAMILIES = ("resnet", "timm", "cell", "unet", "smp")
+"""Families of networks for images; the last two predict every pixel, `cell` can."""
 TABLE_FAMILIES = ("table", "mlp", "mlp-periodic")
 """Families of networks for tables, and `table`, likewise."""
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {

@@ -14,17 +14,18 @@ from ripieno.errors import LibraryError, error_summary, require
 
 UNCOUNTED = frozenset(
     (
-        *("Attention", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "If", "Loop", "LSTM"),
+        *("Attention", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "If", "Loop"),
         *("MatMulInteger", "QLinearConv", "QLinearMatMul", "RNN", "Scan"),
     )
 )
 """Standard operators with multiply-adds that are not counted."""
-PRODUCTS = ("Conv", "Gemm", "MatMul")
+RECURRENT = ("LSTM", "GRU")
+PRODUCTS = ("Conv", "Gemm", "MatMul", *RECURRENT)
 """Operators whose multiply-adds are counted."""
 
 
 def onnx_flops(path: Path) -> float:
-    """Count the floating-point operations of one sample: twice the multiply-adds of convolutions and matrix products.
+    """Count the floating-point operations of one sample: twice the multiply-adds of convolutions, recurrent layers and matrix products.
 
     Other operations (normalisation, activations, pooling) are not counted, as is usual in published tables.
     Raises LibraryError when the graph's shapes cannot be inferred, and when it has operators whose operations are
@@ -93,4 +94,13 @@ def _multiply_adds(node: Any, shapes: dict[str, list[int]]) -> float:
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
     if node.op_type == "MatMul":
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    if node.op_type in RECURRENT:
+        # each step multiplies the input and the state by matrices of all directions and gates
+        steps = shapes[node.input[0]][0 if not _attribute(node, "layout") else 1]
+        return steps * sum(math.prod(shapes[name]) for name in node.input[1:3])
     return 0.0
+
+
+def _attribute(node: Any, name: str) -> int:
+    """Return an attribute of a node that is a number; 0 without it."""
+    return next((int(a.i) for a in node.attribute if a.name == name), 0)

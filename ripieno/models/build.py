@@ -1,4 +1,4 @@
-"""Construction of networks by family: `resnet`, of series, of tables, `timm:NAME`, or a user's own `module:function`.
+"""Construction of networks by family: built-in ones, `timm:NAME`, or a user's own `module:function`.
 
 A family's function takes (configuration, input, outputs) and returns a module from normalised float32 inputs, channels
 first, to (batch, outputs): logits of classes or labels, or standardised values. Images are NCHW, series (batch,
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ripieno.errors import ModelError, RipienoError, error_summary
-from ripieno.models import series_config, smp_config, table_config, unet_config
+from ripieno.models import cell_config, series_config, smp_config, table_config, unet_config
 from ripieno.models.activations import ACTIVATIONS
-from ripieno.models.family_config import PIXEL_FAMILIES, fitting_families
+from ripieno.models.cell import cell_network, cell_pixel_network
+from ripieno.models.family_config import can_predict, fitting_families
 from ripieno.models.resnet import resnet
 from ripieno.models.series import series_network
 from ripieno.models.smp_config import is_smp
@@ -37,6 +38,7 @@ Family = Callable[[Configuration, Input, int], nn.Module]
 FAMILIES: dict[str, Family] = {
     "resnet": resnet,
     unet_config.FAMILY: unet,
+    cell_config.FAMILY: cell_network,
     **{name: partial(series_network, family=name) for name in (series_config.FAMILY, *series_config.NETWORKS)},
     **{name: partial(table_network, family=name) for name in (table_config.FAMILY, *table_config.NETWORKS)},
 }
@@ -131,17 +133,19 @@ def build(
 ) -> Network:
     """Build the network of `configuration` for `task`, from inputs (batch, *input.shape) of `input.dtype`.
 
-    `family` is `resnet`, a network of series (or `series`, with its name in the configuration), of tables (or `table`)
-    or of timm (`timm:NAME`, or `timm`), or `module:function`; the last is imported only when it is in `trusted`, the
-    names that the user allows: a name read from a file is data, and importing it would run its code. `mean` and `std`
-    are the data set's, per channel (default 0 and 1, which weights loaded later replace); a network of timm has its own
-    instead, one of tables a preparation that is fitted to training rows: see `TableNetwork.fit`.
+    `family` is `resnet`, `unet`, `cell`, a network of series (or `series`, with its name in the configuration), of
+    tables (or `table`) or of timm (`timm:NAME`, or `timm`), or `module:function`; the last is imported only when it is
+    in `trusted`, the names that the user allows: a name read from a file is data, and importing it would run its code.
+    `mean` and `std` are the data set's, per channel (default 0 and 1, which weights loaded later replace); a network of
+    timm has its own instead, one of tables a preparation that is fitted to training rows: see `TableNetwork.fit`.
     Initial weights come from torch's generator.
 
     Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.
     """
     function = find_family(family, trusted)
     check_family(family, task)
+    if family == cell_config.FAMILY and kind_of(task).is_pixelwise:
+        function = cell_pixel_network
     channels, outputs = input.shape[-1], len(task.names) if kind_of(task).is_pixelwise else prod(task.output)
     try:
         body = function(configuration, input, outputs)
@@ -179,7 +183,7 @@ def built_in_family(family: str) -> str | None:
 def check_family(family: str, task: Task) -> None:
     """Raise ModelError when the predictions of a built-in family have another form than those of `task`."""
     base, is_pixelwise = built_in_family(family), kind_of(task).is_pixelwise
-    if base is not None and (base in PIXEL_FAMILIES) != is_pixelwise:
+    if base is not None and not can_predict(base, is_pixelwise=is_pixelwise):
         predicts = "whole images, not pixels" if is_pixelwise else "pixels, not whole images"
         fitting = ", ".join(fitting_families("image", task))
         raise ModelError(f"family {family!r} predicts {predicts}, which task {task.kind} needs: use {fitting}")

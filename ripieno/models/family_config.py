@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ripieno.data_kinds import DATA_KINDS
-from ripieno.models import resnet_config, series_config, smp_config, table_config, timm_config, unet_config
+from ripieno.models import (
+    cell_config,
+    cell_plan,
+    resnet_config,
+    series_config,
+    smp_config,
+    table_config,
+    timm_config,
+    unet_config,
+)
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, DataKind, Input, Task, Value
 
 _CONFIGS = {"image": resnet_config, "series": series_config, "table": table_config}
 
 PIXEL_FAMILIES = (unet_config.FAMILY, smp_config.FAMILY)
-"""Built-in families that predict every pixel of an image; the others predict a sample as a whole."""
+"""Built-in families that predict every pixel of an image; the others predict a sample as a whole, `cell` either."""
+
+
+def can_predict(family: str, *, is_pixelwise: bool) -> bool:
+    """Return whether a built-in family predicts every pixel, or else a sample as a whole."""
+    return family == cell_config.FAMILY or (family in PIXEL_FAMILIES) == is_pixelwise
 
 
 def fitting_families(kind: DataKind, task: Task) -> tuple[str, ...]:
     """Return the built-in families of networks that take data of `kind` and predict what `task` asks for."""
     is_pixelwise = kind_of(task).is_pixelwise
-    return tuple(family for family in DATA_KINDS[kind].families if (family in PIXEL_FAMILIES) == is_pixelwise)
+    return tuple(family for family in DATA_KINDS[kind].families if can_predict(family, is_pixelwise=is_pixelwise))
 
 
 def family_kind(family: str) -> DataKind:
-    """Return the kind of data that a built-in family takes; `image` of the user's own."""
+    """Return the kind of data that a built-in family takes; `image` of `cell`, which takes two, and the user's own."""
     return next((kind for kind, traits in DATA_KINDS.items() if family in traits.families), "image")
 
 
@@ -37,6 +51,8 @@ def hyperparameter_names(family: str) -> frozenset[str]:
         return timm_config.NAMES
     if smp_config.is_smp(family):
         return smp_config.NAMES
+    if family == cell_config.FAMILY:
+        return cell_config.NAMES
     return unet_config.NAMES if family == unet_config.FAMILY else _CONFIGS[family_kind(family)].NAMES
 
 
@@ -62,6 +78,8 @@ def network_megaflops(family: str, configuration: Configuration, input: Input) -
         return table_config.table_megaflops(family, configuration, input)
     if family == unet_config.FAMILY:
         return unet_config.unet_megaflops(configuration, input)
+    if family == cell_config.FAMILY:
+        return cell_plan.cell_megaflops(configuration, input)
     return resnet_config.megaflops(configuration, input) if family == "resnet" else 0.0
 
 

@@ -19,7 +19,7 @@ from ripieno.types import Configuration, Input, Value
 
 FAMILY = "series"
 """The family of a search whose configurations name the network."""
-NETWORKS = tuple(name for name in DATA_KINDS["series"].families if name != FAMILY)
+NETWORKS = tuple(name for name in DATA_KINDS["series"].families if name not in (FAMILY, "cell"))
 FIXED_TRANSFORMS = ("minirocket", "hydra")
 """Networks of fixed convolutions, of which only a linear head is trained."""
 Normalisation = Literal["series", "channel"]

@@ -46,7 +46,7 @@ from ripieno.train.mixing import Mixture, draw_mixture, erase
 from ripieno.train.trainer import BatchReport, ignore_batch
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.transform_features import TransformFeatures
-from ripieno.types import Configuration, Dataset, Job
+from ripieno.types import Configuration, DataKind, Dataset, Job
 
 _WEIGHTS, _STATE, _AVERAGE, _EPOCH, _UPDATES = "weights.", "optimizer.", "average.", "epoch", "updates"
 """Names and prefixes of names of a checkpoint's tensors."""
@@ -67,7 +67,7 @@ class NetworkTrainer:
     def start(self, job: Job, data: Dataset) -> None:
         """Build the network of `job` and its optimiser. Raises ModelError for a bad configuration."""
         config = self.config
-        check_hyperparameters(config.family, job.configuration)
+        check_hyperparameters(config.family, job.configuration, data.kind)
         self.job, self.dataset, self.finished = job, data, 0
         self.device = torch.device(config.device)
         self.optimizer_config = optim.optimizer_config({**training_defaults(config.family), **job.configuration})
@@ -397,9 +397,12 @@ def _check_loss(total: Tensor, epoch: int) -> float:
     return value
 
 
-def check_hyperparameters(family: str, configuration: Configuration) -> None:
-    """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    kind = family_kind(family)
+def check_hyperparameters(family: str, configuration: Configuration, kind: DataKind | None = None) -> None:
+    """Raise ModelError for an unknown hyperparameter; a user's family may have any.
+
+    `kind` is that of the data; None: that of the family.
+    """
+    kind = kind or family_kind(family)
     changes = AUGMENTATIONS[kind] | (mixing.NAMES if kind != "table" else set())  # a mixture of categories is none
     known = hyperparameter_names(family) | optim.NAMES | losses.NAMES | changes
     unknown = sorted(set(configuration) - known)
