@@ -36,8 +36,8 @@ class DataKindTraits:
 
 SERIES_FAMILIES = ("series", "lite", "inception", "resnet-1d", "fcn", "minirocket", "hydra", "cell")
 """Families of networks for series; `series` is that of searches whose configurations name another, but for `cell`."""
-IMAGE_FAMILIES = ("resnet", "timm", "cell", "unet", "smp")
-"""Families of networks for images; the last two predict every pixel, `cell` can."""
+IMAGE_FAMILIES = ("resnet", "timm", "unet", "smp", "cell")
+"""Families of networks for images; `unet` and `smp` predict every pixel, `cell` can."""
 TABLE_FAMILIES = ("table", "mlp", "mlp-periodic")
 """Families of networks for tables, and `table`, likewise."""
 DATA_KINDS: Mapping[DataKind, DataKindTraits] = {

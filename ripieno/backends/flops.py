@@ -25,9 +25,10 @@ PRODUCTS = ("Conv", "Gemm", "MatMul", *RECURRENT)
 
 
 def onnx_flops(path: Path) -> float:
-    """Count the floating-point operations of one sample: twice the multiply-adds of convolutions, recurrent layers and matrix products.
+    """Count the floating-point operations of one sample: twice the multiply-adds.
 
-    Other operations (normalisation, activations, pooling) are not counted, as is usual in published tables.
+    Those of convolutions, matrix products, and LSTM and GRU layers are counted. Other operations (normalisation,
+    activations, pooling) are not, as is usual in published tables.
     Raises LibraryError when the graph's shapes cannot be inferred, and when it has operators whose operations are
     unknown: trees, which compare instead of multiplying, and those of `UNCOUNTED`.
     """

@@ -150,8 +150,9 @@ def tune(
 
     Search spaces are resnet, resnet-small, resnet-tiny, resnet-paper, timm,
     timm-small, series, table, segmentation, segmentation-small,
-    segmentation-pretrained, lightgbm, random-forest and extra-trees; auto takes
-    the run's, or one that suits the trainer, the family, the data and the device.
+    segmentation-pretrained, cell, cell-series, cell-segmentation, lightgbm,
+    random-forest and extra-trees; auto takes the run's, or one that suits the
+    trainer, the family, the data and the device.
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """

@@ -6,11 +6,12 @@ hyperparameters of their own, so that any sampler can draw it from ranges.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from ripieno.errors import ModelError
-from ripieno.models.cell_spec import LOOKBACKS, MOST_BLOCKS, OPERATORS, Cell, parse_cell
+from ripieno.models.cell_spec import LOOKBACKS, MOST_BLOCKS, Cell, parse_cell
 from ripieno.models.resnet_config import Activation
 from ripieno.models.series_config import Normalisation
 from ripieno.models.unet_config import STEM_STRIDES
@@ -24,6 +25,17 @@ DEFAULTS: dict[DataKind, str] = {
     "series": "conv7(-1)+identity(-1);identity(-2)+sep13(0)",
 }
 """Cells of configurations that have none, by kind of data."""
+SEARCHED: dict[DataKind, tuple[str, ...]] = {
+    "image": (
+        *("identity", "conv1x1", "conv3x3", "conv5x5", "conv1x7-7x1", "conv3x3d2", "conv3x3-se"),
+        *("sep3x3", "sep5x5", "sep7x7", "max3x3", "avg3x3"),
+    ),
+    "series": (
+        *("identity", "conv1", "conv7", "conv13", "conv21", "conv7d2", "conv7d4", "conv7-se"),
+        *("sep7", "sep13", "sep21", "max3", "avg3", "lstm", "gru"),
+    ),
+}
+"""Operators of the built-in spaces, by kind of data."""
 SLOTS = tuple(
     tuple((f"input_{number}{side}", f"operator_{number}{side}") for side in "ab")
     for number in range(1, MOST_BLOCKS + 1)
@@ -103,10 +115,10 @@ def cell_of(configuration: Configuration, kind: DataKind) -> Cell:
     return parse_cell(cell_text(configuration, kind), kind)
 
 
-def slot_values(kind: DataKind) -> dict[str, tuple[int | str, ...]]:
-    """Return the values that each of `SLOTS` can have, by name."""
+def slot_values(operators: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
+    """Return the values that each of `SLOTS` can have, by name, where cells have `operators`."""
     values: dict[str, tuple[int | str, ...]] = {}
     for number, block in enumerate(SLOTS):
         for input, operator in block:
-            values |= {input: tuple(range(min(LOOKBACKS), number)), operator: tuple(OPERATORS[kind])}
+            values |= {input: tuple(range(min(LOOKBACKS), number)), operator: tuple(operators)}
     return values

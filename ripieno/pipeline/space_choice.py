@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ripieno.errors import SearchError
 from ripieno.models.build import built_in_family, built_in_names, find_family
+from ripieno.models.cell_config import FAMILY as CELL
 from ripieno.models.family_config import network_group
 from ripieno.models.smp_config import is_smp
 from ripieno.models.timm_config import is_timm
@@ -94,6 +95,8 @@ def default_space(
         return find_space("segmentation" if on_gpu else "segmentation-small")
     if family and is_timm(family):
         return find_space("timm" if on_gpu else "timm-small")
+    if family == CELL:
+        return find_space("cell-series" if kind == "series" else "cell-segmentation" if _is_pixelwise(task) else "cell")
     if trainer in (None, "network") and (group := network_group(family or kind)):
         return find_space(group)
     if trainer in (None, "network"):

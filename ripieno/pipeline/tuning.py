@@ -188,6 +188,7 @@ def search_library(
 
     require("torch")
     from ripieno.models.build import built_in_family
+    from ripieno.models.cell_config import FAMILY as CELL
     from ripieno.models.family_config import fitting_families, network_group
     from ripieno.train.registry import find_unit
 
@@ -203,7 +204,8 @@ def search_library(
     found, trainer = choose_space(
         search.space, search.family, search.trainer, search.weights, before, on_gpu, known_task
     )
-    is_default = before is None and (search.space, search.family, search.weights) == (AUTO, None, None)
+    depends_on_data = (None, CELL)  # other families have one space for a device
+    is_default = before is None and search.family in depends_on_data and (search.space, search.weights) == (AUTO, None)
     if trainer == "network" and kept is not None:
         found = fit_space(found, kept.kind, kept.task)
     if hours is None and trials is None and before is not None:
@@ -233,7 +235,7 @@ def search_library(
     deadline = None if seconds is None else clock.now() + seconds
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
     if is_default and trainer == "network":
-        found = default_space(trainer, on_gpu, kind=dataset.kind, task=dataset.task.kind)
+        found = default_space(trainer, on_gpu, search.family, dataset.kind, dataset.task.kind)
     if (base := built_in_family(found.family)) and base not in DATA_KINDS[dataset.kind].families:
         known = "".join(f"{name}, " for name in fitting_families(dataset.kind, dataset.task))
         raise SearchError(

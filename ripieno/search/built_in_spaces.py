@@ -10,7 +10,7 @@ from ripieno.data import augmentation_policy
 from ripieno.data.augmentation_policy import OPERATIONS
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
-from ripieno.models import series_config, smp_config, table_config, unet_config
+from ripieno.models import cell_config, series_config, smp_config, table_config, unet_config
 from ripieno.models.timm_config import FAMILY
 from ripieno.search.space import Categorical, Continuous, Integer, Range, Space, space_from_json
 from ripieno.tasks.registry import kind_of
@@ -211,6 +211,7 @@ _PIXEL_AUGMENTATION: dict[str, Range] = {
     "flip": Categorical((False, True)),
 }
 
+_FACTORS = ("width_factor", "kernel_factor")
 _SERIES = Space(
     "series",
     series_config.FAMILY,
@@ -312,6 +313,68 @@ _SEGMENTATION_PRETRAINED = Space(
 )
 """Decoders on pretrained encoders; the decoder is larger and trains faster than the encoder."""
 
+
+def _cell_slots(kind: DataKind) -> dict[str, Range]:
+    """Return the ranges of the inputs and operators of the blocks of cells."""
+    values = cell_config.slot_values(cell_config.SEARCHED[kind])
+    return {name: Categorical(choices) for name, choices in values.items()}
+
+
+_CELL = Space(
+    "cell",
+    cell_config.FAMILY,
+    {
+        "blocks": Integer(1, cell_config.MOST_BLOCKS),
+        **{
+            name: Categorical(values) for name, values in cell_config.slot_values(cell_config.SEARCHED["image"]).items()
+        },
+        "filters": Integer(8, 24, log=True),
+        "motifs": Integer(2, 4),
+        "normal_cells": Integer(1, 2),
+        "outputs": Categorical(("concatenate", "add")),
+        "residual": Categorical((False, True)),
+        "dropout": Continuous(0.0, 0.3),
+        "learning_rate": Continuous(0.001, 0.03, log=True),
+        "batch_size": Integer(32, 128, log=True),
+        "weight_decay": Continuous(1e-5, 0.03, log=True),
+        "label_smoothing": Continuous(0.0, 0.1),
+        "max_zoom": Continuous(0.0, 0.2),
+        "max_translation": Continuous(0.0, 0.15),
+        "max_rotation": Integer(0, 15),
+        "flip": Categorical((False, True)),
+    },
+    {"optimizer": "adamw", "schedule": "rung"},
+)
+"""Cells of one to five blocks, drawn edge by edge, in networks for CPUs; what later blocks would have is ignored."""
+_MACRO = ("filters", "motifs", "normal_cells", "outputs", "residual")
+_CELL_SERIES = Space(
+    "cell-series",
+    cell_config.FAMILY,
+    {
+        "blocks": _CELL.ranges["blocks"],
+        **_cell_slots("series"),
+        **{name: _CELL.ranges[name] for name in _MACRO},
+        **{name: choice for name, choice in _SERIES.ranges.items() if name not in ("network", *_FACTORS)},
+    },
+    _SERIES.fixed,
+)
+"""Cells of series."""
+_CELL_SEGMENTATION = Space(
+    "cell-segmentation",
+    cell_config.FAMILY,
+    {
+        "blocks": _CELL.ranges["blocks"],
+        **_cell_slots("image"),
+        **{name: _CELL.ranges[name] for name in ("outputs", "residual")},
+        "filters": Integer(6, 16, log=True),
+        "motifs": Integer(3, 5),
+        **{name: choice for name, choice in _SEGMENTATION_SMALL.ranges.items() if name not in unet_config.NAMES},
+        **{name: _SEGMENTATION_SMALL.ranges[name] for name in ("stem_stride", "dropout")},
+    },
+    {**_SEGMENTATION.fixed, "normal_cells": 1},
+)
+"""Cells as encoders of U-Nets, for CPUs."""
+
 _LIGHTGBM = Space(
     "lightgbm",
     "trees:lightgbm",
@@ -337,7 +400,7 @@ _EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
 _BUILT_IN = (
     *(_TINY, _SMALL, _RESNET, _PAPER, _TIMM_SMALL, _TIMM, _SERIES, _TABLE),
     *(_SEGMENTATION_SMALL, _SEGMENTATION, _SEGMENTATION_PRETRAINED),
-    *(_LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES),
+    *(_CELL, _CELL_SERIES, _CELL_SEGMENTATION, _LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES),
 )
 SPACES: dict[str, Space] = {space.name: space for space in _BUILT_IN}
 """The built-in spaces by name."""

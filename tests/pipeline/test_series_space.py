@@ -65,7 +65,9 @@ def test_networks_that_do_not_fit_the_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="kind series, which family resnet does not take: use series, lite, incep"):
         search(tmp_path / "run", space="resnet-tiny")
     images = np.zeros((60, 8, 8), np.uint8), waves()[1]
-    with pytest.raises(SearchError, match="kind image, which family fcn does not take: use resnet, timm, your own"):
+    with pytest.raises(
+        SearchError, match="kind image, which family fcn does not take: use resnet, timm, cell, your own"
+    ):
         pipeline.tune(images, tmp_path / "other", family="fcn", trials=1)
 
 
