@@ -46,13 +46,13 @@ class Layer:
 
     @property
     def averages(self) -> bool:
-        """Whether an average of stride 2 comes first: the operator alone would skip places, or take all steps."""
+        """True where an average of stride 2 comes first: the operator alone would skip places, or take all steps."""
         form, kernel = self.operator.form, self.operator.kernel
         return self.stride > 1 and (form in ("identity", *GATES) or (form == "convolution" and kernel == 1))
 
     @property
     def projects(self) -> bool:
-        """Whether a pointwise convolution ends an operator that has no weights of its own."""
+        """True where a pointwise convolution ends an operator that has no weights of its own."""
         changes = self.c_in != self.c_out or (self.operator.form == "identity" and self.stride > 1)
         return self.operator.form in ("identity", "max", "average") and changes
 

@@ -26,7 +26,7 @@ Form = Literal["identity", "convolution", "pair", "separable", "max", "average",
 
 @dataclass(frozen=True)
 class Operator:
-    """What a block does with an input."""
+    """Operation of a block on one of its inputs."""
 
     name: str
     form: Form
