@@ -230,7 +230,7 @@ class CellNetwork(nn.Module):
         super().__init__()
         self.encoder = CellEncoder(plan, config)
         self.is_series, self.by_series = len(plan.stem.convolved) == 1, config.normalisation == "series"
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(plan.features, outputs))
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(plan.levels[-1].channels, outputs))
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -121,11 +121,6 @@ class NetworkPlan:
     side: int
     """side in pixels of what one place of the last map of a segmentation covers"""
 
-    @property
-    def features(self) -> int:
-        """Channels of the last map."""
-        return self.levels[-1].channels
-
 
 def halve(sides: Sides, stride: int) -> Sides:
     """Return the sides of a map after `stride`, 1 or 2."""
@@ -232,40 +227,27 @@ def _needed(cells: Sequence[CellPlan], ends: Collection[int]) -> tuple[CellPlan,
     return tuple(cell for cell in cells if cell.number in wanted)
 
 
-def cell_parameters(configuration: Configuration, input: Input, outputs: int, *, is_pixelwise: bool = False) -> int:
-    """Return the parameters of a network with `outputs` outputs, or classes of each pixel.
+def cell_counts(
+    configuration: Configuration, input: Input, outputs: int, *, is_pixelwise: bool = False
+) -> tuple[int, float]:
+    """Return the parameters of a network, and the multiply-adds of one sample in millions.
 
-    Raises ModelError as `plan_network`.
+    The network has `outputs` outputs, or classes of each pixel. Counted are all convolutions, recurrent layers and
+    matrix products. Raises ModelError as `plan_network`.
     """
     plan = plan_network(configuration, input, is_pixelwise=is_pixelwise)
-    first = plan.stem
-    total = first.kernel ** len(first.convolved) * first.c_in * first.c_out + 2 * first.c_out
-    total += sum(layer_parameters(layer) for layer in network_layers(plan))
-    if not is_pixelwise:
-        return total + (plan.features + 1) * outputs
-    for below, level in decoder_steps(plan):
+    first, layers = plan.stem, list(network_layers(plan))
+    weights = first.kernel ** len(first.convolved) * first.c_in * first.c_out
+    parameters = weights + 2 * first.c_out + sum(map(layer_parameters, layers))
+    products = prod(first.convolved) * weights + sum(map(layer_products, layers))
+    for below, level in decoder_steps(plan) if is_pixelwise else ():
         c_in, c_out = below.channels, level.channels
-        total += c_in * c_out + 9 * 3 * c_out**2 + 2 * c_out**2 + 6 * c_out
-    return total + (plan.levels[0].channels + 1) * outputs
-
-
-def cell_megaflops(
-    configuration: Configuration, input: Input, outputs: int = 0, *, is_pixelwise: bool = False
-) -> float:
-    """Count the multiply-adds of one sample in millions: all convolutions, recurrent layers and matrix products.
-
-    They are those of a network with `outputs` outputs, or classes of each pixel. Raises ModelError as `plan_network`.
-    """
-    plan = plan_network(configuration, input, is_pixelwise=is_pixelwise)
-    first = plan.stem
-    total = prod(first.convolved) * first.kernel ** len(first.convolved) * first.c_in * first.c_out
-    total += sum(layer_products(layer) for layer in network_layers(plan))
-    if not is_pixelwise:
-        return (total + plan.features * outputs) / 1e6
-    for below, level in decoder_steps(plan):
-        c_in, c_out = below.channels, level.channels
-        total += prod(below.sides) * c_in * c_out + prod(level.sides) * (9 * 3 + 2) * c_out**2
-    return (total + prod(plan.levels[0].sides) * plan.levels[0].channels * outputs) / 1e6
+        parameters += c_in * c_out + (9 * 3 + 2) * c_out**2 + 6 * c_out
+        products += prod(below.sides) * c_in * c_out + prod(level.sides) * (9 * 3 + 2) * c_out**2
+    last = plan.levels[0] if is_pixelwise else plan.levels[-1]
+    parameters += (last.channels + 1) * outputs
+    products += (prod(last.sides) if is_pixelwise else 1) * last.channels * outputs
+    return parameters, products / 1e6
 
 
 def network_layers(plan: NetworkPlan) -> Iterator[Layer]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from math import prod
 
-from ripieno.models import resnet_config, series_config, smp_config, table_config, timm_config, unet_config
+from ripieno.models import (
+    cell_config,
+    cell_plan,
+    resnet_config,
+    series_config,
+    smp_config,
+    table_config,
+    timm_config,
+    unet_config,
+)
 from ripieno.models.family_config import network_group, network_megaflops
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Input, Task
@@ -23,8 +32,12 @@ def configuration_costs(family: str, configuration: Configuration, input: Input,
     more or less (within 2 % in tests). `bytes` is four times the parameters. A network of timm is counted whole, with
     its backbone. Raises ModelError for a bad configuration.
     """
-    outputs = len(task.names) if kind_of(task).is_pixelwise else prod(task.output)
-    counted = _count(family, configuration, input, outputs)
+    is_pixelwise = kind_of(task).is_pixelwise
+    outputs = len(task.names) if is_pixelwise else prod(task.output)
+    if family == cell_config.FAMILY:
+        counted = cell_plan.cell_counts(configuration, input, outputs, is_pixelwise=is_pixelwise)
+    else:
+        counted = _count(family, configuration, input, outputs)
     if counted is None:
         return {}
     parameters, megaflops = counted

@@ -79,7 +79,7 @@ def network_megaflops(family: str, configuration: Configuration, input: Input) -
     if family == unet_config.FAMILY:
         return unet_config.unet_megaflops(configuration, input)
     if family == cell_config.FAMILY:
-        return cell_plan.cell_megaflops(configuration, input)
+        return cell_plan.cell_counts(configuration, input, 0)[1]
     return resnet_config.megaflops(configuration, input) if family == "resnet" else 0.0
 
 

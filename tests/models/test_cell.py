@@ -16,8 +16,9 @@ from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
 from ripieno.models.cell import CellModule
 from ripieno.models.cell_config import SEARCHED, SLOTS, cell_of, slot_values
-from ripieno.models.cell_plan import cell_megaflops, cell_parameters, plan_network
+from ripieno.models.cell_plan import plan_network
 from ripieno.models.cell_spec import OPERATORS
+from ripieno.models.configuration_costs import configuration_costs
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.types import Configuration, DataKind, Input, Member, Task, classification
 
@@ -59,11 +60,11 @@ def noise(input: Input, samples: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("input", "task"), [(IMAGES, FIVE), (SERIES, FIVE), (IMAGES, PIXELS)])
 def test_parameters_are_those_of_the_network(input: Input, task: Task) -> None:
-    draws, is_pixelwise = random.Random(0), task is PIXELS
+    draws = random.Random(0)
     for _ in range(5):
         configuration = draw_configuration(draws, "series" if input is SERIES else "image")
         network = build("cell", configuration, input, task)
-        expected = cell_parameters(configuration, input, len(task.names), is_pixelwise=is_pixelwise)
+        expected = configuration_costs("cell", configuration, input, task)["parameters"]
         assert sum(p.numel() for p in network.parameters()) == expected, configuration
         assert network.eval()(noise(input, 1)).shape == (1, *task.output)
 
@@ -89,8 +90,7 @@ def test_an_exported_network_predicts_the_same_and_its_operations_are_counted(
         inputs = (100 + 50 * inputs).clamp(0, 255).to(torch.uint8)
     (found,) = open_file(path.read_bytes())(inputs.numpy())
     np.testing.assert_allclose(found, network.predict(inputs).detach().numpy(), atol=1e-4)
-    expected = cell_megaflops(configuration, input, len(task.names), is_pixelwise=task is PIXELS)
-    assert onnx_flops(path) == 2e6 * expected
+    assert onnx_flops(path) == configuration_costs("cell", configuration, input, task)["flops"]
 
 
 def test_operations_of_drawn_networks_are_counted() -> None:
@@ -105,8 +105,8 @@ def test_operations_of_drawn_networks_are_counted() -> None:
         network = build("cell", configuration, input, task).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(noise(input, 1))
-        expected = cell_megaflops(configuration, input, len(task.names), is_pixelwise=task is PIXELS)
-        assert counter.get_total_flops() == 2e6 * expected, configuration
+        expected = configuration_costs("cell", configuration, input, task)["flops"]
+        assert counter.get_total_flops() == expected, configuration
 
 
 @pytest.mark.parametrize("normalisation", ["series", "channel"])
