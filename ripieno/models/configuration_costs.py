@@ -34,6 +34,7 @@ def configuration_costs(family: str, configuration: Configuration, input: Input,
     """
     is_pixelwise = kind_of(task).is_pixelwise
     outputs = len(task.names) if is_pixelwise else prod(task.output)
+    counted: tuple[int, float] | None
     if family == cell_config.FAMILY:
         counted = cell_plan.cell_counts(configuration, input, outputs, is_pixelwise=is_pixelwise)
     else:

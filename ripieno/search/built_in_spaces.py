@@ -11,6 +11,7 @@ from ripieno.data.augmentation_policy import OPERATIONS
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
 from ripieno.models import cell_config, series_config, smp_config, table_config, unet_config
+from ripieno.models.cell_spec import MOST_BLOCKS
 from ripieno.models.timm_config import FAMILY
 from ripieno.search.space import Categorical, Continuous, Integer, Range, Space, space_from_json
 from ripieno.tasks.registry import kind_of
@@ -324,7 +325,7 @@ _CELL = Space(
     "cell",
     cell_config.FAMILY,
     {
-        "blocks": Integer(1, cell_config.MOST_BLOCKS),
+        "blocks": Integer(1, MOST_BLOCKS),
         **{
             name: Categorical(values) for name, values in cell_config.slot_values(cell_config.SEARCHED["image"]).items()
         },
