@@ -85,6 +85,10 @@ def tune(
     free: Annotated[
         str, typer.Option(help="Begin a search of small inputs with trees, which take seconds: on or off")
     ] = "on",
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Augmentation to leave out, such as flip or rotate; repeatable"),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -161,6 +165,7 @@ def tune(
     given["folds"] = None if folds is None else parsing.parse_folds("--folds", folds)
     given |= parsing.parse_data_options(given)
     given["skip_bad"] = skip_bad or None
+    given["without"] = without or None
     from ripieno import pipeline
     from ripieno.cli.front_view import front_table
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict

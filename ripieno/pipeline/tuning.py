@@ -61,6 +61,8 @@ class SearchOptions:
     whose code is run"""
     free: FreeMembers = "on"
     """`on`: a new search begins with free members, trees that take seconds; see `ripieno.pipeline.free_members`"""
+    without: str | Sequence[str] | None = None
+    """changes that augmentation leaves out, such as `flip` or `rotate`: see `ripieno.search.augmentation_space`"""
     weights: str | Path | None = None
     """pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or `hub`, which
     allows their download; None: those of the run, else none"""
@@ -89,6 +91,7 @@ def tune(
     family: str | None = None,
     trainer: str | None = None,
     free: FreeMembers = SearchOptions.free,
+    without: str | Sequence[str] | None = None,
     weights: str | Path | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
@@ -126,12 +129,14 @@ def tune(
     `family` (`module:function`) is your own code, which is run; such a family named only by a space's file or by the
     run is refused. So is `trainer` (`module:Class`), a class with the methods of `ripieno.train.trainer.Trainer`;
     built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and `trees:extra-trees`. A search of small
-    inputs begins with some trees, which are members of no trial; `free` ("off") leaves them out. `weights` are the
-    pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or "hub", which allows
-    their download; without any these networks start random. `algorithm` is a name, a pair such as `asha+tpe`, a JSON
-    file or an `Algorithm` (`ripieno.search`); `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`,
-    `slots` and the next four parameters say where trials train: see `ExecutionConfig`. Without `slots`, a profile
-    decides how many trials share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
+    inputs begins with some trees, which are members of no trial; `free` ("off") leaves them out. `without` names
+    changes that the augmentation of networks leaves out ("flip", "rotate", ...); a built-in space leaves out flips
+    where mirrored training images look like other classes. `weights` are the pretrained weights of networks of timm: a
+    .safetensors file, a folder of NAME.safetensors, or "hub", which allows their download; without any these networks
+    start random. `algorithm` is a name, a pair such as `asha+tpe`, a JSON file or an `Algorithm` (`ripieno.search`);
+    `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`, `slots` and the next four parameters say
+    where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine,
+    when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
     `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:
     each trial trains a network a fold, and the one that is kept on all training samples; see
     `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision; without it they are logged.
@@ -171,6 +176,7 @@ def search_library(
     sleep_while_waiting()  # before PyTorch is loaded
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
+    from ripieno.pipeline.augmentation_fit import fit_augmentation
     from ripieno.pipeline.free_members import add_free_members
     from ripieno.pipeline.live_front import FrontThread
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
@@ -181,6 +187,7 @@ def search_library(
     from ripieno.pipeline.weights import fetch_weights, find_weights, keep_backbones
     from ripieno.search import run_search
     from ripieno.search.algorithms import change_algorithm, check_algorithm, find_mismatch
+    from ripieno.search.augmentation_space import leave_out, parse_without
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.search.space import backbone_names
@@ -206,6 +213,10 @@ def search_library(
     )
     depends_on_data = (None, CELL)  # other families have one space for a device
     is_default = before is None and search.family in depends_on_data and (search.space, search.weights) == (AUTO, None)
+    without = parse_without(search.without)
+    if without and trainer != "network":
+        raise SearchError(f"without leaves out augmentation of networks, which trainer {trainer} has not: omit it")
+    found = leave_out(found, without) if without else found
     if trainer == "network" and kept is not None:
         found = fit_space(found, kept.kind, kept.task)
     if hours is None and trials is None and before is not None:
@@ -251,7 +262,11 @@ def search_library(
         require("sklearn")  # fits the preparation of the networks
     weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
     if trainer == "network":
+        found = leave_out(found, without) if without else found
         is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
+        if before is None and is_built_in:
+            found, remarks = fit_augmentation(found, dataset)
+            notes.extend(remarks)
         found = keep_backbones(found, sources)
         if before is None and is_built_in and seconds is not None and not on_gpu:
             found, epochs, remarks = fit_to_time(
