@@ -28,6 +28,17 @@ CountOrZero = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrZero = Annotated[float, Meta(ge=0)]
+SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+"""Factors of the units of numbers."""
+
+
+def read_quantity(text: str) -> float | None:
+    """Return a number with an optional unit, such as `20`, `1.5G` or `4GiB`; None where `text` is none."""
+    match = re.fullmatch(r"([-+0-9.eE]+?)\s*([kMGT]|KiB|MiB|GiB)?", text)
+    try:
+        return float(match[1]) * SUFFIXES[match[2] or ""] if match else None
+    except ValueError:
+        return None
 
 
 def check_fields(config: Any, error: type[RipienoError] = RipienoError) -> None:

@@ -8,10 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
+from ripieno.config import read_quantity
 from ripieno.errors import RipienoError
 from ripieno.types import ColumnKind, CoverageScore, DataKind, Folds
-
-SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
 
 def parse_choice(literal: Any, option: str, text: str) -> Any:
@@ -30,11 +29,10 @@ def at_least(option: str, value: float, least: int = 1) -> None:
 
 def parse_quantity(option: str, text: str) -> float:
     """Parse a number with an optional unit: `20`, `1.5G`, `4GiB`."""
-    match = re.fullmatch(r"([-+0-9.eE]+?)\s*([kMGT]|KiB|MiB|GiB)?", text)
-    try:
-        return float(match[1]) * SUFFIXES[match[2] or ""] if match else float("x")
-    except ValueError:
-        raise RipienoError(f"{option} {text!r} must be a number, such as 20, 1.5G or 4GiB") from None
+    value = read_quantity(text)
+    if value is None:
+        raise RipienoError(f"{option} {text!r} must be a number, such as 20, 1.5G or 4GiB")
+    return value
 
 
 def coverage_options(coverage: str, per_class: bool, score: str | None, abstain: float | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ wait. An event is on disk before anything that depends on it happens.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import isfinite
 
@@ -20,6 +20,7 @@ from ripieno.deprecation import warn_renamed
 from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm, make_scheduler
+from ripieno.search.constraints import Constraint, penalised, read_value
 from ripieno.search.duration_model import DurationPredictor
 from ripieno.search.encoding import Encoding
 from ripieno.search.failure_policy import FailurePolicy
@@ -63,9 +64,11 @@ class Driver:
         watch: Callable[[Snapshot], None] | None,
         clock: Callable[[], float],
         fronts: FrontSource | None = None,
+        constraints: Sequence[Constraint] = (),
     ) -> None:
         self._library, self._settings, self._pool, self._journal = library, settings, pool, journal
         self._deadline, self._clock = deadline, clock
+        self._constraints = constraints  # those that are measured
         self._weight = weight or (lambda _: 1.0)
         self._watch = watch or (lambda _: None)
         self._fronts = fronts
@@ -148,7 +151,8 @@ class Driver:
     def _resubmit_pending(self) -> None:
         """Submit the issued jobs that have no result; record a result where the job's member exists."""
         for job in list(self._jobs.values()):
-            if (member := self._library.find_job_member(job)) is not None:
+            # what is measured is not in the library: the job, which finds its member, measures it again
+            if not self._constraints and (member := self._library.find_job_member(job)) is not None:
                 self._on_outcome(JobResult(job, member))
         self._new = list(self._jobs.values())
         self._submit()
@@ -244,12 +248,13 @@ class Driver:
     def _tell(self, step: TrialStep | None) -> None:
         assert step is not None, "the journal issues a job before the result it depends on"
         result = self._results.pop(step)
-        self._scheduler.tell(step, result.loss)
         self._last[step.trial] = result
         # samplers must not see measured times where the order is virtual: the configurations would depend on them
         seconds = result.seconds if isinstance(self._order, ArrivalOrder) else self._cost(step)
         last = step.stop == self._settings.epochs
         self._journal.tell(step.trial, step.stop, result.loss, last, seconds, result.values)
+        violation = self._journal.violation(step.trial)
+        self._scheduler.tell(step, None if result.loss is None else penalised(result.loss, violation))
 
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
@@ -274,6 +279,9 @@ class Driver:
         self._failures.check_disk(failure)
         # a number that is not finite was not measured, and JSON has none
         values = {name: float(value) for name, value in outcome.values.items() if isfinite(value)}
+        if member is not None:
+            found = {c.name: read_value(c.name, member) for c in self._constraints if c.name not in values}
+            values |= {name: value for name, value in found.items() if value is not None}
         event = JobFinished(job.trial, job.stop, loss, _duration(outcome), failure, values)
         number = self._journal.append(event)
         self._record_result(step, event)
@@ -359,6 +367,8 @@ class Driver:
             timed_seconds=self._stats.busy,
             lowest=self._stats.lowest,
             front=self._fronts.latest() if self._fronts else None,
+            drawn_anew=self._journal.redrawn,
+            infeasible=sum(self._journal.violation(trial) > 0 for trial in self._last) if self._constraints else None,
         )
 
 

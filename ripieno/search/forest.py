@@ -4,7 +4,8 @@ Theory of operation. Every result is a row of the training set, (configuration, 
 the loss, so that a trial teaches from its first rung on, whether it is paused, stopped or trains further. A failed
 trial is as bad as the worst. The forest predicts the loss of some hundred candidates at the last epoch known: random
 ones, and neighbours of the trials that it rates best. The mean and the spread of its trees give the improvement to
-expect over the best trial. A second forest predicts the seconds of an epoch, and the improvement is divided by their
+expect over the best trial that meets the measured constraints, times the probability that the candidate meets them
+too, by a forest of each. A second forest predicts the seconds of an epoch, and the improvement is divided by their
 square root: a trial that takes four times as long must promise twice as much. A share of the trials is random, so that
 the forest does not only see what it once preferred.
 
@@ -28,6 +29,7 @@ from optuna.trial import FrozenTrial
 from scipy.special import ndtr
 
 from ripieno.errors import SearchError, require
+from ripieno.search.constraints import Constraint, total_violation
 from ripieno.search.encoding import Array, Encoding
 from ripieno.search.in_memory_study import ReportedStudy, Result
 
@@ -84,6 +86,8 @@ class Knowledge:
     """smallest loss predicted for a trial at the last epoch, in the forest's scale"""
     parents: Array
     """rows of the best trials, best first"""
+    bounded: tuple[tuple[Forest, float], ...] = ()
+    """forests of measured violations, and the largest that meets the constraint in the forest's scale"""
 
     def improvement(self, features: Array) -> Array:
         """Return the improvement that each candidate promises at the last epoch, by the root of its seconds."""
@@ -94,6 +98,10 @@ class Knowledge:
         expected: Array = gain * ndtr(z) + spread * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
         if self.seconds is not None:
             expected = expected / np.exp(self.seconds.predict(features).mean(axis=0) / 2)
+        for forest, most in self.bounded:
+            violations = forest.predict(features)
+            mean, spread = violations.mean(axis=0), np.maximum(violations.std(axis=0), 1e-12)
+            expected = expected * ndtr((most - mean) / spread)
         return expected
 
 
@@ -102,10 +110,11 @@ def learn(
     configurations: Sequence[Mapping[str, Any]],
     results: Sequence[Result],
     learner: str = "extra-trees",
+    constraints: Sequence[Constraint] = (),
 ) -> Knowledge:
     """Fit the forests on `results`, of which at least one has a loss; `configurations` are those of all trials.
 
-    `learner` is that of the forest of losses.
+    `learner` is that of the forest of losses. Improvements are over the best trial that meets the `constraints`.
     """
     trials = sorted({result.trial for result in results})
     index = {trial: n for n, trial in enumerate(trials)}
@@ -120,8 +129,15 @@ def learn(
     targets = np.concatenate([losses, np.full(len(failed), losses.max())])
     forest = Forest(np.column_stack([features[where], epochs]), targets, TREES, seed=len(results), learner=learner)
     predicted = forest.predict(_with_epoch(features, last)).mean(axis=0)
-    good = np.argsort(predicted, kind="stable")[:PARENTS]
-    return Knowledge(forest, _seconds(features, index, told), last, float(predicted.min()), rows[good])
+    measured: dict[int, dict[str, float]] = {trial: {} for trial in trials}
+    for result in told:
+        measured[result.trial].update(result.values)
+    broken = np.array([total_violation(constraints, measured[trial]) for trial in trials])
+    good = np.lexsort((predicted, broken))[:PARENTS]
+    best = float(predicted[broken <= 0].min(initial=np.inf))
+    bounded = tuple(filter(None, (_violations(c, features, index, measured, len(results)) for c in constraints)))
+    seconds = _seconds(features, index, told)
+    return Knowledge(forest, seconds, last, best if np.isfinite(best) else float(predicted.max()), rows[good], bounded)
 
 
 def scaled(losses: Sequence[float]) -> Array:
@@ -161,6 +177,28 @@ def _seconds(features: Array, index: Mapping[int, int], results: Sequence[Result
     if len(timed) < 2 or np.ptp(rates) < 1e-9:
         return None
     return Forest(features[[index[trial] for trial in timed]], rates, FEW_TREES, seed=len(results))
+
+
+def _violations(
+    constraint: Constraint,
+    features: Array,
+    index: Mapping[int, int],
+    measured: Mapping[int, Mapping[str, float]],
+    seed: int,
+) -> tuple[Forest, float] | None:
+    """Fit what the trials were measured to have; return the forest and the largest number that meets the constraint.
+
+    None where all have the same. Numbers are in logarithm where all are above 0, as those of costs.
+    """
+    known = [trial for trial in index if constraint.name in measured[trial]]
+    values = np.array([measured[trial][constraint.name] for trial in known])
+    if len(known) < 2 or np.ptp(values) == 0:
+        return None
+    is_positive = values.min() > 0 and constraint.bound > 0
+    scale = np.log if is_positive else np.asarray
+    sign = 1.0 if constraint.sign == "<=" else -1.0
+    forest = Forest(features[[index[trial] for trial in known]], sign * scale(values), FEW_TREES, seed)
+    return forest, sign * float(scale(constraint.bound))
 
 
 class ForestSampler(RandomSampler):
@@ -209,13 +247,16 @@ class ForestSampler(RandomSampler):
         before = {tuple(t.params[name] for name in search_space) for t in trials}
         ranked = (encoding.values(candidates[n]) for n in order)
         new = (values for values in ranked if tuple(values.values()) not in before)
-        return next(new, encoding.values(candidates[order[0]]))
+        allow = _reported(study).allow
+        allowed = new if allow is None else filter(allow, new)
+        return next(allowed, encoding.values(candidates[order[0]]))
 
     def _knowledge(self, study: ReportedStudy, encoding: Encoding, trials: Sequence[FrozenTrial]) -> Knowledge:
         size = sizes(len(study.results))
         if size not in study.cache:
             study.cache.clear()
-            study.cache[size] = learn(encoding, [t.params for t in trials], study.results[:size], self._learner)
+            results = study.results[:size]
+            study.cache[size] = learn(encoding, [t.params for t in trials], results, self._learner, study.constraints)
         known: Knowledge = study.cache[size]
         return known
 

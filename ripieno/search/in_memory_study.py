@@ -10,7 +10,7 @@ search samples the same configurations.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy as copy_of
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from ripieno.search.constraints import Constraint, total_violation
 
 _NAME = "view"
 _EPOCH = datetime(2000, 1, 1)
@@ -45,9 +47,15 @@ class Result:
 class InMemoryStudy(InMemoryStorage):
     """Storage of one study, read by samplers. Its trials, unlike Optuna's own, may get results after they ended."""
 
-    def __init__(self, ranges: Mapping[str, BaseDistribution]) -> None:
+    def __init__(self, ranges: Mapping[str, BaseDistribution], constraints: Sequence[Constraint] = ()) -> None:
         super().__init__()
         self.ranges = dict(ranges)
+        self.constraints = tuple(constraints)
+        """those that are measured"""
+        self.measured: dict[int, dict[str, float]] = {}
+        """last value of each number that results had, by trial"""
+        self.allow: Callable[[Mapping[str, Any]], bool] | None = None
+        """tells whether values of the ranges meet what is known before training; None: all do"""
         self.results: list[Result] = []
         """in the order in which they were reported"""
         self.cache: dict[Any, Any] = {}
@@ -87,12 +95,20 @@ class InMemoryStudy(InMemoryStorage):
         """
         self.results.append(Result(trial, epoch, loss, seconds, dict(values or {})))
         frozen = self._trials[trial]
+        known = self.measured.setdefault(trial, {})
+        known.update(values or {})
+        # not by `set_constraint`, which keeps the first value
+        frozen.system_attrs = frozen.system_attrs | constraint_attributes(self.constraints, known)
         if loss is None:
             frozen.intermediate_values, frozen.values = {}, None
         else:
             frozen.intermediate_values[epoch], frozen.values = loss, [loss]
         frozen.state = TrialState.COMPLETE if last and loss is not None else TrialState.PRUNED
         frozen.datetime_complete = _EPOCH
+
+    def violation(self, trial: int) -> float:
+        """Return how far a trial is beyond the measured constraints, 0 where it meets them."""
+        return total_violation(self.constraints, self.measured.get(trial, {}))
 
     def _frozen(self, values: dict[str, Any], ranges: Mapping[str, BaseDistribution]) -> FrozenTrial:
         frozen = create_trial(state=TrialState.RUNNING, params=values, distributions=dict(ranges))
@@ -123,8 +139,15 @@ class ReportedStudy(Study):
         super().__init__(_NAME, storage, sampler=RandomSampler(0))
         self.ranges = storage.ranges
         self.results = storage.results
+        self.constraints, self.measured = storage.constraints, storage.measured
+        self.allow, self.violation = storage.allow, storage.violation
         self.cache = storage.cache
         """what a sampler keeps between trials; empty after a restart: each value must follow from the results alone"""
+
+
+def constraint_attributes(constraints: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:
+    """Return the attributes of a trial by which Optuna knows how far `values` are beyond constraints."""
+    return {f"constraints:{c.name}{c.sign}": c.violation(values[c.name]) for c in constraints if c.name in values}
 
 
 def ranked(study: Study) -> list[FrozenTrial]:

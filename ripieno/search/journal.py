@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
@@ -30,8 +31,9 @@ from optuna.trial import TrialState
 
 from ripieno import files
 from ripieno.errors import SearchError
-from ripieno.search.in_memory_study import InMemoryStudy, quiet
-from ripieno.search.samplers import MakeSampler, find_sampler, sample
+from ripieno.search.constraints import DRAWS, Bounds, Constraint, draw_values, only_value
+from ripieno.search.in_memory_study import InMemoryStudy, constraint_attributes, quiet
+from ripieno.search.samplers import MakeSampler, find_sampler, sample, trial_seed
 from ripieno.search.space import Space, distributions
 from ripieno.types import Configuration, Failure, LiveFront
 
@@ -39,6 +41,10 @@ PLOT = "dashboard:plot_data:hypervolume:0"
 """Attribute of a plot that Optuna's dashboard draws, as its `save_plotly_graph_object` writes it."""
 STUDY = "ripieno"
 """Name of the study."""
+SAMPLED, DRAWN = 10, 100 * DRAWS
+"""Proposals of the sampler, and random ones after these, until one meets the constraints."""
+REDRAWN = "drawn_anew"
+"""Attribute of a trial: the configurations that were drawn for it before and break a constraint."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,19 @@ _NAMES = {kind: name for name, kind in _EVENTS.items()}
 class Journal:
     """Study of a run at `path`, in memory if None; `sampler` is a name or a factory.
 
-    Raises SearchError when the file is broken or cannot be written.
+    A configuration that breaks `bounds` is drawn anew; `constraints` are those of the results. Raises
+    SearchError when the file is broken or cannot be written.
     """
 
-    def __init__(self, path: Path | None, space: Space, sampler: str | MakeSampler, seed: int) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        space: Space,
+        sampler: str | MakeSampler,
+        seed: int,
+        bounds: Bounds | None = None,
+        constraints: Sequence[Constraint] = (),
+    ) -> None:
         self._space = space
         self._sampler = find_sampler(sampler) if isinstance(sampler, str) else sampler
         self._seed = seed
@@ -94,7 +109,10 @@ class Journal:
             self._storage = JournalStorage(self._log)
         except (ValueError, KeyError) as error:
             raise SearchError(f"{path} is broken ({error}): restore it, or use another folder") from error
-        self._study = InMemoryStudy(distributions(space))
+        self._study = InMemoryStudy(distributions(space), constraints)
+        self._bounds = bounds
+        if bounds:
+            self._study.allow = self._allows
         with quiet():
             optuna.create_study(storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True)
         self._id = self._storage.get_study_id_from_name(STUDY)
@@ -108,6 +126,9 @@ class Journal:
         self._ids = [t._trial_id for t in trials]
         self._reported = {(t.number, epoch) for t in trials for epoch in t.intermediate_values}
         self._ended = {t.number for t in trials if t.state.is_finished()}
+        self._attributes = {t.number: dict(t.system_attrs) for t in trials}
+        self.redrawn = sum(t.user_attrs.get(REDRAWN, 0) for t in trials)
+        """configurations that broke a constraint and were drawn anew"""
 
     def events(self) -> list[Event]:
         """Return all events in their order."""
@@ -172,10 +193,42 @@ class Journal:
 
     def _choose(self) -> None:
         """Choose the values of the next trial; after a kill the journal holds all of them or none."""
-        values = sample(self._sampler, self._study, self._seed)
-        new = optuna.trial.create_trial(state=TrialState.RUNNING, params=values, distributions=self._study.ranges)
+        values, redrawn = self._draw()
+        self.redrawn += redrawn
+        new = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=values,
+            distributions=self._study.ranges,
+            user_attrs={REDRAWN: redrawn} if redrawn else None,
+        )
         self._ids.append(self._storage.create_new_trial(self._id, new))
         self._values.append(values)
+
+    def _draw(self) -> tuple[dict[str, Any], int]:
+        """Return values that meet the bounds, and the number of those refused before. Raises SearchError."""
+        values = sample(self._sampler, self._study, self._seed)
+        for attempt in range(1, SAMPLED + DRAWN):
+            if not self._bounds or self._allows(values):
+                return values, attempt - 1
+            if attempt < SAMPLED:
+                values = sample(self._sampler, self._study, self._seed, attempt)
+            else:
+                seed = trial_seed(self._seed, len(self._values), attempt)
+                values = draw_values(self._space, np.random.default_rng(seed))
+        raise SearchError(
+            f"none of {DRAWN:,} random configurations meets {' and '.join(map(str, self._bounds.constraints))}: "
+            "use another folder with --run, and another bound or space"
+        )
+
+    def _allows(self, values: Mapping[str, Any]) -> bool:
+        """Return whether values of the ranges meet the bounds; ranges of a single value may be left out."""
+        assert self._bounds is not None
+        single = {name: c.to_external_repr(only_value(c)) for name, c in self._study.ranges.items() if c.single()}
+        return self._bounds.allow({**single, **values, **self._space.fixed})
+
+    def violation(self, trial: int) -> float:
+        """Return how far a trial is beyond the measured constraints by its last results, 0 where it meets them."""
+        return self._study.violation(trial)
 
     def tell(
         self,
@@ -193,6 +246,11 @@ class Journal:
         again.
         """
         self._study.tell(trial, epoch, loss, last, seconds, values)
+        known = self._attributes.setdefault(trial, {})
+        for name, value in constraint_attributes(self._study.constraints, values or {}).items():
+            if trial not in self._ended and known.get(name) != value:
+                self._storage.set_trial_system_attr(self._ids[trial], name, value)
+                known[name] = value
         if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
             self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
             self._reported.add((trial, epoch))

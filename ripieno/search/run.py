@@ -12,6 +12,7 @@ from ripieno.cluster.simulated_pool import Curve, SimulatedPool
 from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.search.algorithms import check_algorithm, find_algorithm, make_sampler
+from ripieno.search.constraints import Bounds, Constraint, Costs, check_bounds, parse_constraints, split_constraints
 from ripieno.search.progress import FrontSource, Snapshot, Summary
 from ripieno.search.settings import Settings, resolve_settings
 from ripieno.types import JobResult
@@ -30,6 +31,7 @@ def run_search(
     watch: Callable[[Snapshot], None] | None = None,
     clock: Callable[[], float] = clock.now,
     fronts: FrontSource | None = None,
+    costs: Costs | None = None,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -38,11 +40,13 @@ def run_search(
     else. `weight` says what an epoch of a configuration costs, in any unit; by default all cost the same. Near the
     deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
     every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated. `fronts`
-    gives the snapshots their fronts of ensembles, which the journal keeps.
+    gives the snapshots their fronts of ensembles, which the journal keeps. `costs` returns what is known of a
+    configuration before training, by name: the constraints of the settings on these bound what is drawn.
 
-    Raises SearchError when the settings contradict the run's, when the journal cannot be read or written, or when more
-    than half of the first jobs fail; RipienoError when another search holds the run; MissingExtraError when the sampler
-    is not installed. On any exception, KeyboardInterrupt included, the pool is closed and the run can be started again.
+    Raises SearchError when the settings contradict the run's, when no configuration meets the constraints, when the
+    journal cannot be read or written, or when more than half of the first jobs fail; RipienoError when another search
+    holds the run; MissingExtraError when the sampler is not installed. On any exception, KeyboardInterrupt included,
+    the pool is closed and the run can be started again.
     """
     require("optuna")
     from ripieno.search.driver import Driver
@@ -53,11 +57,19 @@ def run_search(
             settings = resolve_settings(library.path / "run.json", settings, pool.slots, deadline)
             check_algorithm(settings.algorithm)  # a missing extra is missed now, not a dozen trials later
             sampler = make_sampler(find_algorithm(settings.algorithm))
-            journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
-            return Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts).run()
+            bounds, measured = _constraints(settings, costs)
+            journal = Journal(library.journal_path, settings.space, sampler, settings.seed, bounds, measured)
+            return Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts, measured).run()
     except BaseException:
         pool.close(cancel=True)
         raise
+
+
+def _constraints(settings: Settings, costs: Costs | None) -> tuple[Bounds, tuple[Constraint, ...]]:
+    """Return the constraints of a search by whether they are known before training. Raises SearchError."""
+    bounds, measured = split_constraints(parse_constraints(settings.constraints), settings.space, costs)
+    check_bounds(bounds, settings.space, settings.seed)
+    return bounds, measured
 
 
 @dataclass(frozen=True)
@@ -80,15 +92,18 @@ def simulate(
     overhead: float = 0.0,
     weight: Weight | None = None,
     decision_clock: Callable[[], float] | None = None,
+    costs: Costs | None = None,
 ) -> Simulation:
     """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
 
     `curve` returns the loss of a configuration after a number of epochs and the seconds they take; see `SimulatedPool`
-    for `overhead` and `decision_clock`. `weight` is the search's estimate of an epoch's cost, as in `run_search`.
+    for `overhead` and `decision_clock`. `weight` is the search's estimate of an epoch's cost, as in `run_search`, and
+    `costs` are those known before training.
     Results are reported in order of arrival unless `settings` give another order. Nothing is written to disk: the
     journal is in memory.
 
-    Raises SearchError for invalid settings or when more than half of the first jobs fail.
+    Raises SearchError for invalid settings, when no configuration meets the constraints, or when more than half of the
+    first jobs fail.
     """
     require("optuna")
     from ripieno.search.driver import Driver
@@ -100,10 +115,13 @@ def simulate(
         outcomes.extend(snapshot.finished)
 
     settings = replace(settings, order=settings.order or "arrival", window=settings.window or 2 * slots)
-    journal = Journal(None, settings.space, make_sampler(find_algorithm(settings.algorithm)), settings.seed)
+    bounds, measured = _constraints(settings, costs)
+    sampler = make_sampler(find_algorithm(settings.algorithm))
+    journal = Journal(None, settings.space, sampler, settings.seed, bounds, measured)
     pool = SimulatedPool(
         curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds, decision_clock=decision_clock
     )
     library = Library("simulated")  # never written: a new search reads no members
-    summary = Driver(library, settings, pool, journal, weight, seconds, watch, pool.clock).run()
+    driver = Driver(library, settings, pool, journal, weight, seconds, watch, pool.clock, constraints=measured)
+    summary = driver.run()
     return Simulation(summary, tuple(outcomes), pool.clock())

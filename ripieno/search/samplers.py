@@ -117,17 +117,20 @@ def _defaults(make: MakeSampler) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not Parameter.empty}
 
 
-def trial_seed(seed: int, trial: int) -> int:
+def trial_seed(seed: int, trial: int, attempt: int = 0) -> int:
     """Return the seed of a trial's sampler, so that a resumed search neither repeats nor skips configurations."""
-    return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, trial, attempt][: 3 if attempt else 2]).generate_state(1)[0])
 
 
-def sample(make: MakeSampler, view: InMemoryStudy, seed: int) -> dict[str, Any]:
-    """Choose a value of every range for the next trial of `view`, which holds the earlier trials."""
+def sample(make: MakeSampler, view: InMemoryStudy, seed: int, attempt: int = 0) -> dict[str, Any]:
+    """Choose a value of every range for the next trial of `view`, which holds the earlier trials.
+
+    `attempt` counts the values that were refused before.
+    """
     study, new = view.study(), view.new()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns that a sampler is experimental
-        sampler = make(trial_seed(seed, new.number))
+        sampler = make(trial_seed(seed, new.number, attempt))
         joint = sampler.infer_relative_search_space(study, new)
         values = sampler.sample_relative(study, new, joint)
         return {

@@ -16,14 +16,15 @@ from ripieno.search.algorithms import (
     change_algorithm,
     find_algorithm,
 )
+from ripieno.search.constraints import parse_constraints
 from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 from ripieno.types import TrainingUnit
 
-IMMUTABLE = ("space", "algorithm", "step", "keep", "epochs", "seed", "metric", "weights")
+IMMUTABLE = ("space", "algorithm", "step", "keep", "epochs", "seed", "metric", "weights", "constraints")
 """Settings that a resumed search must not change; `trials` may. `step` and `keep` are the algorithm's."""
 _RATIOS = ("step", "keep")
-_LATER = ("hours", "unit", "weights", "eta")
+_LATER = ("hours", "unit", "weights", "eta", "constraints")
 """Settings that records of older versions lack."""
 
 
@@ -53,8 +54,11 @@ class Settings:
     """what the trainer counts as an epoch"""
     weights: tuple[str, ...] = ()
     """pretrained weights of the backbones of the space, as `NAME-DIGEST`; none: all networks start random"""
+    constraints: tuple[str, ...] = ()
+    """bounds that trials must meet, such as `bytes<=4e6`; see `ripieno.search.constraints`"""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "constraints", tuple(map(str, parse_constraints(self.constraints))))
         object.__setattr__(self, "algorithm", change_algorithm(self.algorithm, eta=self.eta))
         object.__setattr__(self, "eta", None)
         for name, least in (("epochs", 1), ("trials", 1), ("window", 1)):
@@ -81,6 +85,8 @@ def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | 
     plain["space"] = space_to_plain(settings.space)
     plain["algorithm"] = algorithm_to_plain(find_algorithm(settings.algorithm))
     del plain["eta"]  # of older versions; the algorithm has it
+    if not settings.constraints:
+        del plain["constraints"]
     if plain != kept:
         files.write_json(path, plain)
     return settings
@@ -100,6 +106,7 @@ def kept_settings(path: Path) -> Settings | None:
         # records of older versions do not hold all
         values = {f.name: kept[f.name] for f in fields(Settings) if f.name not in _LATER or f.name in kept}
         values["weights"] = tuple(values.get("weights", ()))
+        values["constraints"] = tuple(values.get("constraints", ()))
         if isinstance(values["algorithm"], Mapping):  # older versions: a name, and eta
             values["algorithm"] = algorithm_from_plain(values["algorithm"])
         return Settings(**{**values, "space": space_from_plain(values["space"])})
@@ -127,6 +134,8 @@ def check_same(run: Path, before: Settings, asked: Settings) -> None:
 def _shown(settings: Settings, name: str) -> Any:
     if name == "space":  # the same space may be in a file of another name
         return {**space_to_plain(settings.space), "name": ""}
+    if name == "constraints":
+        return sorted(settings.constraints)
     algorithm = algorithm_to_plain(find_algorithm(settings.algorithm))
     if name == "algorithm":
         return {option: value for option, value in algorithm.items() if option not in ("name", *_RATIOS)}
@@ -147,6 +156,8 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
         options, others = _shown(settings, name), _shown(other, name)
         parts = [f"{option} {range_text(value)}" for option, value in options.items() if value != others[option]]
         return f"{find_algorithm(settings.algorithm).name} ({', '.join(parts)})".lstrip()
+    if name == "constraints":
+        return ", ".join(settings.constraints) or "none"
     if name == "weights":
         return ", ".join(set(settings.weights) - set(other.weights)) or ", ".join(settings.weights) or "none"
     return str(_shown(settings, name))
