@@ -242,6 +242,11 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
     )
     grid.add_row("library", f"{last.members} members of {last.trials} trials")
     grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
+    parts = [f"{last.drawn_anew:,} configurations drawn anew"] if last.drawn_anew else []
+    if last.infeasible is not None:
+        parts.append(f"{last.infeasible} of {last.trials} trials break a measured one")
+    if parts:
+        grid.add_row("constraints", ", ".join(parts))
     if last.failures:
         last_error = f", last error: {watch.failures[-1].message}" if watch.failures else ""
         grid.add_row(Text("failed", style="bold red"), Text(f"{last.failures} jobs{last_error}; logs in {run}/logs"))
@@ -254,7 +259,8 @@ def to_dict(watch: ProgressCallback) -> dict[str, object]:
         return {}
     names = "ended", "seconds", "trials", "jobs", "members", "failures", "best", "best_loss", "top_loss", "top_trials"
     figures = {name: getattr(last, name) for name in names}
-    return {**figures, "occupancy": last.occupancy, "slots": last.slots, "front": last.front}
+    more = {"drawn_anew": last.drawn_anew, "infeasible": last.infeasible}
+    return {**figures, "occupancy": last.occupancy, "slots": last.slots, "front": last.front, **more}
 
 
 class ConfigSummary:

@@ -71,6 +71,10 @@ def tune(
     limit: Annotated[
         float | None, typer.Option(help="Timeout in seconds per epoch; the trial fails when it is exceeded")
     ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(help="Bound of each trial, such as bytes<=4MiB or latency<=0.01; repeatable"),
+    ] = None,
     family: Annotated[
         str | None,
         typer.Option(help="Networks: timm:NAME, unet, smp:NET/ENCODER, or yours (module:function)"),
@@ -171,7 +175,7 @@ def tune(
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
     from ripieno.pipeline.preparation import DataOptions
     from ripieno.pipeline.soups import has_untried
-    from ripieno.pipeline.tuning import SearchOptions, search_library
+    from ripieno.pipeline.tuning import SearchOptions, constrained_budget, search_library
     from ripieno.search.callbacks import combine_callbacks
 
     notes = Notes(console.warn)  # printed at once: skipped data is reported before the search starts
@@ -193,6 +197,8 @@ def tune(
     console.out.print(tables.stall_line(ranked))
     if watch.last is not None and watch.last.front is not None:
         console.out.print(front_table(watch.last.front, run))
+    if budget := constrained_budget(library):
+        console.say("select", (f"{command('select', run)} --budget {' '.join(budget)}", "bold cyan"))
     for line in view_commands:
         console.say("view  ", (line, "bold cyan"))
     members = [tables.member_dict(m) for m in ranked]

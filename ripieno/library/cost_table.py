@@ -92,7 +92,7 @@ def own_cost(library: Library, member: Member, profile: Profile | None, kind: st
     if kind in member.costs:
         return member.costs[kind]
     if kind in MEASURED:
-        return _measured(profile, kind)
+        return profile_cost(profile, kind)
     if kind == "parameters" and member.backbone and member.format == "safetensors":
         return _count_parameters(library.weights_path(member.id), BODY)
     if kind == "parameters":
@@ -106,7 +106,7 @@ def backbone_cost(library: Library, backbone: str, profile: Profile | None, kind
     Its parameters are those of its file of weights, which is of three channels.
     """
     if kind in MEASURED:
-        return _measured(profile, kind)
+        return profile_cost(profile, kind)
     if kind == "parameters":
         return _count_parameters(weights_file(library.path, parse_backbone_id(backbone).stem))
     return _count_file(backbones_folder(library.path) / f"{backbone}.onnx", kind)
@@ -117,7 +117,8 @@ def _complete(costs: Mapping[str, float | None]) -> dict[str, float] | None:
     return known if len(known) == len(costs) else None
 
 
-def _measured(profile: Profile | None, kind: str) -> float | None:
+def profile_cost(profile: Profile | None, kind: str) -> float | None:
+    """Return the cost of a kind of `MEASURED` in a profile; None without one."""
     if profile is None:
         return None
     latency = min(profile.points, key=lambda p: p.batch_size)

@@ -21,7 +21,9 @@ from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting, usable_cores
+from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class SearchOptions:
     eta: int | None = None
     """sets `step` and `keep`"""
     seed: int | None = None
+    constraint: Sequence[str] | None = None
+    """bounds of trials, such as `bytes<=4e6`, `latency<=0.010` or `accuracy>=0.8`; None: the run's, or none"""
     family: str | None = None
     """`timm:NAME`, a network of timm, `unet` or `smp:ARCHITECTURE/ENCODER` for segmentation, one of series or tables,
     such as `lite` or `mlp`, or the user's own model family (`module:function`), whose code is run"""
@@ -88,6 +92,7 @@ def tune(
     address: str = ExecutionConfig.address,
     cpus: float = ExecutionConfig.cpus,
     limit: float | None = None,
+    constraint: str | Sequence[str] | None = None,
     family: str | None = None,
     trainer: str | None = None,
     free: FreeMembers = SearchOptions.free,
@@ -137,6 +142,11 @@ def tune(
     `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`, `slots` and the next four parameters say
     where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine,
     when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
+    `constraint` is a bound such as `bytes<=4e6` or `latency<=0.010`, or several. Of networks of the built-in families,
+    `parameters`, `flops` and `bytes` (here four times the parameters) are known before training: a configuration that
+    breaks such a bound is drawn anew. `seconds`, `latency` and `memory` are measured after the first rung of each
+    trial, `train_seconds` and scores such as `accuracy` are known after each. Trials that break what is measured rank
+    last, and samplers learn it.
     `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:
     each trial trains a network a fold, and the one that is kept on all training samples; see
     `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision; without it they are logged.
@@ -153,6 +163,7 @@ def tune(
     run's.
     """
     given = locals()
+    given["constraint"] = [constraint] if isinstance(constraint, str) else constraint
     options = pick(SearchOptions, given), pick(ExecutionConfig, given), pick(DataOptions, given)
     return search_library(data, run, *options, progress, notes, watch)
 
@@ -189,6 +200,7 @@ def search_library(
     from ripieno.search.algorithms import change_algorithm, check_algorithm, find_mismatch
     from ripieno.search.augmentation_space import leave_out, parse_without
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
+    from ripieno.search.constraints import check_bounds, parse_constraints, split_constraints
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.search.space import backbone_names
     from ripieno.train import TrainingConfig, train_job
@@ -196,7 +208,10 @@ def search_library(
     require("torch")
     from ripieno.models.build import built_in_family
     from ripieno.models.cell_config import FAMILY as CELL
+    from ripieno.models.configuration_costs import configuration_costs
     from ripieno.models.family_config import fitting_families, network_group
+    from ripieno.models.user_code import is_user_code
+    from ripieno.train.member_costs import KINDS
     from ripieno.train.registry import find_unit
 
     if execution.pool == "ray":
@@ -232,6 +247,8 @@ def search_library(
     given = {"epochs": search.epochs, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     asked |= {"algorithm": algorithm, "trials": trials, "hours": hours}
+    if search.constraint:
+        asked["constraints"] = tuple(search.constraint)
     settings = dataclasses.replace(settings, **asked)
     check_algorithm(settings.algorithm)
     if mismatch := find_mismatch(settings.algorithm):
@@ -280,6 +297,13 @@ def search_library(
         names = backbone_names(found)
         weights = fetch_weights({n: s for n, s in sources.items() if n in names}, library.path, used, progress)
     settings = dataclasses.replace(settings, space=found, weights=weights, metric=loss_key(dataset.task))
+    costs = None
+    if trainer == "network":
+        costs = functools.partial(configuration_costs, found.family, input=dataset.input, task=dataset.task)
+    bounds, measured = split_constraints(parse_constraints(settings.constraints), found, costs)
+    check_bounds(bounds, found, settings.seed)
+    if not is_user_code(trainer):
+        check_names([c.name for c in measured], kind_of(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),
         dataset=library.dataset_path.resolve(),
@@ -289,6 +313,7 @@ def search_library(
         device="cuda" if on_gpu else "cpu",
         deadline=deadline,
         trainer=trainer,
+        measured=tuple(kind for kind in KINDS if any(c.name == kind for c in measured)),
         weights=weights,
     )
     if trainer != "network":
@@ -308,7 +333,9 @@ def search_library(
             add_free_members(library, task, dataset, seconds, progress, notes, backbone)
         fronts = FrontThread(library)
         try:
-            last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, fronts=fronts)
+            last = run_search(
+                library, settings, workers, weight=weight, deadline=deadline, watch=watch, fronts=fronts, costs=costs
+            )
         finally:
             fronts.close()
         if fronts.problem:
@@ -321,6 +348,27 @@ def search_library(
         raise SearchError(f"no member was trained in the time given: see {library.logs_path}, or give more --hours")
     notes += best_member_notes(library, progress, notes)
     return library
+
+
+def check_names(names: Sequence[str], kind: TaskKind) -> None:
+    """Raise SearchError for a constraint of a number that trials of a task `kind` do not have."""
+    from ripieno.train.member_costs import KINDS
+
+    known = (*KINDS, "train_seconds", *map(dashed_name, kind.metrics))
+    for name in names:
+        if dashed_name(name) not in map(dashed_name, known):
+            raise SearchError(f"constraint of {name!r}: trials have no such number; use one of {', '.join(known)}")
+
+
+def constrained_budget(library: Library) -> list[str]:
+    """Return the upper bounds of costs in a run's constraints as a budget of `select`: `bytes=4000000`."""
+    from ripieno.library.cost_table import COUNTED, MEASURED
+    from ripieno.search.constraints import parse_constraints
+    from ripieno.search.settings import kept_settings
+
+    kept = kept_settings(library.path / "run.json")
+    bounds = parse_constraints(kept.constraints if kept else ())
+    return [f"{c.name}={c.bound:.12g}" for c in bounds if c.sign == "<=" and c.name in (*MEASURED, *COUNTED)]
 
 
 def trial_progress(library: Library, job: Job) -> int:

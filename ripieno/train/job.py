@@ -36,6 +36,7 @@ from ripieno.tasks.registry import kind_of
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
 from ripieno.train.evaluate import DivergedError, losses_of
 from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
+from ripieno.train.member_costs import measure_costs
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
 from ripieno.train.trainer import Trainer, close, report_batches, tensors_of, unit_of
@@ -59,20 +60,32 @@ def train_job(config: TrainingConfig, job: Job) -> JobResult:
 
     Writes a checkpoint each epoch and adds the member to the library; a member that exists is returned at once. No
     epoch starts that, in the time of the one before it, would end after `config.deadline`: the job makes the member of
-    the last finished epoch, or of the first one when there is none. Every error is reported as the result's failure;
-    none is raised.
+    the last finished epoch, or of the first one when there is none. The first job of a trial then measures the costs
+    `config.measured`, which are the result's values. Every error is reported as the result's failure; none is raised.
     """
     started = clock.now()
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
-    member, failure = None, None
+    member, failure, values = None, None, {}
     try:
         member = _train(config, job)
+        if config.measured and job.start == 0:
+            values = _measure(config, job, member)
     except Exception as error:  # reported in the result: one trial must not end the search
         failure = _failure(config, job, error)
     finally:
         torch.set_num_threads(threads)
-    return JobResult(job, member, failure, started=started, finished=clock.now())
+    return JobResult(job, member, failure, started=started, finished=clock.now(), values=values)
+
+
+def _measure(config: TrainingConfig, job: Job, member: Member) -> dict[str, float]:
+    """Return the costs that the search asks for; none, with a log, where they cannot be measured."""
+    try:
+        library = Library(config.run, (config.family,))
+        return measure_costs(library, member, config.measured, config.device)
+    except RipienoError as error:  # the member is sound
+        _failure(config, job, error)
+        return {}
 
 
 def _train(config: TrainingConfig, job: Job) -> Member:

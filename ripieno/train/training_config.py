@@ -31,5 +31,7 @@ class TrainingConfig:
     """time by `ripieno.clock` by which the next epoch of a job has to end, at the pace of its last one"""
     trainer: str = "network"
     """a built-in trainer or the user's `module:Class`, which is trusted because the user gave it"""
+    measured: tuple[str, ...] = ()
+    """costs that are measured after the first rung of each trial, see `member_costs`"""
     weights: tuple[str, ...] = ()
     """pretrained weights in `RUN/backbones` of backbones of timm, as `NAME-DIGEST`; others start random"""
