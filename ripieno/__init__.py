@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ripieno.errors import RipienoError as RipienoError
     from ripieno.library import Library as Library
     from ripieno.pipeline import allocate as allocate
+    from ripieno.pipeline import augment as augment
     from ripieno.pipeline import cascade as cascade
     from ripieno.pipeline import compare as compare
     from ripieno.pipeline import coverage as coverage
@@ -66,8 +67,8 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate cascade compare coverage doctor evaluate evict export front front_history import_ measure "
-    "predict predict_masks select show soup suspects tune",
+    "pipeline": "allocate augment cascade compare coverage doctor evaluate evict export front front_history import_ "
+    "measure predict predict_masks select show soup suspects tune",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

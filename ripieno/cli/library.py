@@ -172,6 +172,8 @@ def show(
         console.out.print(f"validation: {validation_words(summary.folds)}")
     if summary.live_front is not None:
         console.out.print("front of the search:", front_line(summary.live_front), soft_wrap=True)
+    for policy in summary.policies:
+        console.say(f"augmentation by policy: {policy}")
     if stalls := tables.stall_line(summary.members):
         console.out.print(stalls)
     console.out.print(tables.members(ranked[:top], summary.costs, summary.diversity, summary.metric, summary.cost_kind))
@@ -205,6 +207,7 @@ def show(
         weights=list(summary.weights.values()),
         folds=summary.folds,
         live_front=summary.live_front,
+        policies=list(summary.policies),
     )
 
 

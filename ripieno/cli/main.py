@@ -3,6 +3,7 @@
 from ripieno.cli import (
     algorithm,
     allocate,
+    augment,
     bundle,
     compare,
     coverage,
@@ -21,7 +22,7 @@ from ripieno.cli.app import app
 __all__ = ["COMMAND_MODULES", "app"]
 
 COMMAND_MODULES = (
-    tune, algorithm, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, compare, suspects,
-    doctor,
+    tune, augment, algorithm, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, compare,
+    suspects, doctor,
 )  # fmt: skip
 """The modules that register commands on import."""

@@ -100,6 +100,10 @@ def tune(
             show_default="the run's, or random",
         ),
     ] = None,
+    augmentation: Annotated[
+        Path | None,
+        typer.Option(help="Policy of augmentation (.json), such as of ripieno augment", show_default="the run's"),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,

@@ -30,10 +30,13 @@ OPERATIONS: Mapping[DataKind, tuple[str, ...]] = {
         *("identity", "auto-contrast", "equalize", "rotate", "solarize", "posterize", "colour"),
         *("contrast", "brightness", "sharpness", "shear-x", "shear-y", "translate-x", "translate-y"),
     ),
-    "series": (),
-    "table": (),
+    "series": ("jitter", "scaling", "window-warp", "crop", "channel-dropout"),
+    "table": ("noise", "swap"),
 }
-"""Operations by kind of data; of images, those of RandAugment: see `ripieno.data.image_operations`."""
+"""Operations by kind of data; of images, those of RandAugment: see `ripieno.data.image_operations`.
+
+Those of series are in `ripieno.data.series_operations`, of tables in `table_operations`.
+"""
 NAMES = frozenset(("operations", "magnitude", "without", "policy"))
 """Hyperparameters of policies: see `policy_of`."""
 
@@ -98,6 +101,13 @@ class LearntPolicy:
 
 
 Policy = RandomPolicy | LearntPolicy
+
+
+def operations_of(policy: Policy) -> frozenset[str]:
+    """Return the operations that `policy` may apply."""
+    if isinstance(policy, LearntPolicy):
+        return frozenset(step.operation for step in policy.steps)
+    return frozenset(policy.drawn if policy.operations else ())
 
 
 def policy_of(configuration: Configuration, kind: DataKind) -> Policy | None:
@@ -186,16 +196,21 @@ def read_policy(path: str | Path, kind: DataKind | None = None) -> Policy:
         version = fields.get("version", type_version)
         if not isinstance(version, int) or version > type_version:
             raise DataError(f"version {version!r} is above {type_version}, the latest that ripieno knows: upgrade it")
-        policy = policy_from_plain(fields)
-        if kind is not None and policy.kind != kind:
-            raise DataError(f"it is for inputs of kind {policy.kind}, the data are of kind {kind}")
-        return policy
+        return check_kind(policy_from_plain(fields), kind)
     except OSError as error:
         raise DataError(f"policy {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"policy {path} is not JSON: {error}") from error
     except DataError as error:
         raise DataError(f"policy {path}: {error}") from error
+
+
+def check_kind(policy: Policy, kind: DataKind | None, where: str = "") -> Policy:
+    """Return `policy`. Raises DataError, which begins with `where`, where it is for inputs of another `kind`."""
+    if kind is not None and policy.kind != kind:
+        wrong = f"it is for inputs of kind {policy.kind}, the data are of kind {kind}"
+        raise DataError(f"{where}: {wrong}" if where else wrong)
+    return policy
 
 
 def write_policy(path: Path, policy: Policy) -> None:

@@ -81,29 +81,49 @@ class SeriesAugmentation:
             series = resample(series, self._times(draws[:, :_NUMBERS], points), points)
         if self.scaling:
             factors = 1 + self.scaling * (2 * draws[:, _NUMBERS : _NUMBERS + channels, None] - 1)
-            mean = _mean(series, is_padding, points)
+            mean = mean_of(series, is_padding, points)
             series = mean + (series - mean) * factors
         if self.jitter:
             noise = draws[:, _NUMBERS + channels :].reshape(series.shape)
-            deviation = _mean((series - _mean(series, is_padding, points)).square(), is_padding, points).sqrt()
+            deviation = mean_of((series - mean_of(series, is_padding, points)).square(), is_padding, points).sqrt()
             series = series + self.jitter * deviation * noise
         return series.masked_fill(is_padding, math.nan)
 
     def _times(self, draws: Tensor, points: Tensor) -> Tensor:
         """Return where each point is taken from (samples, length), 0..1 of the series; `points` are (samples, 1)."""
         share, start, factor, window = draws[:, :, None].unbind(1)
-        steps = torch.arange(self.length, dtype=torch.float32, device=draws.device)
-        times = (steps / (points - 1).clamp(min=1)).clamp(max=1)
+        times = regular_times(self.length, points)
         if self.window_warp:
             factor = torch.exp(math.log1p(self.window_warp) * (2 * factor - 1))
-            begin, warped = window * (1 - WINDOW), WINDOW * factor
-            times = times * (1 - WINDOW + warped)  # of the series with the stretched window
-            inside = (times - begin).clamp(min=0).minimum(warped)
-            times = times.minimum(begin) + inside / factor + (times - begin - warped).clamp(min=0)
+            times = warp_times(times, factor, window)
         if self.crop:
-            share = 1 - self.crop * share
-            times = start * (1 - share) + times * share
+            times = crop_times(times, 1 - self.crop * share, start)
         return times
+
+
+def regular_times(length: int, points: Tensor) -> Tensor:
+    """Return the places (samples, length) of the points of series, 0..1; `points` (samples, 1) are not padding."""
+    steps = torch.arange(length, dtype=torch.float32, device=points.device)
+    return (steps / (points - 1).clamp(min=1)).clamp(max=1)
+
+
+def warp_times(times: Tensor, factor: Tensor, window: Tensor) -> Tensor:
+    """Return `times` (samples, length) with a tenth of the series stretched by `factor` and the rest shortened.
+
+    `window` is where that tenth begins, 0..1; both are (samples, 1).
+    """
+    begin, warped = window * (1 - WINDOW), WINDOW * factor
+    times = times * (1 - WINDOW + warped)  # of the series with the stretched window
+    inside = (times - begin).clamp(min=0).minimum(warped)
+    return times.minimum(begin) + inside / factor + (times - begin - warped).clamp(min=0)
+
+
+def crop_times(times: Tensor, share: Tensor, start: Tensor) -> Tensor:
+    """Return `times` (samples, length) within a window of a `share` of the series; `start` 0..1 is its place.
+
+    Both are (samples, 1).
+    """
+    return start * (1 - share) + times * share
 
 
 def resample(series: Tensor, times: Tensor, points: Tensor) -> Tensor:
@@ -120,6 +140,6 @@ def resample(series: Tensor, times: Tensor, points: Tensor) -> Tensor:
     return left + (right - left) * share
 
 
-def _mean(series: Tensor, is_padding: Tensor, points: Tensor) -> Tensor:
+def mean_of(series: Tensor, is_padding: Tensor, points: Tensor) -> Tensor:
     """Return the mean of each channel over the points of its series (samples, channels, 1)."""
     return series.masked_fill(is_padding, 0).sum(2, keepdim=True) / points[:, :, None].clamp(min=1)

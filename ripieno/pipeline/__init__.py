@@ -28,6 +28,8 @@ from ripieno.pipeline.mask_prediction import PredictedMask as PredictedMask
 from ripieno.pipeline.mask_prediction import predict_masks as predict_masks
 from ripieno.pipeline.offline_plan import OfflinePlan as OfflinePlan
 from ripieno.pipeline.offline_plan import plan_offline as plan_offline
+from ripieno.pipeline.policy_search import PolicyResult as PolicyResult
+from ripieno.pipeline.policy_search import augment as augment
 from ripieno.pipeline.prediction import predict as predict
 from ripieno.pipeline.runs import ProgressFunction as ProgressFunction
 from ripieno.pipeline.runs import RunSummary as RunSummary

@@ -79,6 +79,8 @@ class RunSummary:
     """number of folds by which the members were validated; 0: by a validation split"""
     live_front: LiveFront | None = None
     """last front of ensembles of the search; None of runs without one"""
+    policies: tuple[str, ...] = ()
+    """learnt policies of augmentation that members trained with, as in their configurations"""
 
 
 def show(run: str | Path | Library) -> RunSummary:
@@ -102,6 +104,7 @@ def show(run: str | Path | Library) -> RunSummary:
         weights=find_origins(library.path, members),
         folds=folds_of(library),
         live_front=next(iter(read_front_history(library.journal_path)[-1:]), None),
+        policies=tuple(sorted({str(m.configuration["policy"]) for m in members if m.configuration.get("policy")})),
     )
 
 

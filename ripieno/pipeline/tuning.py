@@ -70,6 +70,9 @@ class SearchOptions:
     weights: str | Path | None = None
     """pretrained weights of networks of timm: a .safetensors file, a folder of NAME.safetensors, or `hub`, which
     allows their download; None: those of the run, else none"""
+    augmentation: str | Path | None = None
+    """JSON file of the policy of augmentation that all networks train with, such as one of `augment`; None: that of
+    the run, else the space's"""
 
 
 def tune(
@@ -98,6 +101,7 @@ def tune(
     free: FreeMembers = SearchOptions.free,
     without: str | Sequence[str] | None = None,
     weights: str | Path | None = None,
+    augmentation: str | Path | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
@@ -138,15 +142,16 @@ def tune(
     changes that the augmentation of networks leaves out ("flip", "rotate", ...); a built-in space leaves out flips
     where mirrored training images look like other classes. `weights` are the pretrained weights of networks of timm: a
     .safetensors file, a folder of NAME.safetensors, or "hub", which allows their download; without any these networks
-    start random. `algorithm` is a name, a pair such as `asha+tpe`, a JSON file or an `Algorithm` (`ripieno.search`);
-    `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`, `slots` and the next four parameters say
-    where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine,
-    when it takes at most 2 % of `hours`: see `pipeline.trial_packing`.
-    `constraint` is a bound such as `bytes<=4e6` or `latency<=0.010`, or several. Of networks of the built-in families,
-    `parameters`, `flops` and `bytes` (here four times the parameters) are known before training: a configuration that
-    breaks such a bound is drawn anew. `seconds`, `latency` and `memory` are measured after the first rung of each
-    trial, `train_seconds` and scores such as `accuracy` are known after each. Trials that break what is measured rank
-    last, and samplers learn it.
+    start random. `augmentation` is the JSON file of a policy, such as one that `augment` wrote: all networks train
+    with it, and the run keeps it. `algorithm` is a name, a pair such as `asha+tpe`, a JSON file or an `Algorithm`
+    (`ripieno.search`); `step` and `keep` replace its two, and `eta` sets both. `pool`, `device`, `slots` and the next
+    four parameters say where trials train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials
+    share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`. `constraint` is a bound
+    such as `bytes<=4e6` or `latency<=0.010`, or several. Of networks of the built-in families, `parameters`, `flops`
+    and `bytes` (here four times the parameters) are known before training: a configuration that breaks such a bound is
+    drawn anew. `seconds`, `latency` and `memory` are measured after the first rung of each trial, `train_seconds` and
+    scores such as `accuracy` are known after each. Trials that break what is measured rank last, and samplers learn
+    it.
     `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:
     each trial trains a network a fold, and the one that is kept on all training samples; see
     `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision; without it they are logged.
@@ -185,6 +190,7 @@ def search_library(
         with files.locked(library.path / "lock", "another search"):
             pass  # refused at once, not when all is loaded
     sleep_while_waiting()  # before PyTorch is loaded
+    from ripieno.data.augmentation_policy import check_kind, read_policy
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.augmentation_fit import fit_augmentation
@@ -201,6 +207,7 @@ def search_library(
     from ripieno.search.augmentation_space import leave_out, parse_without
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.constraints import check_bounds, parse_constraints, split_constraints
+    from ripieno.search.policy_space import fix_policy, has_policy, policy_words
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.search.space import backbone_names
     from ripieno.train import TrainingConfig, train_job
@@ -226,6 +233,16 @@ def search_library(
     found, trainer = choose_space(
         search.space, search.family, search.trainer, search.weights, before, on_gpu, known_task
     )
+    if search.augmentation is not None and trainer != "network":
+        raise SearchError(f"trainer {trainer} takes no augmentation: leave it out")
+    policy = None if search.augmentation is None else read_policy(search.augmentation, kept.kind if kept else None)
+    if policy is not None and before is None:
+        found = fix_policy(found, policy)
+    elif policy is not None and before is not None and not has_policy(before.space, policy):
+        raise SearchError(
+            f"{library.path} contains a search with {policy_words(before.space)}, not with that of "
+            f"{search.augmentation}: leave augmentation out to resume, or use another folder with --run"
+        )
     depends_on_data = (None, CELL)  # other families have one space for a device
     is_default = before is None and search.family in depends_on_data and (search.space, search.weights) == (AUTO, None)
     without = parse_without(search.without)
@@ -264,6 +281,9 @@ def search_library(
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
     if is_default and trainer == "network":
         found = default_space(trainer, on_gpu, search.family, dataset.kind, dataset.task.kind)
+        found = found if policy is None else fix_policy(found, policy)
+    if policy is not None:
+        check_kind(policy, dataset.kind, f"policy {search.augmentation}")
     if (base := built_in_family(found.family)) and base not in DATA_KINDS[dataset.kind].families:
         known = "".join(f"{name}, " for name in fitting_families(dataset.kind, dataset.task))
         raise SearchError(

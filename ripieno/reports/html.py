@@ -17,6 +17,7 @@ from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.library.evaluate import evaluate
 from ripieno.reports import csv_tables, explorer, figure_style, payload, sections
+from ripieno.reports.augmented_samples import augmented_samples
 from ripieno.reports.column_quality import ColumnQuality, column_quality
 from ripieno.reports.figures import figures
 from ripieno.reports.overlays import Overlays, draw_overlays
@@ -107,6 +108,7 @@ def _render(
         expected=format_expected,
         parts=parts,
         overlays=_overlays(reading, explored),
+        augmented=augmented_samples(reading),
         failed=failed[:FAILED],
         failures=len(failed),
         has_suspects=(reading.library.path / PAGE).exists(),

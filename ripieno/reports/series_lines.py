@@ -33,12 +33,14 @@ class SeriesLines:
     """number of points, and range or channels"""
 
 
-def series_lines(dataset: Dataset, rows: Sequence[int], most: int = BYTES) -> dict[int, SeriesLines]:
-    """Return drawings of the first rows, as many as fit in `most` bytes."""
+def series_lines(dataset: Dataset, rows: Sequence[int], most: int = BYTES, together: int = 1) -> dict[int, SeriesLines]:
+    """Return drawings of the first rows, as many as fit in `most` bytes; `together` rows each have the same scale."""
     drawings: dict[int, SeriesLines] = {}
     left = most
-    for row in rows:
-        drawing = _draw(np.asarray(dataset.inputs[row]))
+    for number, row in enumerate(rows):
+        first = number - number % together
+        like = np.asarray(dataset.inputs[list(rows[first : first + together])], np.float64)
+        drawing = _draw(np.asarray(dataset.inputs[row]), like)
         left -= sum(map(len, drawing.lines))
         if left < 0:
             break
@@ -61,12 +63,14 @@ def envelope(values: NDArray[Any], most: int = POINTS) -> tuple[Ints, Floats]:
     return places, values[places].astype(np.float64)
 
 
-def _draw(series: NDArray[Any]) -> SeriesLines:
-    """Draw one series (length, channels)."""
+def _draw(series: NDArray[Any], like: NDArray[Any]) -> SeriesLines:
+    """Draw one series (length, channels) on the scale of the series `like` (series, length, channels)."""
     whole = without_padding(series)
     shown = whole[:, :CHANNELS].T
     height = HEIGHT / len(shown)
-    lines = tuple(_path(line, len(series), number * height, height) for number, line in enumerate(shown))
+    lows, highs = np.nanmin(like, (0, 1)), np.nanmax(like, (0, 1))
+    scales = zip(shown, lows, highs, strict=False)
+    lines = tuple(_path(line, len(series), n * height, height, low, high) for n, (line, low, high) in enumerate(scales))
     note, channels = f"{len(whole):,} points", series.shape[1]
     if channels > CHANNELS:
         note += f", {CHANNELS} of {channels} channels"
@@ -77,10 +81,12 @@ def _draw(series: NDArray[Any]) -> SeriesLines:
     return SeriesLines(lines, note)
 
 
-def _path(values: NDArray[Any], length: int, top: float, height: float) -> str:
-    """Return the path of one channel in the band from `top` on; `length` is that of the longest series."""
+def _path(values: NDArray[Any], length: int, top: float, height: float, low: float, high: float) -> str:
+    """Return the path of one channel in the band from `top` on; `length` is that of the longest series.
+
+    The band is from the value `low` to `high`.
+    """
     places, kept = envelope(values)
-    low, high = kept.min(), kept.max()
     shares = (kept - low) / (high - low) if high > low else np.full(len(kept), 0.5)
     xs = places * (WIDTH / max(1, length - 1))
     ys = top + MARGIN + (1 - shares) * (height - 2 * MARGIN)

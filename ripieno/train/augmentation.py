@@ -9,9 +9,11 @@ import numpy as np
 
 from ripieno.data import augmentation_policy
 from ripieno.data.augment import GREY, Augmentation
-from ripieno.data.augmentation_policy import RandomPolicy, policy_of
+from ripieno.data.augmentation_policy import Policy, RandomPolicy, operations_of, policy_of
 from ripieno.data.image_operations import ImageOperations
 from ripieno.data.series_augment import STRENGTHS, SeriesAugmentation
+from ripieno.data.series_operations import SeriesOperations
+from ripieno.data.table_operations import TableOperations, columns_of
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.train.policy_augmentation import Operations, PolicyAugmentation
@@ -21,8 +23,8 @@ InputAugmentation = Augmentation | SeriesAugmentation | PolicyAugmentation
 AUGMENTATIONS: Mapping[DataKind, frozenset[str]] = {
     "image": (frozenset(f.name for f in dataclasses.fields(Augmentation)) - {"value_range"})
     | augmentation_policy.NAMES,
-    "series": frozenset(STRENGTHS),
-    "table": frozenset(),
+    "series": frozenset(STRENGTHS) | augmentation_policy.NAMES,
+    "table": augmentation_policy.NAMES,
 }
 """Hyperparameters of augmentation, by the kind of data."""
 
@@ -38,14 +40,18 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> InputAugment
         return base
     if isinstance(policy, RandomPolicy) and dataset.kind == "image" and dataset.inputs.shape[-1] != len(GREY):
         policy = dataclasses.replace(policy, without=(*policy.without, "colour"))  # which only three channels have
-    return PolicyAugmentation(base, policy, _operations(dataset))
+    return PolicyAugmentation(base, policy, _operations(policy, dataset))
 
 
-def _operations(dataset: Dataset) -> Operations:
+def _operations(policy: Policy, dataset: Dataset) -> Operations:
     """Return the operations of policies on the inputs of `dataset`.
 
     The range of float images is that of the training images, or else two standard deviations about their mean.
     """
+    if dataset.kind == "series":
+        return SeriesOperations(dataset.inputs.shape[2], dataset.inputs.shape[1], "jitter" in operations_of(policy))
+    if dataset.kind == "table":
+        return TableOperations(columns_of(dataset))
     if dataset.inputs.dtype == np.uint8:
         return ImageOperations()
     mean, std = float(np.mean(dataset.mean)), float(np.mean(dataset.std))
@@ -66,5 +72,5 @@ def _augmentation_of_kind(configuration: Configuration, dataset: Dataset) -> Aug
         raise ModelError(f"{name} augments images, but the inputs are of kind {dataset.kind}: leave it out")
     if dataset.kind != "series":
         return augment
-    strengths = {name: value for name, value in configuration.items() if name in AUGMENTATIONS["series"]}
+    strengths = {name: value for name, value in configuration.items() if name in STRENGTHS}
     return SeriesAugmentation(**strengths, length=dataset.inputs.shape[1])  # type: ignore[arg-type]
