@@ -242,7 +242,7 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
     )
     grid.add_row("library", f"{last.members} members of {last.trials} trials")
     grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
-    parts = [f"{last.drawn_anew:,} configurations drawn anew"] if last.drawn_anew else []
+    parts = [f"{last.redrawn:,} configurations drawn again"] if last.redrawn else []
     if last.infeasible is not None:
         parts.append(f"{last.infeasible} of {last.trials} trials break a measured one")
     if parts:
@@ -259,7 +259,7 @@ def to_dict(watch: ProgressCallback) -> dict[str, object]:
         return {}
     names = "ended", "seconds", "trials", "jobs", "members", "failures", "best", "best_loss", "top_loss", "top_trials"
     figures = {name: getattr(last, name) for name in names}
-    more = {"drawn_anew": last.drawn_anew, "infeasible": last.infeasible}
+    more = {"redrawn": last.redrawn, "infeasible": last.infeasible}
     return {**figures, "occupancy": last.occupancy, "slots": last.slots, "front": last.front, **more}
 
 

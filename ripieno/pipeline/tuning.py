@@ -149,7 +149,7 @@ def tune(
     share this machine, when it takes at most 2 % of `hours`: see `pipeline.trial_packing`. `constraint` is a bound
     such as `bytes<=4e6` or `latency<=0.010`, or several. Of networks of the built-in families, `parameters`, `flops`
     and `bytes` (here four times the parameters) are known before training: a configuration that breaks such a bound is
-    drawn anew. `seconds`, `latency` and `memory` are measured after the first rung of each trial, `train_seconds` and
+    drawn again. `seconds`, `latency` and `memory` are measured after the first rung of each trial, `train_seconds` and
     scores such as `accuracy` are known after each. Trials that break what is measured rank last, and samplers learn
     it.
     `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:

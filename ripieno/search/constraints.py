@@ -1,7 +1,7 @@
 """Constraints of a search: bounds of costs and scores, such as `latency<=0.010`. Pure.
 
 Theory of operation. What is known of a configuration before it is trained bounds the configurations that are drawn: one
-that breaks it is drawn anew. What is known after a job is only measured: samplers learn from it, and trials that break
+that breaks it is drawn again. What is known after a job is only measured: samplers learn from it, and trials that break
 it rank after all that do not, by how far they are beyond it.
 """
 
@@ -24,8 +24,8 @@ DRAWS = 1000
 """Random configurations that are drawn to find one that meets all constraints, before a search is refused."""
 PENALTY = 1e100
 """Rank of a trial that breaks a constraint, above every loss."""
-Costs = Callable[[Configuration], Mapping[str, float]]
-"""Costs of a configuration that are known before training, by name; the same names for each of a search."""
+KnownCosts = Callable[[Configuration], Mapping[str, float]]
+"""KnownCosts of a configuration that are known before training, by name; the same names for each of a search."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Bounds:
     """Constraints on what is known of a configuration before training."""
 
     constraints: tuple[Constraint, ...]
-    costs: Costs
+    costs: KnownCosts
 
     def __bool__(self) -> bool:
         return bool(self.constraints)
@@ -104,7 +104,7 @@ class Bounds:
 
 
 def split_constraints(
-    constraints: Sequence[Constraint], space: Space, costs: Costs | None
+    constraints: Sequence[Constraint], space: Space, costs: KnownCosts | None
 ) -> tuple[Bounds, tuple[Constraint, ...]]:
     """Return the constraints that are known before training, as bounds, and those that are measured.
 

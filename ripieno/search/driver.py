@@ -367,7 +367,7 @@ class Driver:
             timed_seconds=self._stats.busy,
             lowest=self._stats.lowest,
             front=self._fronts.latest() if self._fronts else None,
-            drawn_anew=self._journal.redrawn,
+            redrawn=self._journal.redrawn,
             infeasible=sum(self._journal.violation(trial) > 0 for trial in self._last) if self._constraints else None,
         )
 

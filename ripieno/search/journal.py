@@ -43,7 +43,7 @@ STUDY = "ripieno"
 """Name of the study."""
 SAMPLED, DRAWN = 10, 100 * DRAWS
 """Proposals of the sampler, and random ones after these, until one meets the constraints."""
-REDRAWN = "drawn_anew"
+REDRAWN = "redrawn"
 """Attribute of a trial: the configurations that were drawn for it before and break a constraint."""
 
 
@@ -88,7 +88,7 @@ _NAMES = {kind: name for name, kind in _EVENTS.items()}
 class Journal:
     """Study of a run at `path`, in memory if None; `sampler` is a name or a factory.
 
-    A configuration that breaks `bounds` is drawn anew; `constraints` are those of the results. Raises
+    A configuration that breaks `bounds` is drawn again; `constraints` are those of the results. Raises
     SearchError when the file is broken or cannot be written.
     """
 
@@ -128,7 +128,7 @@ class Journal:
         self._ended = {t.number for t in trials if t.state.is_finished()}
         self._attributes = {t.number: dict(t.system_attrs) for t in trials}
         self.redrawn = sum(t.user_attrs.get(REDRAWN, 0) for t in trials)
-        """configurations that broke a constraint and were drawn anew"""
+        """configurations that broke a constraint and were drawn again"""
 
     def events(self) -> list[Event]:
         """Return all events in their order."""

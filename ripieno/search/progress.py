@@ -91,8 +91,8 @@ class Snapshot:
     """lowest loss after each ended job, since the first member; it grows after the snapshot"""
     front: LiveFront | None = None
     """best ensembles so far, from the first ten members on; None before, and where none is asked for"""
-    drawn_anew: int = 0
-    """configurations that broke a constraint before training, and were drawn anew"""
+    redrawn: int = 0
+    """configurations that broke a constraint before training, and were drawn again"""
     infeasible: int | None = None
     """trials that break a measured constraint; None: there is none"""
 

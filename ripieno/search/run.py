@@ -12,7 +12,14 @@ from ripieno.cluster.simulated_pool import Curve, SimulatedPool
 from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.search.algorithms import check_algorithm, find_algorithm, make_sampler
-from ripieno.search.constraints import Bounds, Constraint, Costs, check_bounds, parse_constraints, split_constraints
+from ripieno.search.constraints import (
+    Bounds,
+    Constraint,
+    KnownCosts,
+    check_bounds,
+    parse_constraints,
+    split_constraints,
+)
 from ripieno.search.progress import FrontSource, Snapshot, Summary
 from ripieno.search.settings import Settings, resolve_settings
 from ripieno.types import JobResult
@@ -31,7 +38,7 @@ def run_search(
     watch: Callable[[Snapshot], None] | None = None,
     clock: Callable[[], float] = clock.now,
     fronts: FrontSource | None = None,
-    costs: Costs | None = None,
+    costs: KnownCosts | None = None,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -65,7 +72,7 @@ def run_search(
         raise
 
 
-def _constraints(settings: Settings, costs: Costs | None) -> tuple[Bounds, tuple[Constraint, ...]]:
+def _constraints(settings: Settings, costs: KnownCosts | None) -> tuple[Bounds, tuple[Constraint, ...]]:
     """Return the constraints of a search by whether they are known before training. Raises SearchError."""
     bounds, measured = split_constraints(parse_constraints(settings.constraints), settings.space, costs)
     check_bounds(bounds, settings.space, settings.seed)
@@ -92,7 +99,7 @@ def simulate(
     overhead: float = 0.0,
     weight: Weight | None = None,
     decision_clock: Callable[[], float] | None = None,
-    costs: Costs | None = None,
+    costs: KnownCosts | None = None,
 ) -> Simulation:
     """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
 

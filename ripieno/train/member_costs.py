@@ -14,7 +14,7 @@ from ripieno.types import Member
 KINDS = (*MEASURED, *COUNTED)
 """Costs that can be measured or counted."""
 REPEATS = 3
-"""Measurements of a member, each in a process of its own: the least counts, because other trials run beside."""
+"""Measurements of a member, each in a process of its own: the least counts, as other trials run meanwhile."""
 WINDOW, MOST_SECONDS = 0.05, 2.0
 """Seconds of a window of a measurement, and of all its batch sizes; see `profile`."""
 

@@ -27,7 +27,7 @@ def test_a_search_trains_only_what_its_constraints_allow_and_names_the_budget(tm
     for member in library.members():
         costs = configuration_costs(member.family, member.configuration, member.input, member.task)
         assert costs["bytes"] == 4 * member.parameters <= 60_000
-    assert seen[-1].drawn_anew > 0
+    assert seen[-1].redrawn > 0
     assert seen[-1].infeasible == 3
     assert constrained_budget(library) == ["bytes=60000"]
     with pytest.raises(

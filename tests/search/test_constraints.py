@@ -97,13 +97,13 @@ def test_what_is_known_before_training_bounds_every_trial(algorithm: str) -> Non
     assert max(widths(free)) > 7
     assert max(widths(bounded)) <= 7
     assert len(widths(bounded)) == len(widths(free)) == 45
-    assert (free.summary.drawn_anew, free.summary.infeasible) == (0, None)
-    assert bounded.summary.drawn_anew > 10
+    assert (free.summary.redrawn, free.summary.infeasible) == (0, None)
+    assert bounded.summary.redrawn > 10
 
 
 def test_the_sampler_of_the_forest_proposes_what_meets_the_bounds() -> None:
-    """Random search draws two configurations in three anew; the forest's own proposals need none."""
-    forest, random = (run(name, "parameters<=700").summary.drawn_anew for name in ("forest", "hyperband"))
+    """Random search draws two configurations in three again; the forest's own proposals need none."""
+    forest, random = (run(name, "parameters<=700").summary.redrawn for name in ("forest", "hyperband"))
     assert forest < 0.4 * random
 
 
@@ -186,7 +186,7 @@ def test_a_killed_search_goes_on_with_the_same_trials_and_counts(tmp_path: Path)
             continue
     found = [{m.id: m.configuration for m in Library(tmp_path / name).members()} for name in ("quiet", "killed")]
     assert found[0] == found[1]
-    assert killed.drawn_anew == quiet.drawn_anew > 0
+    assert killed.redrawn == quiet.redrawn > 0
     assert killed.infeasible == quiet.infeasible
     assert quiet.infeasible
 
