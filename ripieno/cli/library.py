@@ -117,6 +117,7 @@ def measure(
 ) -> None:
     """Measure the cost of each member alone on an idle device."""
     from ripieno import pipeline
+    from ripieno.pipeline.budgets import kept_budget
     from ripieno.selection import round_budget
 
     with console.progress() as progress:
@@ -131,7 +132,8 @@ def measure(
     table = pipeline.measured_costs(pipeline.open_run(run), profiles)
     costs = table.alone("seconds")
     ordered = sorted(costs.values())
-    budget = f"{round_budget(4 * ordered[len(ordered) // 2]):g}"
+    # a search under a budget selects under it
+    budget = None if kept_budget(run) else f"{round_budget(4 * ordered[len(ordered) // 2]):g}"
     console.print_result(
         f"{run}/profiles",
         command("select", run, budget=budget),
@@ -153,7 +155,7 @@ def show(
     from ripieno.cli.front_view import front_line
     from ripieno.data.folds import validation_words
     from ripieno.library.import_predictions import NO_TRIAL
-    from ripieno.pipeline.budgets import same_ensembles
+    from ripieno.pipeline.budgets import kept_budget, same_ensembles
 
     parsing.at_least("--top", top)
     order = parsing.parse_choice(Sort, "--sort", sort)
@@ -190,7 +192,8 @@ def show(
     if summary.ensembles:
         following = command("allocate", run, summary.ensembles[-1].name, bundle="bundle")
     else:
-        following = command("select", run, budget="B") if summary.costs else command("measure", run)
+        budget = None if kept_budget(run) else "B"
+        following = command("select", run, budget=budget) if summary.costs else command("measure", run)
         if not summary.costs and all(m.format == "predictions" for m in summary.members):
             # predictions cannot be measured: their costs must be imported too
             following = command("import", "PREDICTIONS", run=run, costs="costs.csv") + " --replace"

@@ -19,6 +19,7 @@ from ripieno.shell_command import command
 @app.command(
     epilog=examples(
         "ripieno tune images/ --run run --hours 1",
+        "ripieno tune images/ --run run --budget 5",
         "ripieno tune faces.csv --target age --run run",
         "ripieno tune GunPoint_TRAIN.ts --run run",
         "ripieno tune streets/ --ignore void --run run",
@@ -104,6 +105,14 @@ def tune(
         Path | None,
         typer.Option(help="Policy of augmentation (.json), such as of ripieno augment", show_default="the run's"),
     ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What an ensemble may cost, as select takes it: 5, or seconds=20,memory=4GiB",
+            show_default="none, or the run's",
+            metavar="B",
+        ),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,
@@ -166,17 +175,21 @@ def tune(
     random-forest and extra-trees; auto takes the run's, or one that suits the
     trainer, the family, the data and the device.
 
+    --budget trains no network that costs more alone: see select for the kinds.
+
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """
     given = locals()
     given["split"] = None if split is None else parsing.parse_ratios("--split", split)
     given["folds"] = None if folds is None else parsing.parse_folds("--folds", folds)
     given |= parsing.parse_data_options(given)
+    given["budget"] = parsing.one_budget(budget)
     given["skip_bad"] = skip_bad or None
     given["without"] = without or None
     from ripieno import pipeline
     from ripieno.cli.front_view import front_table
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
+    from ripieno.pipeline.budgets import kept_budget
     from ripieno.pipeline.preparation import DataOptions
     from ripieno.pipeline.soups import has_untried
     from ripieno.pipeline.tuning import SearchOptions, constrained_budget, search_library
@@ -201,8 +214,10 @@ def tune(
     console.out.print(tables.stall_line(ranked))
     if watch.last is not None and watch.last.front is not None:
         console.out.print(front_table(watch.last.front, run))
-    if budget := constrained_budget(library):
-        console.say("select", (f"{command('select', run)} --budget {' '.join(budget)}", "bold cyan"))
+    if kept_budget(run):  # by which it selects
+        console.say("select", (command("select", run), "bold cyan"))
+    elif bounds := constrained_budget(library):
+        console.say("select", (f"{command('select', run)} --budget {' '.join(bounds)}", "bold cyan"))
     for line in view_commands:
         console.say("view  ", (line, "bold cyan"))
     members = [tables.member_dict(m) for m in ranked]

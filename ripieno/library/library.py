@@ -14,6 +14,7 @@ RUN/backbones/                     weights of pretrained backbones: see `ripieno
 RUN/features/BACKBONE.npy          features of the data set's samples by a frozen backbone: see `ripieno.train.features`
 RUN/soups/BACKBONE.json            averages tried of the trials on a backbone: see `ripieno.library.soups`
 RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
+RUN/cost-models.json               models of costs before training: see `ripieno.pipeline.cost_samples`
 RUN/ensembles/B80.json             selected ensembles
 RUN/front.json                     the best ensemble for every budget
 RUN/allocations/NAME.json          where they run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, SelectionError
@@ -24,7 +25,7 @@ def bounds_of(budget: Budget, plain: str) -> dict[str, float]:
 def kept_budget(run: Path) -> dict[str, float]:
     """Return the budget of the search of a run by kind; empty where it has none."""
     try:
-        kept = files.read_json(run / "run.json", dict[str, object])
+        kept = files.read_json(run / "run.json", dict[str, Any])
     except LibraryError:
         return {}
     found = kept.get("budget")

@@ -22,12 +22,15 @@ from ripieno.data.dataset import spread_rows
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, ModelError, require
 from ripieno.library import Library
+from ripieno.library.cost_table import MEASURED, read_cost_table
 from ripieno.library.import_predictions import NO_TRIAL
 from ripieno.models.build import Network, build
 from ripieno.models.parts import count_features
 from ripieno.models.timm_config import FAMILY
+from ripieno.pipeline.costs import UNCOUNTABLE, profile_members
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.pipeline.time_fit import feature_seconds
+from ripieno.profiles import local_devices
 from ripieno.train import TrainingConfig
 from ripieno.train.feature_trees import FeatureTreeTrainer
 from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
@@ -100,13 +103,20 @@ def add_free_members(
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     backbone: Configuration | None = None,
+    budget: Mapping[str, float] | None = None,
 ) -> None:
     """Train the free members that the library lacks, unless its search has begun or the inputs are large.
 
     Trees on large images take the features by `backbone`, the configuration of a pretrained network, if there is one.
     `seconds` is the time of the search, which bounds theirs. `notes` gets a remark where the extra `trees` is absent.
+    With a `budget`, a bound by kind of cost, each is measured, and one that exceeds it alone is removed.
     """
     if library.journal_path.exists() or not (_is_small(dataset) or backbone):
+        return
+    budget = budget or {}
+    if "flops" in budget:
+        if notes is not None:
+            notes.append(f"the search begins without free members: {UNCOUNTABLE}, so that none fits a budget of flops")
         return
     backbone = None if _is_small(dataset) else backbone
     models = _models(dataset)
@@ -135,6 +145,10 @@ def add_free_members(
             progress("training free members", done, len(missing))
             try:
                 _add(library, config, few, dataset, name, features)
+                if over := _exceeding(library, member := _member_id(name, features is not None), budget):
+                    library.remove(member)
+                    if notes is not None:
+                        notes.append(f"free member {name} was left out: {over} exceed the budget")
             except (ModelError, EngineError, LibraryError) as error:  # a free member must not end a search
                 if notes is not None:
                     notes.append(f"free member {name} was left out: {error}")
@@ -221,6 +235,18 @@ def _add(
         created=clock.now(),
     )
     add_member(library, kept_trainer(trainer), member, dataset, predictions)
+
+
+def _exceeding(library: Library, member: str, budget: Mapping[str, float]) -> str:
+    """Return the costs by which a member alone exceeds the `budget`, measured where that takes it; empty: it fits."""
+    device = local_devices("cpu")[0]
+    if any(kind in MEASURED for kind in budget):
+        profile_members(library, [member], device, "onnx")
+    costs = read_cost_table(library, budget.keys(), device.kind, [library.member(member)])
+    if not costs.own:
+        return " and ".join(budget)
+    alone = {kind: costs.alone(kind)[member] for kind in budget}
+    return " and ".join(f"{cost:.3g} {kind}" for kind, cost in alone.items() if cost > budget[kind])
 
 
 def _is_small(dataset: Dataset) -> bool:

@@ -20,6 +20,7 @@ from ripieno.pipeline.budgets import Budget, bounds_of, format_bounds, kinds_of
 from ripieno.pipeline.cost_samples import CostRecord, cost_features
 from ripieno.pipeline.time_fit import cuts, describe_values, within
 from ripieno.pipeline.trial_packing_benchmark import sample_configurations
+from ripieno.search.constraints import Bounds, Constraint, KnownCosts
 from ripieno.search.space import Categorical, Space
 from ripieno.types import Configuration, Input, Task
 
@@ -34,9 +35,7 @@ LEAST_SHARE = 0.05
 ENOUGH_SHARE = 0.25
 """Share of a narrowed space that fits, at least, as far as cuts reach it."""
 
-Costs = Callable[[Configuration], Mapping[str, float]]
-"""Costs of a configuration before it is trained, exact and predicted, by kind."""
-Share = Callable[[Configuration], float]
+BudgetShare = Callable[[Configuration], float]
 """Largest share of a bound that a configuration costs; above 1 it does not fit."""
 
 
@@ -54,7 +53,7 @@ def read_budget(budget: Budget | None) -> dict[str, float]:
     return bounds
 
 
-def known_costs(family: str, input: Input, task: Task, record: CostRecord) -> Costs:
+def known_costs(family: str, input: Input, task: Task, record: CostRecord) -> KnownCosts:
     """Return the function of the costs of a configuration of `family`, known or predicted before it is trained."""
 
     def costs(configuration: Configuration) -> Mapping[str, float]:
@@ -69,14 +68,19 @@ def known_costs(family: str, input: Input, task: Task, record: CostRecord) -> Co
 
 @dataclass(frozen=True, eq=False)
 class SearchBudget:
-    """What a budget means for a search of a space."""
+    """Bounds of a search of a space by a budget."""
 
     space: Space
     """narrowed where few of its configurations fit"""
     bounds: Mapping[str, float]
     """largest cost by kind of a network that is trained, of the kinds that are known or predicted before"""
-    costs: Costs
+    costs: KnownCosts
     notes: tuple[str, ...]
+
+    @property
+    def limits(self) -> Bounds:
+        """Bounds of the configurations that a search draws."""
+        return Bounds(tuple(Constraint(kind, "<=", bound) for kind, bound in self.bounds.items()), self.costs)
 
 
 def plan_budget(
@@ -148,7 +152,7 @@ def describe_budget(budget: Mapping[str, float], bounds: Mapping[str, float], re
     return lines
 
 
-def budget_share(costs: Costs, bounds: Mapping[str, float]) -> Share:
+def budget_share(costs: KnownCosts, bounds: Mapping[str, float]) -> BudgetShare:
     """Return the function of the largest share of `bounds` that a configuration costs; above 1 it does not fit."""
 
     def share(configuration: Configuration) -> float:
@@ -158,7 +162,7 @@ def budget_share(costs: Costs, bounds: Mapping[str, float]) -> Share:
     return share
 
 
-def fit_to_budget(space: Space, share: Share, drawn: Sequence[Configuration]) -> tuple[Space, float]:
+def fit_to_budget(space: Space, share: BudgetShare, drawn: Sequence[Configuration]) -> tuple[Space, float]:
     """Return `space`, narrowed where few of its configurations fit, and the share of them that fits.
 
     That is 0 where none does. `share` is that of `budget_share`, and `drawn` are configurations of the space. Cuts are
@@ -194,7 +198,7 @@ def _rating(shares: Sequence[float]) -> tuple[float, float]:
     return fmean(share <= 1 for share in shares), -fmean(math.log(max(share, 1e-12)) for share in shares)
 
 
-def find_cheapest(space: Space, share: Share, start: Configuration) -> Configuration:
+def find_cheapest(space: Space, share: BudgetShare, start: Configuration) -> Configuration:
     """Return the configuration with the smallest `share` that changes of one value at a time reach from `start`."""
     best, least = start, share(start)
     while True:

@@ -17,7 +17,16 @@ from ripieno.library import Library
 from ripieno.library.calibrate import calibrate as calibrate_members
 from ripieno.library.cost_table import EXPORTED, MEASURED, CostTable
 from ripieno.library.evaluate import evaluate
-from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
+from ripieno.pipeline.budgets import (
+    Budget,
+    affordable,
+    bounds_of,
+    kept_budget,
+    kinds_of,
+    name_of,
+    plain_budget,
+    same_ensembles,
+)
 from ripieno.pipeline.combined_blocks import combined_blocks
 from ripieno.pipeline.costs import (
     UNCOUNTABLE,
@@ -89,8 +98,8 @@ def select(
     A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
     imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
     `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, `bytes` (of the ONNX
-    file), or any imported kind. Members with the same frozen backbone pay it once. The default budgets are 1, 2, 4
-    and 8 times the cost of the best network, rounded up to two digits.
+    file), or any imported kind. Members with the same frozen backbone pay it once. The default budget is that of the
+    search. Without one there are four: 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits.
 
     Missing costs of the best networks are measured first: twice the share `prune`, at least 20 networks. Budgets of one
     call share their results: a larger budget never gives a worse ensemble. With `test`, the ensembles' figures on the
@@ -113,6 +122,8 @@ def select(
     from ripieno.selection import round_budget
 
     library = open_run(run, writing=True, trusted=trusted)
+    if budgets is None and (searched := kept_budget(library.path)):
+        budgets = plain_budget(searched)
     requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
     kinds = kinds_of(requested, plain)

@@ -16,6 +16,7 @@ from ripieno.durations import check_duration
 from ripieno.errors import SearchError, require
 from ripieno.library import Library
 from ripieno.notes import Notes
+from ripieno.pipeline.budgets import Budget
 from ripieno.pipeline.doubted_figures import best_member_notes
 from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
@@ -73,6 +74,8 @@ class SearchOptions:
     augmentation: str | Path | None = None
     """JSON file of the policy of augmentation that all networks train with, such as one of `augment`; None: that of
     the run, else the space's"""
+    budget: Budget | None = None
+    """what an ensemble may cost, as `select` takes it; see `ripieno.pipeline.search_budget`"""
 
 
 def tune(
@@ -102,6 +105,7 @@ def tune(
     without: str | Sequence[str] | None = None,
     weights: str | Path | None = None,
     augmentation: str | Path | None = None,
+    budget: Budget | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
@@ -162,7 +166,10 @@ def tune(
     split. `ignore` names values and classes of masks whose pixels are neither trained on nor scored, besides 255.
     `leave_out` is a list of samples by file name or row, such as that of `suspects`: they are left out of training and
     validation, and stay in the test split. `metric` is the score that is shown; trials are ranked by the loss of the
-    task.
+    task. With a `budget`, as `select` takes it (seconds, or a mapping of `seconds`, `memory`, `latency`, `parameters`,
+    `flops` and `bytes`), no network is trained that exceeds it alone. Parameters, FLOPs and bytes of networks follow
+    from their configurations. The other kinds are predicted from a dozen networks with random weights that are measured
+    on this machine's CPU before the search, and what is predicted above twice the budget is not trained.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
@@ -194,8 +201,10 @@ def search_library(
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.augmentation_fit import fit_augmentation
+    from ripieno.pipeline.cost_samples import find_cost_models
     from ripieno.pipeline.free_members import add_free_members
     from ripieno.pipeline.live_front import FrontThread
+    from ripieno.pipeline.search_budget import plan_budget, read_budget
     from ripieno.pipeline.space_choice import AUTO, choose_space, default_space
     from ripieno.pipeline.time_fit import fit_to_time, measure_pace
     from ripieno.pipeline.timm_space import cheapest_backbone
@@ -257,11 +266,12 @@ def search_library(
         hours = 1.0
     if hours is not None:
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
+    budget = read_budget(search.budget)
     check_arguments(*(getattr(data_options, n) for n in ("size", "split", "metric", "task", "kind", "folds")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
     settings = before or Settings(found)
     algorithm = change_algorithm(settings.algorithm, search.algorithm, search.eta, search.step, search.keep)
-    given = {"epochs": search.epochs, "seed": seed}
+    given = {"epochs": search.epochs, "seed": seed, "budget": budget or None}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     asked |= {"algorithm": algorithm, "trials": trials, "hours": hours}
     if search.constraint:
@@ -313,7 +323,18 @@ def search_library(
             )  # fmt: skip
             settings = dataclasses.replace(settings, epochs=epochs)
             notes.extend(remarks)
-    if before is None:  # not earlier: the time may leave out most backbones
+    limits = None
+    if settings.budget:
+        plan = plan_budget(
+            settings.budget, found, dataset.input, dataset.task, settings.seed,
+            functools.partial(
+                find_cost_models, library, found, dataset, settings.seed, seconds, settings.trials, progress
+            ),
+            is_network=trainer == "network", is_new=before is None,
+        )  # fmt: skip
+        found, limits = plan.space, plan.limits
+        notes.extend(plan.notes)
+    if before is None:  # not earlier: the time and the budget may leave out most backbones
         names = backbone_names(found)
         weights = fetch_weights({n: s for n, s in sources.items() if n in names}, library.path, used, progress)
     settings = dataclasses.replace(settings, space=found, weights=weights, metric=loss_key(dataset.task))
@@ -321,7 +342,7 @@ def search_library(
     if trainer == "network":
         costs = functools.partial(configuration_costs, found.family, input=dataset.input, task=dataset.task)
     bounds, measured = split_constraints(parse_constraints(settings.constraints), found, costs)
-    check_bounds(bounds, found, settings.seed)
+    check_bounds(bounds.joined(limits), found, settings.seed)
     if not is_user_code(trainer):
         check_names([c.name for c in measured], kind_of(dataset.task))
     task = TrainingConfig(
@@ -350,12 +371,14 @@ def search_library(
             resolve_settings(library.path / "run.json", settings, workers.slots, deadline)
         if search.free == "on" and not kind_of(dataset.task).is_pixelwise:
             backbone = cheapest_backbone(found, weights) if weights else None
-            add_free_members(library, task, dataset, seconds, progress, notes, backbone)
-        fronts = FrontThread(library)
+            add_free_members(library, task, dataset, seconds, progress, notes, backbone, settings.budget)
+        bound = (settings.budget or {}).get("parameters")
+        fronts = FrontThread(library, kind=None if bound is None else "parameters", budget=bound)
         try:
             last = run_search(
-                library, settings, workers, weight=weight, deadline=deadline, watch=watch, fronts=fronts, costs=costs
-            )
+                library, settings, workers, weight=weight, deadline=deadline, watch=watch, fronts=fronts, costs=costs,
+                limits=limits,
+            )  # fmt: skip
         finally:
             fronts.close()
         if fronts.problem:

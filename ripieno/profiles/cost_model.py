@@ -46,7 +46,7 @@ class CostModel:
 def fit_cost_model(features: Sequence[Mapping[str, float]], costs: Sequence[float]) -> CostModel | None:
     """Fit a model to networks with `features` and measured `costs`, above 0; None with fewer than `LEAST`.
 
-    A feature that a network lacks counts as 0; one that is the same for all is left out.
+    A feature that a network lacks counts as 0. One that is the same for all, or that only one has, is left out.
     """
     if len(costs) < LEAST:
         return None
@@ -54,7 +54,8 @@ def fit_cost_model(features: Sequence[Mapping[str, float]], costs: Sequence[floa
     rows = np.array([[row.get(name, 0.0) for name in names] for row in features], np.float64).reshape(len(costs), -1)
     target = np.log(np.asarray(costs, np.float64))
     deviations: Floats = np.asarray(rows.std(axis=0), np.float64)
-    varied = np.flatnonzero(deviations > 1e-9 * (1 + np.abs(rows).max(axis=0, initial=0.0)))
+    varies = deviations > 1e-9 * (1 + np.abs(rows).max(axis=0, initial=0.0))
+    varied = np.flatnonzero(varies & (np.count_nonzero(rows, axis=0) > 1))
     means, deviations = rows.mean(axis=0)[varied], deviations[varied]
     scaled: Floats = (rows[:, varied] - means) / deviations
     centred: Floats = target - target.mean()

@@ -98,6 +98,17 @@ class Bounds:
     def __bool__(self) -> bool:
         return bool(self.constraints)
 
+    def joined(self, other: Bounds | None) -> Bounds:
+        """Return these bounds and those of `other`."""
+        if not other:
+            return self
+        if not self:
+            return other
+        return Bounds(
+            (*self.constraints, *other.constraints),
+            lambda configuration: {**self.costs(configuration), **other.costs(configuration)},
+        )
+
     def allow(self, configuration: Configuration) -> bool:
         """Return whether a configuration meets all constraints."""
         return not self.constraints or total_violation(self.constraints, self.costs(configuration)) <= 0

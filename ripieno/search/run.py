@@ -39,6 +39,7 @@ def run_search(
     clock: Callable[[], float] = clock.now,
     fronts: FrontSource | None = None,
     costs: KnownCosts | None = None,
+    limits: Bounds | None = None,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -48,7 +49,8 @@ def run_search(
     deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
     every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated. `fronts`
     gives the snapshots their fronts of ensembles, which the journal keeps. `costs` returns what is known of a
-    configuration before training, by name: the constraints of the settings on these bound what is drawn.
+    configuration before training, by name: the constraints of the settings on these bound what is drawn. So do
+    `limits`, which may bound predictions.
 
     Raises SearchError when the settings contradict the run's, when no configuration meets the constraints, when the
     journal cannot be read or written, or when more than half of the first jobs fail; RipienoError when another search
@@ -64,7 +66,7 @@ def run_search(
             settings = resolve_settings(library.path / "run.json", settings, pool.slots, deadline)
             check_algorithm(settings.algorithm)  # a missing extra is missed now, not a dozen trials later
             sampler = make_sampler(find_algorithm(settings.algorithm))
-            bounds, measured = _constraints(settings, costs)
+            bounds, measured = _constraints(settings, costs, limits)
             journal = Journal(library.journal_path, settings.space, sampler, settings.seed, bounds, measured)
             return Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts, measured).run()
     except BaseException:
@@ -72,9 +74,12 @@ def run_search(
         raise
 
 
-def _constraints(settings: Settings, costs: KnownCosts | None) -> tuple[Bounds, tuple[Constraint, ...]]:
+def _constraints(
+    settings: Settings, costs: KnownCosts | None, limits: Bounds | None = None
+) -> tuple[Bounds, tuple[Constraint, ...]]:
     """Return the constraints of a search by whether they are known before training. Raises SearchError."""
     bounds, measured = split_constraints(parse_constraints(settings.constraints), settings.space, costs)
+    bounds = bounds.joined(limits)
     check_bounds(bounds, settings.space, settings.seed)
     return bounds, measured
 

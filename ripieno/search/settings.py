@@ -21,10 +21,10 @@ from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 from ripieno.types import TrainingUnit
 
-IMMUTABLE = ("space", "algorithm", "step", "keep", "epochs", "seed", "metric", "weights", "constraints")
+IMMUTABLE = ("space", "algorithm", "step", "keep", "epochs", "seed", "metric", "weights", "constraints", "budget")
 """Settings that a resumed search must not change; `trials` may. `step` and `keep` are the algorithm's."""
 _RATIOS = ("step", "keep")
-_LATER = ("hours", "unit", "weights", "eta", "constraints")
+_LATER = ("hours", "unit", "weights", "eta", "constraints", "budget")
 """Settings that records of older versions lack."""
 
 
@@ -56,6 +56,8 @@ class Settings:
     """pretrained weights of the backbones of the space, as `NAME-DIGEST`; none: all networks start random"""
     constraints: tuple[str, ...] = ()
     """bounds that trials must meet, such as `bytes<=4e6`; see `ripieno.search.constraints`"""
+    budget: Mapping[str, float] | None = None
+    """bound on the cost of an ensemble by kind; what costs more alone is not trained; None: no bound"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "constraints", tuple(map(str, parse_constraints(self.constraints))))
@@ -87,6 +89,8 @@ def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | 
     del plain["eta"]  # of older versions; the algorithm has it
     if not settings.constraints:
         del plain["constraints"]
+    if settings.budget is None:
+        del plain["budget"]
     if plain != kept:
         files.write_json(path, plain)
     return settings
@@ -160,6 +164,8 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
         return ", ".join(settings.constraints) or "none"
     if name == "weights":
         return ", ".join(set(settings.weights) - set(other.weights)) or ", ".join(settings.weights) or "none"
+    if name == "budget":
+        return " and ".join(f"{bound:g} {kind}" for kind, bound in (settings.budget or {}).items()) or "none"
     return str(_shown(settings, name))
 
 

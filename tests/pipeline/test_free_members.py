@@ -147,3 +147,22 @@ def test_a_free_member_that_cannot_be_made_is_left_out_with_a_note(digits: Datas
         "free member trees-extra-trees",
     ]
     assert all("a class has no training samples" in note for note in notes)
+
+
+def test_one_that_exceeds_the_budget_alone_is_not_kept(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("trees-random-forest", "trees-lightgbm-small")
+    monkeypatch.setattr(free_members, "MODELS", {name: MODELS[name] for name in few})
+    library = Library(tmp_path / "run")
+    write_dataset(digits, library.dataset_path)
+    data = open_dataset(library.dataset_path)
+    config = TrainingConfig(run=library.path, dataset=library.dataset_path, family="resnet")
+    notes: list[str] = []
+    add_free_members(library, config, data, notes=notes, budget={"flops": 1e12})
+    assert library.ids() == []
+    assert [note.startswith("the search begins without free members: the operations in") for note in notes] == [True]
+    add_free_members(library, config, data, notes=notes, budget={"parameters": 20000.0})
+    assert library.ids() == ["trees-lightgbm-small"]
+    assert len(notes) == 2
+    assert "parameters exceed the budget" in notes[-1]

@@ -68,9 +68,10 @@ def test_noise_alone_has_a_large_error() -> None:
 
 
 def test_more_features_than_networks_can_be_fitted() -> None:
-    rows = [{"log flops": float(n), **{f"kind={m}": 1.0 for m in (n, n % 3)}} for n in range(8)]
+    rows = [{"log flops": 1.0 + n, **{f"kind={m}": 1.0 for m in (n, n % 3)}} for n in range(8)]
     model = fit_cost_model(rows, [math.exp(0.5 * n) for n in range(8)])
     assert model is not None
+    assert model.features == ("kind=0", "kind=1", "kind=2", "log flops")  # no word that only one network has
     assert model.error < 2.5  # the mean alone is off by a factor of 3.7
     assert model.predict({"log flops": 8.0}) > model.predict({"log flops": 0.0})
 

@@ -46,6 +46,21 @@ def test_a_contradiction_says_what_differs_and_what_to_do(tmp_path: Path) -> Non
     assert (tmp_path / "run.json").read_bytes() == before
 
 
+def test_a_budget_is_kept_and_written_only_where_there_is_one(tmp_path: Path) -> None:
+    resolve_settings(tmp_path / "run.json", ASKED, 2, None)
+    assert "budget" not in json.loads((tmp_path / "run.json").read_text())
+    with pytest.raises(SearchError, match="with budget none, requested is budget 5 seconds: pass the same values, om"):
+        resolve_settings(tmp_path / "run.json", replace(ASKED, budget={"seconds": 5.0}), 2, None)
+    bounded = replace(ASKED, budget={"seconds": 5.0, "bytes": 4e6})
+    resolve_settings(tmp_path / "bounded" / "run.json", bounded, 2, None)
+    found = kept_settings(tmp_path / "bounded" / "run.json")
+    assert found is not None
+    assert found.budget == {"seconds": 5.0, "bytes": 4e6}
+    resolve_settings(tmp_path / "bounded" / "run.json", found, 2, None)
+    with pytest.raises(SearchError, match=r"budget 5 seconds and 4e\+06 bytes, requested is budget 6 seconds"):
+        resolve_settings(tmp_path / "bounded" / "run.json", replace(ASKED, budget={"seconds": 6.0}), 2, None)
+
+
 def test_a_space_that_contradicts_shows_what_differs_of_both(tmp_path: Path) -> None:
     ranges = dict(synthetic.SPACE.ranges)
     name = next(iter(ranges))
