@@ -14,6 +14,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.quick_runs import quick_runs
+
 # one thread per library, before any of them is imported: the machine is small and tests must not fight
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -85,24 +87,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _short_measurements() -> Iterator[None]:
-    """Measure a member for at most a second, not eight; tests of what is measured set their own times."""
-    from ripieno.profiles import measure_library
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, seconds in (("window", 0.02), ("max_seconds", 1.0)):
-            patch.setitem(measure_library.__kwdefaults__, name, seconds)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Train with one thread a trial: on cores shared with other workers, threads of tiny networks mostly wait."""
-    from ripieno import cluster
-    from ripieno.cluster import cpu_slots
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "cpu_slots", lambda count=None, threads=1: cpu_slots(count, threads))
+def _quick_runs() -> Iterator[None]:
+    """Train and measure at a test's size."""
+    with quick_runs():
         yield
 
 

@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import os
+import multiprocessing
 import re
 import runpy
 import shlex
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ import pytest
 
 from ripieno.__main__ import main
 from ripieno.cli import console
+from tests.quick_runs import quick_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -141,28 +143,41 @@ def chosen_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def folder(digit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    console.set_output_mode(json=False, quiet=False)
-    for path in tmp_path.glob("*.py"):  # another page may have another module of the same name
-        sys.modules.pop(path.stem, None)
+    return tmp_path
 
 
-def run_blocks(page: Path) -> None:
-    """Run the marked blocks of a page in the current folder."""
-    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.ExitStack() as servers:
+@pytest.fixture(scope="module")
+def reader() -> Iterator[ProcessPoolExecutor]:
+    """A process for the blocks of all pages: one that ran thousands of tests before was killed at times."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def run_blocks(page: Path, folder: Path) -> None:
+    """Run the marked blocks of a page in `folder`."""
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.ExitStack() as servers, quick_runs():
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(str(folder))
         reader = Reader(page, monkeypatch, servers, names={"__name__": page.stem})
         for block in FENCE.finditer(page.read_text()):
             if block["mark"] == "run":
                 reader.copy(block)
+    console.set_output_mode(json=False, quiet=False)
+    for path in folder.glob("*.py"):  # another page may have another module of the same name
+        sys.modules.pop(path.stem, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_marked_blocks_run(
-    page: Path, folder: Path, digit_folder: Path, chosen_run: Path, finished_bundle: Path
+    page: Path,
+    folder: Path,
+    digit_folder: Path,
+    chosen_run: Path,
+    finished_bundle: Path,
+    reader: ProcessPoolExecutor,
 ) -> None:
     text = page.read_text()
     if "images.py images" not in text:
@@ -170,11 +185,7 @@ def test_marked_blocks_run(
     if "ripieno tune images --run run" not in text:
         shutil.copytree(chosen_run, folder / "run")
         shutil.copytree(finished_bundle, folder / "bundle")
-    # a process of its own, as a reader has: one that ran thousands of tests before was killed at times
-    code = "import sys, pathlib; from tests.test_docs import run_blocks; run_blocks(pathlib.Path(sys.argv[1]))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-c", code, str(page)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    reader.submit(run_blocks, page, folder).result()
 
 
 # blocks that are read
