@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from ripieno.data import augmentation_policy
-from ripieno.data.augmentation_policy import OPERATIONS
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
 from ripieno.models import cell_config, series_config, smp_config, table_config, unet_config
@@ -434,8 +432,6 @@ def fit_space(space: Space, kind: DataKind, task: Task) -> Space:
     unfit = {name: f"task {task.kind}" for name in TRAINING_OPTIONS if name not in kind_of(task).training_options}
     if not DATA_KINDS[kind].is_picture:
         unfit |= dict.fromkeys(_AUGMENTATION, f"inputs of kind {kind}")
-    if not OPERATIONS[kind]:
-        unfit |= dict.fromkeys(augmentation_policy.NAMES, f"inputs of kind {kind}")
     if kind != "series":
         unfit |= dict.fromkeys(_SERIES_AUGMENTATION, f"inputs of kind {kind}")
     ranges = {name: choice for name, choice in space.ranges.items() if name not in unfit}

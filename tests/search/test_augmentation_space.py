@@ -73,10 +73,12 @@ def test_nothing_left_is_refused():
         leave_out(RANDOM, OPERATIONS["image"])
 
 
-def test_policies_and_erasing_fit_images_only():
-    space = Space("own", "mlp", RANDOM.ranges, {})
-    with pytest.raises(SearchError, match="operations does not fit inputs of kind table: leave it out"):
-        fit_space(space, "table", classification("ab"))
+def test_policies_fit_all_kinds_of_data_and_erasing_images_only():
+    ranges = {name: RANDOM.ranges[name] for name in ("operations", "magnitude")}
+    space = Space("own", "mlp", ranges, {})
+    assert fit_space(space, "table", classification("ab")) == space
+    with pytest.raises(SearchError, match="erasing does not fit inputs of kind table: leave it out"):
+        fit_space(Space("own", "mlp", {"erasing": Continuous(0, 1)}), "table", classification("ab"))
     erased = Space("own", "unet", {"erasing": Continuous(0, 1)})
     with pytest.raises(SearchError, match="erasing does not fit task segmentation"):
         fit_space(erased, "image", Task("segmentation", (2, 8, 8), ("a", "b")))
