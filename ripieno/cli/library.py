@@ -181,6 +181,8 @@ def show(
     console.out.print(tables.members(ranked[:top], summary.costs, summary.diversity, summary.metric, summary.cost_kind))
     for line in tables.backbone_lines(summary.members, summary.backbones, summary.cost_kind):
         console.out.print(line)
+    for line in tables.cell_lines(ranked[:top]):
+        console.out.print(line, soft_wrap=True)
     for origin in summary.weights.values():
         console.out.print(f"weights of {origin.name}: {origin.source}, licence {origin.licence or 'not stated'}")
     if summary.ensembles:

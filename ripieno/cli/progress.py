@@ -24,6 +24,7 @@ from ripieno.cli.front_view import front_line
 from ripieno.clock import now as unix_now
 from ripieno.library import Library
 from ripieno.library.trial_progress import TrialProgress, read_progress
+from ripieno.models.cell_config import name_cell
 from ripieno.search.callbacks import Watcher, logger
 from ripieno.search.progress import TOP, RunningJob, SkippedStep, Snapshot, describe_top, predicted_best, seconds_left
 from ripieno.tasks.display import loss_title
@@ -47,6 +48,7 @@ AROUND = 4
 
 BRIEF = {
     "backbone": "",
+    "cell": "",
     "resolution": "px",
     "learning_rate": "lr",
     "batch_size": "batch",
@@ -271,13 +273,14 @@ class ConfigSummary:
 
     def see(self, configuration: Configuration) -> None:
         """Record the values of a configuration."""
-        for name, value in configuration.items():
+        for name, value in name_cell(configuration).items():
             values = self._seen.setdefault(name, set())
             if len(values) < 2:  # two values are enough to differ
                 values.add(value)
 
     def describe(self, configuration: Configuration) -> str:
         """Return a description such as `lr 0.0031 batch 64 adam`."""
+        configuration = name_cell(configuration)
         first = len(self._seen) and all(len(values) < 2 for values in self._seen.values())
         names = [name for name in (*BRIEF, *configuration) if name in configuration]
         varying = [name for name in dict.fromkeys(names) if first or len(self._seen.get(name, ())) > 1]

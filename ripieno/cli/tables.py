@@ -11,6 +11,9 @@ from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
 from ripieno.library.bundle import BackendReport
+from ripieno.models.cell_config import FAMILY as CELL
+from ripieno.models.cell_config import cell_of
+from ripieno.models.cell_plan import cell_kind
 from ripieno.tasks.display import format_metric, metric_names
 from ripieno.tasks.metrics import METRICS, dashed_name, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
@@ -76,6 +79,12 @@ def backbone_lines(rows: Sequence[Member], costs: Mapping[str, float], kind: str
         for backbone, count in sorted(counts.items())
         if count > 1 and backbone in costs
     ]
+
+
+def cell_lines(rows: Sequence[Member]) -> list[str]:
+    """Return a line with the cell of each of the members that are networks of cells."""
+    of_cells = [m for m in rows if m.family == CELL]
+    return [f"cell of {m.id}: {cell_of(m.configuration, cell_kind(m.input))}" for m in of_cells]
 
 
 def soups(rows: Sequence[Soup]) -> Table:

@@ -69,7 +69,9 @@ class CellConfig:
     """of segmentations: side in pixels of what becomes one place of the first maps"""
 
 
-NAMES = frozenset((*(f.name for f in fields(CellConfig)), *(n for block in SLOTS for side in block for n in side)))
+SLOT_NAMES = frozenset(name for block in SLOTS for side in block for name in side)
+_BLOCK_NAMES = SLOT_NAMES | {"blocks"}
+NAMES = frozenset(f.name for f in fields(CellConfig)) | SLOT_NAMES
 _SIDES = f"one of {', '.join(map(str, STEM_STRIDES))}"
 _RULES: ValueRules = {
     **dict.fromkeys(("filters", "motifs", "normal_cells"), COUNT),
@@ -113,6 +115,17 @@ def cell_text(configuration: Configuration, kind: DataKind) -> str:
 def cell_of(configuration: Configuration, kind: DataKind) -> Cell:
     """Return the canonical cell of `configuration` for data of `kind`. Raises ModelError for a bad one."""
     return parse_cell(cell_text(configuration, kind), kind)
+
+
+def name_cell(configuration: Configuration) -> Configuration:
+    """Return `configuration` with the canonical text of its cell in place of its blocks, where it has such."""
+    if "blocks" not in configuration or not SLOT_NAMES & configuration.keys():
+        return configuration
+    try:
+        cell = parse_cell(cell_text(configuration, "image"))
+    except ModelError:  # its trial reports it
+        return configuration
+    return {"cell": str(cell), **{name: value for name, value in configuration.items() if name not in _BLOCK_NAMES}}
 
 
 def slot_values(operators: Sequence[str]) -> dict[str, tuple[int | str, ...]]:

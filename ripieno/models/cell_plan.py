@@ -26,6 +26,8 @@ SQUEEZE = 4
 POINTWISE = Operator("pointwise", "convolution")
 GATES = {"lstm": 4, "gru": 3}
 """Matrices of a recurrent layer, each for its input and for its state."""
+STEP_VALUES = {"lstm": 4, "gru": 12}
+"""Values of each state that a step is taken to read and write, by the time that torch takes on a CPU."""
 Sides = tuple[int, ...]
 
 
@@ -299,3 +301,30 @@ def layer_products(layer: Layer) -> int:
     else:
         own = places * c_in * c_out * taps
     return own + 2 * c_out * layer.squeezed
+
+
+def cell_megavalues(configuration: Configuration, input: Input, *, is_pixelwise: bool = False) -> float:
+    """Count the values that all convolutions, pools and recurrent layers give for one sample, in millions.
+
+    Networks of few filters take longer to read and write their maps than to multiply. Raises ModelError as
+    `plan_network`.
+    """
+    plan = plan_network(configuration, input, is_pixelwise=is_pixelwise)
+    first = plan.stem
+    values = prod(first.convolved) * first.c_out + sum(map(layer_values, network_layers(plan)))
+    for below, level in decoder_steps(plan) if is_pixelwise else ():
+        values += level.channels * (prod(below.sides) + 3 * prod(level.sides))
+    return values / 1e6
+
+
+def layer_values(layer: Layer) -> int:
+    """Return the values that the steps of a layer give for one sample, of recurrent ones with those within a step."""
+    form, places = layer.operator.form, prod(layer.after)
+    values = places * layer.c_in if layer.averages or form in ("max", "average", "separable") else 0
+    if form == "pair":
+        height, _ = layer.sides
+        values += height * layer.after[1] * layer.c_out
+    if form in GATES:
+        return values + places * layer.c_out * STEP_VALUES[form]
+    own = layer.projects or form not in ("identity", "max", "average")
+    return values + (places * layer.c_out if own else 0)

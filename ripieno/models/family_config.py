@@ -79,13 +79,20 @@ def network_megaflops(family: str, configuration: Configuration, input: Input) -
     if family == unet_config.FAMILY:
         return unet_config.unet_megaflops(configuration, input)
     if family == cell_config.FAMILY:
-        return cell_plan.cell_counts(configuration, input, 0)[1]
+        return cell_plan.cell_counts(configuration, input, 0, is_pixelwise=_is_segmentation(configuration))[1]
     return resnet_config.megaflops(configuration, input) if family == "resnet" else 0.0
 
 
 def network_megavalues(family: str, configuration: Configuration, input: Input) -> float:
-    """Count the values of all maps of one sample in millions; 0 for families other than `resnet`."""
+    """Count the values of all maps of one sample in millions; 0 for families other than `resnet` and `cell`."""
+    if family == cell_config.FAMILY:
+        return cell_plan.cell_megavalues(configuration, input, is_pixelwise=_is_segmentation(configuration))
     return resnet_config.megavalues(configuration, input) if family == "resnet" else 0.0
+
+
+def _is_segmentation(configuration: Configuration) -> bool:
+    """Return whether a configuration of a network of cells has a hyperparameter of segmentations only."""
+    return "stem_stride" in configuration
 
 
 def member_family(family: str, configuration: Configuration) -> str:

@@ -1,10 +1,10 @@
 """Spaces and epochs fitted to the time of a search without a GPU: what is too slow for it is left out.
 
 Of networks with a choice of backbones or of kinds of network, the slow ones are left out by an estimate. Residual
-networks differ in their sizes: a middling one is trained for a second, which scales the estimates to this machine.
-Then the ends of the ranges that cost most are cut until nearly every configuration can train an epoch in a small share
-of the time. The number of epochs stays: near its end a search starts no job that would not end. The run keeps the
-fitted space, so a resumed search draws the same.
+networks and those of cells differ in their sizes: a middling one is trained for a second, which scales the estimates
+to this machine. Then the ends of the ranges that cost most are cut until nearly every configuration can train an epoch
+in a small share of the time. The number of epochs stays: near its end a search starts no job that would not end. The
+run keeps the fitted space, so a resumed search draws the same.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from statistics import fmean, median
 
 from ripieno.library import Library
+from ripieno.models.cell_config import FAMILY as CELL
+from ripieno.models.cell_config import SLOT_NAMES
 from ripieno.models.smp_config import is_smp
 from ripieno.models.timm_config import FAMILY, is_timm
 from ripieno.models.timm_network import timm_megaflops
@@ -36,7 +38,7 @@ LEAST_EPOCHS = 4
 """Smallest maximum number of epochs: the first fits a head, and the next one or two are no better than it."""
 DRAWN = 32
 """Configurations of which the median cost of a network is taken."""
-SIZED = ("resnet",)
+SIZED = ("resnet", CELL)
 """Families whose sizes are fitted."""
 EPOCH_SHARE = 1 / 20
 """Largest share of a search's time for an epoch of a sized network: a short search still trains ten members."""
@@ -152,6 +154,7 @@ def fit_sizes(space: Space, cost: Callable[[Configuration], float], factor: floa
             (
                 ((mean - fmean(cost(within(c, name, cut)) for c in drawn)) / lost, name, cut)
                 for name, choice in ranges.items()
+                if name not in SLOT_NAMES  # inputs and operators of cells stay
                 for cut, lost in cuts(choice)
             ),
             key=lambda saved: saved[0],

@@ -14,11 +14,12 @@ from ripieno.backends.flops import onnx_flops
 from ripieno.backends.onnx import open_file
 from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
-from ripieno.models.cell import CellModule
-from ripieno.models.cell_config import SEARCHED, SLOTS, cell_of, slot_values
+from ripieno.models.cell import CellModule, Maximum
+from ripieno.models.cell_config import SEARCHED, SLOTS, cell_of, name_cell, slot_values
 from ripieno.models.cell_plan import plan_network
 from ripieno.models.cell_spec import OPERATORS
 from ripieno.models.configuration_costs import configuration_costs
+from ripieno.models.family_config import network_megavalues
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.types import Configuration, DataKind, Input, Member, Task, classification
 
@@ -182,6 +183,36 @@ def test_blocks_may_be_hyperparameters_of_their_own() -> None:
         assert len(cell.blocks) == blocks
     text = f"{drawn['operator_1a']}({drawn['input_1a']})+{drawn['operator_1b']}({drawn['input_1b']})"
     assert cell_of({**drawn, "blocks": 1}, "image") == cell_of({"cell": text}, "image")
+
+
+def test_a_configuration_is_shown_with_its_cell_in_place_of_its_blocks() -> None:
+    drawn: Configuration = {"input_1a": -1, "operator_1a": "gru", "input_1b": -2, "operator_1b": "max3"}
+    shown = name_cell({**drawn, "operator_2a": "avg3", "blocks": 1, "filters": 4})
+    assert shown == {"cell": "max3(-2)+gru(-1)", "filters": 4}
+    others: list[Configuration] = [{"blocks": 2, "width": 3}, {**drawn, "blocks": 2}, {"cell": "gru(-1)+gru(-1)"}]
+    assert [name_cell(other) for other in others] == others
+
+
+def test_values_are_those_of_all_steps_but_sums_and_norms() -> None:
+    values, counted = {"cell": "conv3x3(-1)+max3x3(-1);sep3x3(0)+identity(0)", "filters": 4}, 0
+    network = build("cell", values, IMAGES, FIVE).eval()
+    kinds = (torch.nn.Conv2d, torch.nn.AvgPool2d, Maximum)
+
+    def count(_: torch.nn.Module, __: object, result: torch.Tensor) -> None:
+        nonlocal counted
+        counted += result.numel()
+
+    for module in network.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(count)
+    network(noise(IMAGES, 1))
+    assert network_megavalues("cell", values, IMAGES) == counted / 1e6
+    segmentation: Configuration = {**values, "stem_stride": 1}
+    assert network_megavalues("cell", segmentation, IMAGES) > counted / 1e6
+    recurrent = {"cell": "gru(-1)+gru(-1)"}
+    assert network_megavalues("cell", recurrent, SERIES) > 3 * network_megavalues(
+        "cell", {"cell": "conv1(-1)+conv1(-1)"}, SERIES
+    )
 
 
 @pytest.mark.parametrize("task", [Task("multilabel", (2,), ("a", "b")), Task("regression", (4,), ("t",) * 4)])

@@ -30,7 +30,7 @@ from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
 from ripieno.search.space import Categorical, Integer, Space, fix_backbone, fix_network
-from ripieno.types import Input
+from ripieno.types import Configuration, Input
 
 SPACE = find_space("series")
 COST = partial(estimate_epoch_cost, "series", Input((427, 1), "float32"), 200)
@@ -127,6 +127,18 @@ def test_the_machine_is_timed_only_where_it_may_be_too_slow() -> None:
     fitted, epochs, remarks = fit_to_time(RESNETS, 27, dataset, cost, near, **given)
     assert paces
     assert (fitted != RESNETS, epochs, len(remarks)) == (True, 27, 1)
+
+
+def test_networks_of_cells_lose_sizes_but_no_inputs_and_operators() -> None:
+    space = find_space("cell")
+
+    def cost(configuration: Configuration) -> float:
+        return 1000.0 * int(configuration["filters"]) * (9 if configuration["operator_1a"] == "conv5x5" else 1)
+
+    fitted, remark = fit_sizes(space, cost, 1.0, 1.0)
+    changed = [name for name, choice in fitted.ranges.items() if choice != space.ranges[name]]
+    assert changed == ["filters"]
+    assert "the search has filters 8" in remark
 
 
 def test_a_search_fitted_to_a_slow_machine_resumes_with_its_sizes(
