@@ -20,12 +20,13 @@ from ripieno import clock
 from ripieno.errors import LibraryError, ModelError
 from ripieno.library import Library
 from ripieno.library.cost_table import CostTable, read_cost_table
+from ripieno.library.import_predictions import NO_TRIAL
 from ripieno.models.configuration_costs import configuration_costs
 from ripieno.pipeline.runs import open_run
 from ripieno.reports.front_history import read_front_history
 from ripieno.selection.growing_front import FIRST, ROWS, GrowingFront
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Ints, LiveFront, Member, Task
+from ripieno.types import Configuration, Ints, LiveFront, Member, Task
 
 SHARE = 0.02
 """Maximum share of the time in which the thread selects."""
@@ -34,7 +35,6 @@ GROWTH = 0.001
 KINDS = ("flops", "parameters")
 """Kinds of cost that are known without measuring, the first that all members have; else the number of members."""
 MEMBERS = "members"
-MemberCosts = Callable[[Member], Mapping[str, float]]
 
 
 def front_history(run: str | Path | Library) -> tuple[LiveFront, ...]:
@@ -59,33 +59,31 @@ def count_costs(member: Member) -> Mapping[str, float]:
 class FrontThread:
     """Thread that keeps the front of a search up to date: see `ripieno.search.progress.FrontSource`.
 
-    `kind` is the kind of cost, by default the first of `KINDS` that all of the first members have, else their number;
-    `costs` returns the costs of a member by kind, where they follow from its configuration. `budget` is a bound in the
-    unit of `kind`, whose ensemble is shown. An earlier front of the run continues with its kind and its reference
-    point. `share` is that of the time in which the thread may work.
+    `budget` is that of the search, a bound by kind of cost: the ensembles have the first of these kinds, and the best
+    one within that bound is shown. Without one, or where no member has that cost, the kind is the first of `KINDS` that
+    all of the first members have, else their number. `costs` returns costs that are known or predicted for the
+    configuration of a trial. An earlier front of the same kind continues with its reference point. `share` is that of
+    the time in which the thread may work.
     """
 
     def __init__(
         self,
         library: Library,
         *,
-        kind: str | None = None,
-        costs: MemberCosts = count_costs,
-        budget: float | None = None,
+        budget: Mapping[str, float] | None = None,
+        costs: Callable[[Configuration], Mapping[str, float]] | None = None,
         share: float = SHARE,
         now: Callable[[], float] = clock.now,
     ) -> None:
         history = read_front_history(library.journal_path)
         self.problem = ""
         """reason that there are no more fronts; empty: there is none"""
-        self._last = replace(history[-1], budget=budget) if history else None
-        self._kind = kind or (self._last.cost if self._last else None)
-        if self._last is not None and self._last.cost != self._kind:
-            self._last = None  # another kind of cost: the earlier fronts do not compare
-        self._budget, self._share, self._now = budget, share, now
+        self._budget, self._share, self._now = dict(budget or {}), share, now
+        self._kind: str | None = None
+        self._last = replace(history[-1], budget=self._budget.get(history[-1].cost)) if history else None
         self._started = now() - (history[-1].seconds if history else 0.0)
         self._last_kept = self._last
-        self._members = FrontMembers(library, self._last, costs)
+        self._members = FrontMembers(library, costs)
         self._news: list[Member] = []
         self._kept: list[LiveFront] = []
         self._ending = self._closed = False
@@ -153,11 +151,14 @@ class FrontThread:
     def _grow(self) -> None:
         """Make the next front."""
         if self._kind is None:
-            self._kind = self._members.choose_kind()
-        made = self._members.grow(self._kind)
-        if made is None:
-            return
-        self._last = replace(made, seconds=self._now() - self._started, budget=self._budget)
+            before = self._last.cost if self._last else None
+            self._kind = self._members.choose_kind(next(iter(self._budget), before))
+            if self._kind != before:  # costs of different kinds do not compare
+                self._last = self._last_kept = None
+        made = self._members.grow(self._kind, self._last)
+        if made is not None:
+            seconds = self._now() - self._started
+            self._last = replace(made, seconds=seconds, budget=self._budget.get(self._kind))
 
     def _keep(self, always: bool) -> None:
         """Keep the last front where it is better by enough than the one that was kept before, or `always`."""
@@ -173,8 +174,8 @@ class FrontThread:
 class FrontMembers:
     """Members of a run with the rows and costs that their front needs, each read once."""
 
-    def __init__(self, library: Library, last: LiveFront | None = None, costs: MemberCosts = count_costs) -> None:
-        self._library, self._last, self._count = library, last, costs
+    def __init__(self, library: Library, costs: Callable[[Configuration], Mapping[str, float]] | None = None) -> None:
+        self._library, self._trial_costs = library, costs
         self._members: dict[str, Member] = {}
         self._waiting: list[Member] = []  # their rows and costs are not read yet
         self._costs = CostTable({}, {}, {})
@@ -196,15 +197,20 @@ class FrontMembers:
                 self._members[member.id] = member
                 self._waiting.append(member)
 
-    def choose_kind(self) -> str:
-        """Return the first kind of cost that all members have, else their number."""
+    def choose_kind(self, wanted: str | None = None) -> str:
+        """Return the kind `wanted` if a member has it, else the first that all members have, or `members`."""
         members = list(self._members.values())
+        if wanted == MEMBERS or (wanted and self._table(wanted, members).own):
+            return wanted
         return next((kind for kind in KINDS if len(self._table(kind, members).own) == len(members)), MEMBERS)
 
-    def grow(self, kind: str) -> LiveFront | None:
-        """Select from all members and return the front; None where there is none yet."""
+    def grow(self, kind: str, last: LiveFront | None = None) -> LiveFront | None:
+        """Select from all members and return the front; None where there is none yet.
+
+        The first call continues the front `last`.
+        """
         if self._growing is None:
-            self._growing = self._start(next(iter(self._members.values())).task)
+            self._growing = self._start(next(iter(self._members.values())).task, last)
         waiting, self._waiting = self._waiting, []
         if kind != MEMBERS:
             new = self._table(kind, waiting)
@@ -228,7 +234,7 @@ class FrontMembers:
         volume = self._growing.hypervolume
         return LiveFront(kind, self._growing.points, self._growing.reference, volume, len(self._members))
 
-    def _start(self, task: Task) -> GrowingFront:
+    def _start(self, task: Task, last: LiveFront | None) -> GrowingFront:
         """Choose the rows, and return a front that continues the last one where its members are still there."""
         kind = kind_of(task)
         if kind.keeps_likelihood:
@@ -239,7 +245,6 @@ class FrontMembers:
             self._rows = sample_rows(len(targets), max(1, ROWS // max(1, targets[0].size)))
             self._targets = targets if self._rows is None else targets[self._rows]
         values = self._targets if kind.activation == "identity" else None
-        last = self._last
         points = [e for e in last.ensembles if all(m in self._members for m in e.members)] if last else []
         return GrowingFront(values, points, last.reference if last else None)
 
@@ -259,8 +264,21 @@ class FrontMembers:
         """Return the costs of the members that have one; a backbone that several share is in their parameters only."""
         if kind == "parameters":
             return read_cost_table(self._library, (kind,), members=members)
-        known = {m.id: {**({} if m.backbone else self._count(m)), **m.costs} for m in members}
-        return CostTable({name: {kind: costs[kind]} for name, costs in known.items() if kind in costs}, {}, {})
+        known = {member.id: self._known(member) for member in members}
+        counted = {name: {kind: costs[kind]} for name, costs in known.items() if kind in costs}
+        if kind != "bytes":
+            return CostTable(counted, {}, {})
+        files = read_cost_table(self._library, (kind,), members=[m for m in members if m.id not in counted])
+        return CostTable({**files.own, **counted}, files.backbones, files.shared)
+
+    def _known(self, member: Member) -> Mapping[str, float]:
+        """Return the costs of a member that follow from its configuration, and those that were imported with it."""
+        if member.backbone:
+            return member.costs
+        if self._trial_costs is None or member.trial == NO_TRIAL:
+            return {**count_costs(member), **member.costs}
+        costs = self._trial_costs(member.configuration)
+        return {**costs, **member.costs}
 
 
 def sample_rows(count: int, most: int) -> Ints | None:

@@ -16,16 +16,20 @@ BUDGETS = 4
 
 
 def read_front_history(journal: Path) -> tuple[LiveFront, ...]:
-    """Return the fronts that a journal keeps, the oldest first; an incomplete last line is left out."""
+    """Return the fronts that a journal keeps, the oldest first; an incomplete last line is left out.
+
+    One with another kind of cost or another reference point than that before it has none of its ensembles.
+    """
     fronts: list[LiveFront] = []
     for fields in _entries(journal):
         found = [FrontEnsemble(float(cost), float(loss), tuple(members)) for cost, loss, members in fields["new"]]
-        cost, loss = fields["reference"]
+        kind, reference = str(fields["cost"]), (float(fields["reference"][0]), float(fields["reference"][1]))
+        continues = fronts and (fronts[-1].cost, fronts[-1].reference) == (kind, reference)
         fronts.append(
             LiveFront(
-                cost=str(fields["cost"]),
-                ensembles=merge_points(fronts[-1].ensembles if fronts else (), found),
-                reference=(float(cost), float(loss)),
+                cost=kind,
+                ensembles=merge_points(fronts[-1].ensembles if continues else (), found),
+                reference=reference,
                 hypervolume=float(fields["hypervolume"]),
                 members=int(fields["members"]),
                 seconds=float(fields["seconds"]),

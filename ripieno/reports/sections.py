@@ -182,7 +182,11 @@ def _search(
 
 
 def draw_live_front(folder: PlotWriter, fronts: Sequence[LiveFront], loss: str) -> list[PlotFile]:
-    """Draw the course of the front of ensembles; nothing of a search without one."""
+    """Draw the course of the front of ensembles; nothing of a search without one.
+
+    Fronts that do not compare with the last one, of another kind of cost, are left out.
+    """
+    fronts = [front for front in fronts if front.reference == fronts[-1].reference]
     if not fronts:
         return []
     csv_tables.write_front_history(folder, fronts)

@@ -173,13 +173,27 @@ def test_without_counted_costs_an_ensemble_costs_its_members(tmp_path: Path) -> 
 
 
 def test_a_budget_of_the_search_is_in_its_fronts(tmp_path: Path) -> None:
-    front = search(tmp_path, kind="members", budget=3.0)[-1].front
+    front = search(tmp_path, budget={"members": 3.0})[-1].front
     assert front is not None
     assert (front.cost, front.budget) == ("members", 3.0)
     best = front.best(3.0)
     assert best is not None
     assert len(best.members) <= 3
     assert front.best(0.5) is None
+
+
+def test_a_front_in_another_kind_of_cost_begins_anew(tmp_path: Path) -> None:
+    first = search(tmp_path, stop=14)
+    assert {s.front.cost for s in first if s.front} == {"parameters"}
+    last = search(tmp_path, budget={"seconds": 40.0}, costs=lambda _: {"seconds": 9.0})[-1].front
+    assert last is not None
+    assert (last.cost, last.budget) == ("seconds", 40.0)
+    assert [e.cost for e in last.ensembles] == [9.0 * len(e.members) for e in last.ensembles]
+    assert ripieno.front_history(tmp_path)[-1] == replace(last, budget=None)
+    # no member costs any memory: the front is as without a budget
+    unknown = search(tmp_path / "new", budget={"memory": 1e9})[-1].front
+    assert unknown is not None
+    assert (unknown.cost, unknown.budget) == ("parameters", None)
 
 
 def add_all(library: Library, task: Task, predictions: NDArray[Any], targets: NDArray[Any]) -> list[str]:
