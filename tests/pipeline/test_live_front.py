@@ -188,6 +188,7 @@ def test_a_front_in_another_kind_of_cost_begins_anew(tmp_path: Path) -> None:
     last = search(tmp_path, budget={"seconds": 40.0}, costs=lambda _: {"seconds": 9.0})[-1].front
     assert last is not None
     assert (last.cost, last.budget) == ("seconds", 40.0)
+    assert last.reference[0] == pytest.approx(1.1 * 9.0 * FIRST)
     assert [e.cost for e in last.ensembles] == [9.0 * len(e.members) for e in last.ensembles]
     assert ripieno.front_history(tmp_path)[-1] == replace(last, budget=None)
     # no member costs any memory: the front is as without a budget

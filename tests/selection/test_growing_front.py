@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,7 @@ def test_the_best_single_member_is_the_cheapest_ensemble() -> None:
 
 def test_the_hypervolume_never_falls_and_the_reference_stays() -> None:
     front, values = grown(FIRST), rows(60)
+    values[FIRST:] **= 0.5  # later members are better
     volumes, reference = [front.hypervolume], front.reference
     for start in range(FIRST, 60, 10):
         for number in range(start, start + 10):
@@ -66,6 +69,15 @@ def test_a_bad_member_changes_nothing() -> None:
     front.add("broken", np.full(64, np.nan), np.nan, 1.0)
     assert len(front) == 21
     assert not front.grow()
+
+
+def test_an_ensemble_that_is_found_again_is_not_new() -> None:
+    before, values = grown(20), rows(20)
+    again = [replace(p, loss=p.loss * (1 + 1e-12), members=p.members[::-1]) for p in before.points]
+    after = GrowingFront(points=again, reference=before.reference)
+    for number, row in enumerate(values):
+        after.add(f"m{number}", row, float(-np.log(row).mean()), 1.0)
+    assert not after.grow()
 
 
 def test_a_front_continues_an_earlier_one_whose_ensembles_stay() -> None:
