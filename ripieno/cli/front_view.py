@@ -1,4 +1,4 @@
-"""The live front of a search in words: one line while it runs, a table with the next commands when it ends."""
+"""The live front of a search in words: one line while it runs, a table and the next command when it ends."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ def front_line(front: LiveFront) -> Text:
     return line
 
 
-def front_table(front: LiveFront, run: Path) -> Table:
-    """Return a table of the best ensembles at some budgets, each with the command that selects it."""
+def front_table(front: LiveFront) -> Table:
+    """Return a table of the best ensembles at some budgets; that of the search is green."""
     title = f"front of the search: hypervolume {front.hypervolume:.3f}, of {front.members} members"
-    view = console.table(title, f"budget in {UNITS.get(front.cost, front.cost)}", "members", "loss", "next")
+    view = console.table(title, f"budget in {UNITS.get(front.cost, front.cost)}", "members", "loss")
     for budget, point in front_budgets(front):
         style = "bold green" if budget == front.budget else ""
         count = str(len(point.members))
-        view.add_row(short_amount(budget), count, f"{point.loss:.4f}", select_command(front, budget, run), style=style)
+        view.add_row(short_amount(budget), count, f"{point.loss:.4f}", style=style)
     return view
 
 
-def select_command(front: LiveFront, budget: float, run: Path) -> str:
-    """Return the command that selects the best ensemble within `budget`."""
+def select_command(front: LiveFront, run: Path) -> str:
+    """Return the command that selects the best ensemble within the largest budget that is shown."""
+    budget = max(budget for budget, _ in front_budgets(front))
     if front.cost == "members":
         return command("select", run, size=f"{budget:g}")
     return command("select", run, budget=f"{front.cost}={short_amount(budget)}")

@@ -187,7 +187,7 @@ def tune(
     given["skip_bad"] = skip_bad or None
     given["without"] = without or None
     from ripieno import pipeline
-    from ripieno.cli.front_view import front_table
+    from ripieno.cli.front_view import front_table, select_command
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
     from ripieno.pipeline.budgets import kept_budget
     from ripieno.pipeline.preparation import DataOptions
@@ -213,11 +213,13 @@ def tune(
     console.out.print(tables.members(ranked[:5], {}, {}, pipeline.metric_of(library)))
     console.out.print(tables.stall_line(ranked))
     if watch.last is not None and watch.last.front is not None:
-        console.out.print(front_table(watch.last.front, run))
+        console.out.print(front_table(watch.last.front))
     if kept_budget(run):  # by which it selects
-        console.say("select", (command("select", run), "bold cyan"))
+        console.say("select ", (command("select", run), "bold cyan"))
     elif bounds := constrained_budget(library):
-        console.say("select", (f"{command('select', run)} --budget {' '.join(bounds)}", "bold cyan"))
+        console.say("select ", (f"{command('select', run)} --budget {' '.join(bounds)}", "bold cyan"))
+    elif watch.last is not None and watch.last.front is not None:
+        console.say("select ", (select_command(watch.last.front, run), "bold cyan"))
     for line in view_commands:
         console.say("view  ", (line, "bold cyan"))
     members = [tables.member_dict(m) for m in ranked]

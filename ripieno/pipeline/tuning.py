@@ -323,7 +323,7 @@ def search_library(
             )  # fmt: skip
             settings = dataclasses.replace(settings, epochs=epochs)
             notes.extend(remarks)
-    limits = None
+    limits = predicted = None
     if settings.budget:
         plan = plan_budget(
             settings.budget, found, dataset.input, dataset.task, settings.seed,
@@ -332,7 +332,7 @@ def search_library(
             ),
             is_network=trainer == "network", is_new=before is None,
         )  # fmt: skip
-        found, limits = plan.space, plan.limits
+        found, limits, predicted = plan.space, plan.limits, plan.costs
         notes.extend(plan.notes)
     if before is None:  # not earlier: the time and the budget may leave out most backbones
         names = backbone_names(found)
@@ -372,8 +372,7 @@ def search_library(
         if search.free == "on" and not kind_of(dataset.task).is_pixelwise:
             backbone = cheapest_backbone(found, weights) if weights else None
             add_free_members(library, task, dataset, seconds, progress, notes, backbone, settings.budget)
-        bound = (settings.budget or {}).get("parameters")
-        fronts = FrontThread(library, kind=None if bound is None else "parameters", budget=bound)
+        fronts = FrontThread(library, budget=settings.budget, costs=predicted)
         try:
             last = run_search(
                 library, settings, workers, weight=weight, deadline=deadline, watch=watch, fronts=fronts, costs=costs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zlib
 from dataclasses import replace
@@ -300,7 +301,7 @@ def test_a_search_shows_its_front_and_the_next_start_continues_it(tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         ripieno.tune(
             (images, source.target[:120]), tmp_path / "run", trials=16, epochs=1, space=str(tmp_path / "space.json"),
-            trainer="tests.own_trainer:Linear", pool="inline", free="off", watch=interrupt,
+            trainer="tests.own_trainer:Linear", pool="inline", free="off", watch=interrupt, budget={"parameters": 2000},
         )  # fmt: skip
     (before,) = ripieno.front_history(tmp_path / "run")
     assert FIRST <= before.members <= 16
@@ -312,6 +313,7 @@ def test_a_search_shows_its_front_and_the_next_start_continues_it(tmp_path: Path
     assert history[-1].members == 16
     assert history[-1].reference == before.reference
     assert f"hypervolume {history[-1].hypervolume:.3f}" in result.output
+    assert re.search(r"^\W*2k +\d", result.output, re.MULTILINE)  # the budget of the search
     assert "ripieno select" in result.output
     shown = CliRunner().invoke(app, ["show", str(tmp_path / "run")]).output
     assert f"front of the search: hypervolume {history[-1].hypervolume:.3f}" in shown
