@@ -98,6 +98,14 @@ class Cell:
         read = {edge.input for block in self.blocks for edge in block}
         return tuple(number for number in range(len(self.blocks)) if number not in read)
 
+    @cached_property
+    def heights(self) -> tuple[int, ...]:
+        """Blocks on the longest path to each block from outside, itself included."""
+        found: list[int] = []
+        for block in self.blocks:
+            found.append(1 + max(found[edge.input] if edge.input >= 0 else 0 for edge in block))
+        return tuple(found)
+
     @property
     def lookbacks(self) -> frozenset[int]:
         """Inputs from outside that the cell reads: -1, -2 or both."""
@@ -155,7 +163,7 @@ def canonical_cell(cell: Cell) -> Cell:
     Blocks are ordered by the height of the graph below them and by the text of that graph. Of blocks of the same text
     all orders are tried, and the first result by order of the blocks is taken.
     """
-    texts, heights = _graph_texts(cell.blocks)
+    texts, heights = _graph_texts(cell.blocks), cell.heights
     order = sorted(range(len(cell.blocks)), key=lambda number: (heights[number], texts[number]))
     groups = [tuple(group) for _, group in groupby(order, lambda number: texts[number])]
     return Cell(
@@ -166,15 +174,13 @@ def canonical_cell(cell: Cell) -> Cell:
     )
 
 
-def _graph_texts(blocks: Sequence[Block]) -> tuple[list[str], list[int]]:
-    """Return of each block the text of all that it reads, by which equal blocks agree, and its height."""
+def _graph_texts(blocks: Sequence[Block]) -> list[str]:
+    """Return of each block the text of all that it reads, by which equal blocks agree."""
     texts: list[str] = []
-    heights: list[int] = []
     for block in blocks:
         sides = sorted(f"{edge.operator}({texts[edge.input] if edge.input >= 0 else edge.input})" for edge in block)
         texts.append("+".join(sides))
-        heights.append(1 + max(heights[edge.input] if edge.input >= 0 else 0 for edge in block))
-    return texts, heights
+    return texts
 
 
 def _renumber(blocks: Sequence[Block], order: Sequence[int]) -> tuple[Block, ...]:
@@ -219,7 +225,7 @@ def cell_features(cell: Cell, weights: Mapping[str, float] | None = None) -> dic
     `weights` are of operators by name, such as the seconds of networks with that operator alone; without them each
     weighs 1, and `identity` 0. An operator that `weights` does not name weighs as the mean of those that it does.
     """
-    _, heights = _graph_texts(cell.blocks)
+    heights = cell.heights
     edges = [(edge, heights[number]) for number, block in enumerate(cell.blocks) for edge in block]
     given = weights or {}
     missing = sum(given.values()) / len(given) if given else 1.0

@@ -13,6 +13,7 @@ from ripieno.allocation.explain import Explanation, explain_from
 from ripieno.allocation.memory import format_bytes
 from ripieno.errors import AllocationError
 from ripieno.reports import csv_tables, plots
+from ripieno.reports.cell_plot import draw_cells
 from ripieno.reports.column_quality import ColumnQuality
 from ripieno.reports.explorer import Explorer, has_classes
 from ripieno.reports.figure_style import short
@@ -256,7 +257,7 @@ def _library(
                 "members", "Members that help an ensemble have a low loss (bottom) and high disagreement (right).",
             )
         )  # fmt: skip
-    return made
+    return made + draw_cells(folder, reading.members, reading.loss)
 
 
 def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[PlotFile]:

@@ -130,6 +130,13 @@ def test_expansions_reach_every_cell_once() -> None:
     assert all(canonical_cell(cell) == cell for cell in level)
 
 
+def test_successors_of_twins_are_yielded_once() -> None:
+    twins = parse_cell("conv3x3(-1)+max3x3(-2);max3x3(-2)+conv3x3(-1)")
+    grown = list(expand_cell(twins, FEW))
+    edges = 4 * len(FEW)
+    assert len(grown) == len(set(grown)) < edges * (edges + 1) // 2
+
+
 def test_the_largest_cell_is_not_expanded() -> None:
     cell = draw_cell(random.Random(0), 5)
     with pytest.raises(ModelError, match="cell has 5 blocks, which is the most"):
