@@ -4,8 +4,8 @@
 
 Colour images at random, in the blocks of the trainer (2 MiB), are augmented and normalised by one thread, each way in
 turn in every round. kornia chooses one operation for a batch (of 128), ours one for an image. Rates are medians over
-rounds by processor time, with their range. "results" are the different images made of a batch of 128 equal ones. The trainer's
-images a second, by the clock, are those of a network of some 5 million multiply-adds.
+rounds by processor time, with their range. "results" are the different images made of a batch of 128 equal ones. The
+trainer's images a second, by the clock, are those of a network of 5 million multiply-adds.
 Writes benchmarks/results/search-augmentation.{json,txt}.
 """
 

@@ -63,10 +63,10 @@ def test_a_wrong_value_is_one_line(configuration: Configuration, line: str, digi
     assert str(caught.value) == line
 
 
-def test_hyperparameters_of_policies_are_those_of_networks_of_images() -> None:
+def test_hyperparameters_of_policies_are_known_and_erasing_is_of_images() -> None:
     check_hyperparameters("resnet", CHANGED)
-    with pytest.raises(RipienoError, match="'operations' is not a hyperparameter of mlp"):
-        check_hyperparameters("mlp", {"operations": 1})
+    with pytest.raises(RipienoError, match="'erasing' is not a hyperparameter of mlp"):
+        check_hyperparameters("mlp", {"operations": 1, "erasing": 0.5})
 
 
 def test_a_trial_resumed_from_its_checkpoint_trains_to_the_same_weights(
