@@ -54,12 +54,15 @@ def judge(run: Path, budget: float) -> dict[str, float]:
     """Return the figures of a search under the budget."""
     library = ripieno.Library(run)
     members = library.members()
+    fitting = [m for m in members if flops_of(m) <= budget]
+    if not fitting:
+        raise SystemExit(f"{run} has no network within the budget of {budget:g} FLOPs: give more --minutes")
     last = {m.trial: m for m in sorted(members, key=lambda m: m.epoch)}.values()
     spent = sum(e.seconds for m in last for e in m.curve)
     wasted = sum(e.seconds for m in last for e in m.curve if flops_of(m) > budget)
     (ensemble,) = ripieno.select(library, {"flops": budget}, prune=1.0)
     metric = ripieno.show(library).metric.replace("-", "_")
-    best = min((m for m in members if flops_of(m) <= budget), key=lambda m: m.loss)
+    best = min(fitting, key=lambda m: m.loss)
     evaluate(library, [best.id])
     return {
         "test error": 100 * (1 - ensemble.losses[f"test_{metric}"]),
