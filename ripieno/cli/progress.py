@@ -26,7 +26,16 @@ from ripieno.library import Library
 from ripieno.library.trial_progress import TrialProgress, read_progress
 from ripieno.models.cell_config import name_cell
 from ripieno.search.callbacks import Watcher, logger
-from ripieno.search.progress import TOP, RunningJob, SkippedStep, Snapshot, describe_top, predicted_best, seconds_left
+from ripieno.search.progress import (
+    TOP,
+    FrontTrial,
+    RunningJob,
+    SkippedStep,
+    Snapshot,
+    describe_top,
+    predicted_best,
+    seconds_left,
+)
 from ripieno.tasks.display import loss_title
 from ripieno.types import Configuration, Failure, Job, JobResult, LiveFront, Value
 
@@ -243,6 +252,8 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
         f"mean of {describe_top(last.top_trials)} {_loss(last.top_loss)}",
     )
     grid.add_row("library", f"{last.members} members of {last.trials} trials")
+    if last.trial_front:
+        grid.add_row("trials", trial_front_line(last.trial_front))
     grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
     parts = [f"{last.redrawn:,} configurations drawn again"] if last.redrawn else []
     if last.infeasible is not None:
@@ -255,14 +266,26 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
     return grid
 
 
+def trial_front_line(front: Sequence[FrontTrial]) -> str:
+    """Return `12 on the front: loss 0.31 to 0.9, flops 1.2e+05 to 3e+06`."""
+    ranges = []
+    for name in front[0].values:
+        values = [trial.values[name] for trial in front]
+        ranges.append(f"{name} {min(values):.4g} to {max(values):.4g}")
+    return f"{len(front)} on the front: {', '.join(ranges)}"
+
+
 def to_dict(watch: ProgressCallback) -> dict[str, object]:
     """Return the result of a search for `--json`."""
     if (last := watch.last) is None:
         return {}
     names = "ended", "seconds", "trials", "jobs", "members", "failures", "best", "best_loss", "top_loss", "top_trials"
     figures = {name: getattr(last, name) for name in names}
-    more = {"redrawn": last.redrawn, "infeasible": last.infeasible}
-    return {**figures, "occupancy": last.occupancy, "slots": last.slots, "front": last.front, **more}
+    figures |= {"occupancy": last.occupancy, "slots": last.slots, "front": last.front}
+    figures |= {"redrawn": last.redrawn, "infeasible": last.infeasible}
+    if last.trial_front:
+        figures["trial_front"] = [{"member": trial.member, **trial.values} for trial in last.trial_front]
+    return figures
 
 
 class ConfigSummary:
@@ -416,6 +439,7 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
         *([] if predicted is None else [("at the end", f"about {_loss(predicted)}", "")]),
         (f"best {snapshot.top_trials or TOP} trials", _loss(snapshot.top_loss), ""),
         ("slots busy", busy, ""),
+        *([("on the front", f"{len(snapshot.trial_front)} trials", "")] if snapshot.trial_front else []),
         ("queue", str(snapshot.queued), ""),
         ("failed", str(snapshot.failures), "bold red" if snapshot.failures else ""),
     )

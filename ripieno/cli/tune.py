@@ -113,6 +113,13 @@ def tune(
             metavar="B",
         ),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Objectives, such as loss,flops; promotes what no other trial dominates",
+            show_default="loss, or the run's",
+        ),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,
@@ -176,6 +183,10 @@ def tune(
     trainer, the family, the data and the device.
 
     --budget trains no network that costs more alone: see select for the kinds.
+
+    Objectives are loss, metrics of the task, numbers that your own trainer
+    reports, and the costs train_seconds, flops, parameters, bytes, seconds,
+    latency and memory.
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """

@@ -14,7 +14,7 @@ from ripieno.train.evaluate import DivergedError, predict_rows
 from ripieno.train.job import trial_seed
 from ripieno.train.member_writer import export_model
 from ripieno.train.registry import make_trainer
-from ripieno.train.trainer import close, tensors_of
+from ripieno.train.trainer import close, reported_values, tensors_of
 from ripieno.types import SPLITS, Configuration, Dataset, Job
 
 SAMPLES = 64
@@ -36,6 +36,7 @@ def check_trainer(config: TrainingConfig, configuration: Configuration, dataset:
             loss = trainer.epoch()
             if loss is not None and not np.isscalar(loss):
                 raise SearchError(f"epoch() returned a {type(loss).__name__}; expected the training loss or None")
+            reported_values(trainer)
             predictions = predict_rows(trainer, few, few.rows("valid"))
             if tensors_of(trainer) is None:
                 notes.append(f"trainer {config.trainer} keeps no tensors: a trial that is resumed trains from its seed")

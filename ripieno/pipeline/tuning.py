@@ -76,6 +76,9 @@ class SearchOptions:
     the run, else the space's"""
     budget: Budget | None = None
     """what an ensemble may cost, as `select` takes it; see `ripieno.pipeline.search_budget`"""
+    objective: str | Sequence[str] | None = None
+    """what is made small, such as `loss,flops`; the loss alone where the run has no other: see
+    `ripieno.search.objectives`"""
 
 
 def tune(
@@ -106,6 +109,7 @@ def tune(
     weights: str | Path | None = None,
     augmentation: str | Path | None = None,
     budget: Budget | None = None,
+    objective: str | Sequence[str] | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
@@ -156,6 +160,9 @@ def tune(
     drawn again. `seconds`, `latency` and `memory` are measured after the first rung of each trial, `train_seconds` and
     scores such as `accuracy` are known after each. Trials that break what is measured rank last, and samplers learn
     it.
+    `objective` names what is searched for besides the loss, as in "loss,flops": costs (train_seconds, flops,
+    parameters, bytes, seconds, latency, memory), metrics of the task, or numbers that your own trainer reports. Trials
+    that no other one dominates are then promoted.
     `folds` (2 to 20) validate by predictions out of fold instead of a validation split, which suits small data sets:
     each trial trains a network a fold, and the one that is kept on all training samples; see
     `ripieno.data.load_dataset`. `notes` receives remarks on the data and on that decision; without it they are logged.
@@ -216,6 +223,7 @@ def search_library(
     from ripieno.search.augmentation_space import leave_out, parse_without
     from ripieno.search.built_in_spaces import fit_space, is_built_in_space
     from ripieno.search.constraints import check_bounds, parse_constraints, split_constraints
+    from ripieno.search.objectives import MEASURED, check_objectives, parse_objectives
     from ripieno.search.policy_space import fix_policy, has_policy, policy_words
     from ripieno.search.settings import Settings, check_same, kept_settings, resolve_settings
     from ripieno.search.space import backbone_names
@@ -228,7 +236,7 @@ def search_library(
     from ripieno.models.family_config import fitting_families, network_group
     from ripieno.models.user_code import is_user_code
     from ripieno.train.member_costs import KINDS
-    from ripieno.train.registry import find_unit
+    from ripieno.train.registry import find_reports, find_unit
 
     if execution.pool == "ray":
         require("ray")
@@ -276,9 +284,10 @@ def search_library(
     asked |= {"algorithm": algorithm, "trials": trials, "hours": hours}
     if search.constraint:
         asked["constraints"] = tuple(search.constraint)
+    asked |= {} if search.objective is None else {"objective": parse_objectives(search.objective)}
     settings = dataclasses.replace(settings, **asked)
     check_algorithm(settings.algorithm)
-    if mismatch := find_mismatch(settings.algorithm):
+    if mismatch := find_mismatch(settings.algorithm, len(settings.objective)):
         notes.append(mismatch)
     used = None if before is None else before.weights
     sources = find_weights(search.weights, found, library.path, used, notes)
@@ -345,6 +354,9 @@ def search_library(
     check_bounds(bounds.joined(limits), found, settings.seed)
     if not is_user_code(trainer):
         check_names([c.name for c in measured], kind_of(dataset.task))
+    # objectives that a configuration does not tell are measured, too
+    known_costs = () if costs is None else tuple(costs(sample_configurations(found, settings.seed, 1)[0]))
+    unknown = [name for name in settings.objective if name not in known_costs]
     task = TrainingConfig(
         run=library.path.resolve(),
         dataset=library.dataset_path.resolve(),
@@ -354,9 +366,15 @@ def search_library(
         device="cuda" if on_gpu else "cpu",
         deadline=deadline,
         trainer=trainer,
-        measured=tuple(kind for kind in KINDS if any(c.name == kind for c in measured)),
+        measured=tuple(kind for kind in KINDS if any(c.name == kind for c in measured) or kind in unknown),
         weights=weights,
     )
+    metrics = (*kind_of(dataset.task).metrics,)
+    check_objectives(settings.objective, metrics, () if trainer == "network" else find_reports(task))
+    if seconds is None and (timed := [name for name in settings.objective if name in MEASURED]):
+        notes.append(
+            f"objective {', '.join(timed)} is measured: another search with the same seed may choose other trials"
+        )
     if trainer != "network":
         settings = dataclasses.replace(settings, unit=find_unit(task))
         notes.extend(check_trainer(task, sample_configurations(found, settings.seed, 1)[0], dataset))

@@ -202,13 +202,23 @@ def make_sampler(algorithm: Algorithm) -> MakeSampler:
     return bind_sampler(algorithm.sampler, options)
 
 
-def find_mismatch(algorithm: str | Path | Algorithm) -> str:
-    """Return a line that warns if the scheduler and the sampler of an algorithm hardly help each other, else ""."""
+def find_mismatch(algorithm: str | Path | Algorithm, objectives: int = 1) -> str:
+    """Return a line that warns if the scheduler and the sampler of an algorithm hardly help each other, else "".
+
+    `objectives` is their number.
+    """
     found = find_algorithm(algorithm)
-    if found.sampler == "gp" and found.scheduler == HALVING and found.brackets != "full":
+    if found.sampler in ("nsga2", "nsga3") and found.scheduler == HALVING and found.brackets != "full":
         return (
-            "sampler gp learns only from trials at their last epoch, and this algorithm trains few to it: use "
-            "algorithm gp, which trains all, or sampler forest, which learns from every rung"
+            f"sampler {found.sampler} takes parents only from trials at their last epoch, and this algorithm trains "
+            f"few to it: use full+{found.sampler}, or sampler genetic or forest, which learn from every rung"
+        )
+    if found.sampler.startswith("parego-") and objectives == 1:
+        return f"sampler {found.sampler} combines several objectives, and this search has one: name others in objective"
+    if found.sampler in ("gp", "parego-gp") and found.scheduler == HALVING and found.brackets != "full":
+        return (
+            f"sampler {found.sampler} learns only from trials at their last epoch, and this algorithm trains few to "
+            "it: use algorithm gp, which trains all, or sampler forest, which learns from every rung"
         )
     if found.scheduler == "generations" and found.sampler in SAMPLERS.keys() - {"genetic"}:
         return (

@@ -4,7 +4,8 @@ Theory of operation. A bracket is a ladder of rungs, integer numbers of epochs, 
 A trial is trained to its bracket's first rung and pauses there. Whenever a worker is free, a paused trial in the top
 1/keep of its rung is promoted: it is trained to the next rung. The highest rung with such a trial goes first, and its
 best trial. When there is none, a new trial starts. No worker waits for a rung to fill, so none is idle; the price is
-that early promotions rest on few results.
+that early promotions rest on few results. Trials are ranked by their priority: the loss, or what
+:mod:`ripieno.search.objectives` makes of several objectives.
 
 Hyperband hedges against first rungs too short to separate trials: each bracket leaves out one more of the low rungs,
 and new trials are distributed over the brackets in Hyperband's proportions. One bracket of one rung is random search.
@@ -17,7 +18,7 @@ Pure decisions: the caller provides time, randomness and processes.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -68,24 +69,29 @@ def shares(brackets: int, keep: int, step: float | None = None) -> tuple[int, ..
 
 @dataclass
 class _Rung:
-    """Results at one rung, best first; a failed trial is last, with an infinite loss."""
+    """Results at one rung, best first; a failed trial is last, with an infinite priority."""
 
     ranking: list[tuple[float, int]] = field(default_factory=list)
     waiting: list[tuple[float, int]] = field(default_factory=list)  # the part of `ranking` that is not promoted
 
-    def add(self, loss: float, trial: int) -> None:
-        """Add `trial` with `loss`."""
-        insort(self.ranking, (loss, trial))
-        insort(self.waiting, (loss, trial))
+    def add(self, priority: float, trial: int) -> None:
+        """Add `trial` with `priority`."""
+        insort(self.ranking, (priority, trial))
+        insort(self.waiting, (priority, trial))
 
-    def admit(self, loss: float, trial: int, keep: int) -> None:
-        """Add `trial` with `loss`; it is promoted now, if in the top 1/keep, or never."""
-        insort(self.ranking, (loss, trial))
-        if bisect_left(self.ranking, (loss, trial)) < -(-len(self.ranking) // keep) and isfinite(loss):
-            insort(self.waiting, (loss, trial))
+    def admit(self, priority: float, trial: int, keep: int) -> None:
+        """Add `trial` with `priority`; it is promoted now, if in the top 1/keep, or never."""
+        insort(self.ranking, (priority, trial))
+        if bisect_left(self.ranking, (priority, trial)) < -(-len(self.ranking) // keep) and isfinite(priority):
+            insort(self.waiting, (priority, trial))
+
+    def revise(self, priorities: Mapping[int, float]) -> None:
+        """Give trials of the rung that did not fail other priorities, by trial."""
+        for entries in (self.ranking, self.waiting):
+            entries[:] = sorted((priorities.get(t, old) if isfinite(old) else old, t) for old, t in entries)
 
     def promotable(self, keep: int) -> list[tuple[float, int]]:
-        """Return (loss, trial) of the top 1/keep that were not promoted, best first."""
+        """Return (priority, trial) of the top 1/keep that were not promoted, best first."""
         top = len(self.ranking) // keep
         last = self.ranking[top - 1] if top else (-inf, 0)
         return [entry for entry in self.waiting[: bisect_right(self.waiting, last)] if isfinite(entry[0])]
@@ -135,9 +141,9 @@ class Asha:
         for start, steps in self._steps.items():
             rungs_below = [(self._rungs[number][start], stop) for number, stop in steps]
             promotions = [
-                (loss, trial, stop)
+                (priority, trial, stop)
                 for rung, stop in rungs_below
-                for loss, trial in (rung.waiting if self.stopping else rung.promotable(self.keep))
+                for priority, trial in (rung.waiting if self.stopping else rung.promotable(self.keep))
             ]
             yield from (TrialStep(trial, start, stop) for _, trial, stop in sorted(promotions))
         if self.trials is None or self.started < self.trials:
@@ -157,9 +163,15 @@ class Asha:
         else:
             self._rungs[self._bracket[step.trial]][step.start].promote(step.trial)
 
-    def tell(self, step: TrialStep, loss: float | None) -> None:
-        """Record the `loss` of `step`; None, infinite or not a number: it failed and ranks last."""
-        rank = loss if loss is not None and isfinite(loss) else inf
+    def set_priorities(self, epoch: int, priorities: Mapping[int, float]) -> None:
+        """Change the priorities of results at `epoch`, by trial: a trial that is promoted from there stays so."""
+        for ladder in self._rungs:
+            if epoch in ladder:
+                ladder[epoch].revise(priorities)
+
+    def tell(self, step: TrialStep, priority: float | None) -> None:
+        """Record the `priority` of `step`; None, infinite or not a number: it failed and ranks last."""
+        rank = priority if priority is not None and isfinite(priority) else inf
         rung = self._rungs[self._bracket[step.trial]][step.stop]
         if self.stopping:
             rung.admit(rank, step.trial, self.keep)

@@ -20,13 +20,14 @@ from ripieno.deprecation import warn_renamed
 from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm, make_scheduler
-from ripieno.search.constraints import Constraint, penalised, read_value
+from ripieno.search.constraints import Constraint, KnownCosts, penalised, read_value
 from ripieno.search.duration_model import DurationPredictor
 from ripieno.search.encoding import Encoding
 from ripieno.search.failure_policy import FailurePolicy
 from ripieno.search.forecast import expected_epochs
 from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
+from ripieno.search.objectives import KEPT, LOSS, find_objectives, missing_values
 from ripieno.search.progress import (
     Ending,
     FrontSource,
@@ -40,6 +41,7 @@ from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
 from ripieno.search.scheduler import TrialStep
 from ripieno.search.settings import Settings
 from ripieno.search.space import distributions
+from ripieno.tasks.metrics import metric_key
 from ripieno.types import Configuration, Failure, Job, JobResult
 
 Weight = Callable[[Configuration], float]
@@ -65,11 +67,14 @@ class Driver:
         clock: Callable[[], float],
         fronts: FrontSource | None = None,
         constraints: Sequence[Constraint] = (),
+        costs: KnownCosts | None = None,
     ) -> None:
         self._library, self._settings, self._pool, self._journal = library, settings, pool, journal
         self._deadline, self._clock = deadline, clock
         self._constraints = constraints  # those that are measured
         self._weight = weight or (lambda _: 1.0)
+        self._costs = costs or (lambda _: {})
+        self._objectives = find_objectives(settings.objective)
         self._watch = watch or (lambda _: None)
         self._fronts = fronts
         self._kept_front = fronts.latest() if fronts else None  # the last one in the journal
@@ -86,7 +91,8 @@ class Driver:
         self._running: dict[TrialStep, RunningJob] = {}  # jobs of `_queue` that the watcher knows as running
         self._results: dict[TrialStep, JobFinished] = {}  # not reported to the scheduler yet
         self._last: dict[int, JobFinished] = {}  # last reported result, by trial
-        self._stats = SearchStats()
+        self._stats = SearchStats(self._objectives)
+        self._measured: dict[int, dict[str, float]] = {}  # costs that are measured after the first rung, by trial
         encoding = Encoding(distributions(settings.space))
         self._durations = DurationPredictor(
             lambda trial: encoding.features(encoding.rows([self._journal.configuration(trial)]))[0]
@@ -151,9 +157,12 @@ class Driver:
     def _resubmit_pending(self) -> None:
         """Submit the issued jobs that have no result; record a result where the job's member exists."""
         for job in list(self._jobs.values()):
+            if (member := self._library.find_job_member(job)) is None:
+                continue
+            found = JobResult(job, member)
             # what is measured is not in the library: the job, which finds its member, measures it again
-            if not self._constraints and (member := self._library.find_job_member(job)) is not None:
-                self._on_outcome(JobResult(job, member))
+            if not self._constraints and not missing_values(self._objectives, self._values(found)):
+                self._on_outcome(found)
         self._new = list(self._jobs.values())
         self._submit()
 
@@ -252,9 +261,11 @@ class Driver:
         # samplers must not see measured times where the order is virtual: the configurations would depend on them
         seconds = result.seconds if isinstance(self._order, ArrivalOrder) else self._cost(step)
         last = step.stop == self._settings.epochs
-        self._journal.tell(step.trial, step.stop, result.loss, last, seconds, result.values)
-        violation = self._journal.violation(step.trial)
-        self._scheduler.tell(step, None if result.loss is None else penalised(result.loss, violation))
+        priorities = self._journal.tell(step.trial, step.stop, result.loss, last, seconds, result.values)
+        priorities = {t: penalised(priority, self._journal.violation(t)) for t, priority in priorities.items()}
+        if len(self._objectives) > 1 and hasattr(self._scheduler, "set_priorities"):
+            self._scheduler.set_priorities(step.stop, priorities)
+        self._scheduler.tell(step, priorities.get(step.trial))
 
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
@@ -277,17 +288,37 @@ class Driver:
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
         self._failures.check_disk(failure)
-        # a number that is not finite was not measured, and JSON has none
-        values = {name: float(value) for name, value in outcome.values.items() if isfinite(value)}
-        if member is not None:
-            found = {c.name: read_value(c.name, member) for c in self._constraints if c.name not in values}
-            values |= {name: value for name, value in found.items() if value is not None}
+        values = self._values(outcome)
+        if loss is not None and (missing := missing_values(self._objectives, values)):
+            known = ", ".join((LOSS, *values))
+            loss, failure = None, Failure("error", f"{', '.join(missing)} of {job.member} is not known, but {known}")
         event = JobFinished(job.trial, job.stop, loss, _duration(outcome), failure, values)
         number = self._journal.append(event)
         self._record_result(step, event)
         if why := self._failures.early(failure, number):
             self._journal.truncate(self._failures.since)  # the failed jobs run again once the cause is fixed
             raise SearchError(why)
+
+    def _values(self, outcome: JobResult) -> dict[str, float]:
+        """Return the numbers of a result by name: those that came with it, and those that are objectives."""
+        member, found = outcome.member, dict(outcome.values)
+        names = [o.name for o in self._objectives if o.name != LOSS and o.name not in found]
+        if names and member is not None:
+            step = TrialStep(member.trial, 0, member.epoch)
+            # in the virtual order no decision may depend on the clock: the estimate of the search takes its place
+            timed = isinstance(self._order, ArrivalOrder)
+            known = {"train_seconds": member.seconds if timed else self._cost(step) / 1000}
+            known |= {"parameters": float(member.parameters)} | dict(self._costs(member.configuration))
+            known |= dict(member.costs)
+            known |= self._measured.get(member.trial, {})
+            for name in names:
+                value = known.get(name, member.losses.get(f"valid_{metric_key(name)}"))
+                found |= {} if value is None else {name: value}
+        if member is not None:
+            others = {c.name: read_value(c.name, member) for c in self._constraints if c.name not in found}
+            found |= {name: value for name, value in others.items() if value is not None}
+        # a number that is not finite was not measured, and JSON has none
+        return {name: float(value) for name, value in found.items() if isfinite(value)}
 
     def _loss(self, outcome: JobResult) -> float | None:
         if outcome.member is None:
@@ -305,7 +336,9 @@ class Driver:
         self._running.pop(step, None)
         self._queue.remove(step, self._pool.slots, self._clock())
         self._order.arrived(step)
-        self._stats.add(job, result.loss)
+        self._stats.add(job, result.loss, result.values)
+        measured = {name: value for name, value in result.values.items() if name in KEPT}
+        self._measured.setdefault(step.trial, {}).update(measured)
         self._durations.add(step, self._cost(step), result.seconds if result.loss is not None else 0.0)
 
     def _end_trials(self) -> None:
@@ -369,6 +402,7 @@ class Driver:
             front=self._fronts.latest() if self._fronts else None,
             redrawn=self._journal.redrawn,
             infeasible=sum(self._journal.violation(trial) > 0 for trial in self._last) if self._constraints else None,
+            trial_front=self._stats.trial_front(),
         )
 
 

@@ -32,6 +32,7 @@ from ripieno.errors import SearchError, require
 from ripieno.search.constraints import Constraint, total_violation
 from ripieno.search.encoding import Array, Encoding
 from ripieno.search.in_memory_study import ReportedStudy, Result
+from ripieno.search.objectives import SINGLE, Objective, scaled, tchebycheff, unit_scaled, vector
 
 STARTUP = 12
 """Number of random trials with a result before the forest is used."""
@@ -43,8 +44,6 @@ PARENTS = 10
 """Number of best trials, as predicted, that have neighbours."""
 SPREAD, CHANGES = 0.15, 0.3
 """Step of a neighbour, as a share of the range, and probability that a range changes."""
-HIGHEST = 0.9
-"""Quantile of the losses above which all are equally bad."""
 TREES = 30
 """Trees of the forest of losses."""
 FEW_TREES = 10
@@ -77,23 +76,42 @@ class Forest:
 class Knowledge:
     """The forests of the first results of a search."""
 
-    losses: Forest
+    objectives: tuple[Forest, ...]
+    """one for each objective; of a search by the loss alone, that of the losses"""
     seconds: Forest | None
     """logarithm of the seconds of an epoch; None: all take the same"""
-    last: float
-    """logarithm of the last epoch known"""
-    best: float
-    """smallest loss predicted for a trial at the last epoch, in the forest's scale"""
-    parents: Array
-    """rows of the best trials, best first"""
+    epochs: tuple[float, ...]
+    """logarithms of the epochs at which a candidate is rated: the last one known; with several objectives all"""
+    known: Array
+    """(epochs, trials, objectives) predicted for trials, in the forests' scale"""
+    rows: Array
+    """of these trials"""
+    broken: Array
+    """of these trials: how far each is beyond the constraints, 0 where it meets all"""
     bounded: tuple[tuple[Forest, float], ...] = ()
     """forests of measured violations, and the largest that meets the constraint in the forest's scale"""
 
-    def improvement(self, features: Array) -> Array:
-        """Return the improvement that each candidate promises at the last epoch, by the root of its seconds."""
-        found = self.losses.predict(_with_epoch(features, self.last))
+    def scalars(self, values: Array, weights: Array) -> Array:
+        """Return one number for `values` (..., epochs, rows, objectives), (..., rows); smaller is better.
+
+        A single objective is that number. Of several epochs the best one counts, as each rung makes a member.
+        """
+        if values.shape[-1] == 1:
+            return np.asarray(values[..., 0].min(axis=-2))
+        low, high = self.known.min(axis=(0, 1)), self.known.max(axis=(0, 1))
+        return np.asarray(tchebycheff(unit_scaled(values, low, high), weights).min(axis=-2))
+
+    def parents(self, weights: Array) -> Array:
+        """Return the rows of the best trials, best first."""
+        return self.rows[np.lexsort((self.scalars(self.known, weights), self.broken))[:PARENTS]]
+
+    def improvement(self, features: Array, weights: Array) -> Array:
+        """Return the improvement that each candidate promises, by the root of its seconds."""
+        found = self.scalars(_predict(self.objectives, features, self.epochs), weights)
         mean, spread = found.mean(axis=0), np.maximum(found.std(axis=0), 1e-12)
-        gain = self.best - mean
+        before = self.scalars(self.known, weights)
+        best = before[self.broken <= 0].min(initial=np.inf)  # infinite: no trial meets the constraints
+        gain = (best if np.isfinite(best) else before.max()) - mean
         z = gain / spread
         expected: Array = gain * ndtr(z) + spread * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
         if self.seconds is not None:
@@ -111,45 +129,35 @@ def learn(
     results: Sequence[Result],
     learner: str = "extra-trees",
     constraints: Sequence[Constraint] = (),
+    objectives: Sequence[Objective] = SINGLE,
 ) -> Knowledge:
     """Fit the forests on `results`, of which at least one has a loss; `configurations` are those of all trials.
 
-    `learner` is that of the forest of losses. Improvements are over the best trial that meets the `constraints`.
+    `learner` is that of the forests of `objectives`. Improvements are over the best trial that meets the `constraints`.
     """
     trials = sorted({result.trial for result in results})
     index = {trial: n for n, trial in enumerate(trials)}
     rows = encoding.rows(configurations[trial] for trial in trials)
     features = encoding.features(rows)
-    told = [result for result in results if result.loss is not None]
+    points = [vector(objectives, result.loss, result.values) for result in results]
+    told = [result for result, point in zip(results, points, strict=True) if point is not None]
     last = float(np.log(max(result.epoch for result in told)))
-    losses = scaled([result.loss for result in told if result.loss is not None])
-    failed = [index[result.trial] for result in results if result.loss is None]
+    failed = [index[result.trial] for result, point in zip(results, points, strict=True) if point is None]
     where = [index[result.trial] for result in told] + failed
     epochs = np.concatenate([np.log([result.epoch for result in told]), np.full(len(failed), last)])
-    targets = np.concatenate([losses, np.full(len(failed), losses.max())])
-    forest = Forest(np.column_stack([features[where], epochs]), targets, TREES, seed=len(results), learner=learner)
-    predicted = forest.predict(_with_epoch(features, last)).mean(axis=0)
+    inputs, forests = np.column_stack([features[where], epochs]), []
+    for column in zip(*(point for point in points if point is not None), strict=True):
+        values = scaled(column)
+        targets = np.concatenate([values, np.full(len(failed), values.max())])
+        forests.append(Forest(inputs, targets, TREES, seed=len(results), learner=learner))
     measured: dict[int, dict[str, float]] = {trial: {} for trial in trials}
     for result in told:
         measured[result.trial].update(result.values)
     broken = np.array([total_violation(constraints, measured[trial]) for trial in trials])
-    good = np.lexsort((predicted, broken))[:PARENTS]
-    best = float(predicted[broken <= 0].min(initial=np.inf))
     bounded = tuple(filter(None, (_violations(c, features, index, measured, len(results)) for c in constraints)))
-    seconds = _seconds(features, index, told)
-    return Knowledge(forest, seconds, last, best if np.isfinite(best) else float(predicted.max()), rows[good], bounded)
-
-
-def scaled(losses: Sequence[float]) -> Array:
-    """Return `losses` in the scale that the forest learns: logarithms, or as they are if one is negative.
-
-    Those above the quantile `HIGHEST` become equal to it: how bad a bad trial is does not matter, and trees that try to
-    tell would not see the differences between good ones. A zero counts as the smallest loss above it.
-    """
-    found = np.array(losses, float)
-    if found.min() >= 0 and found.max() > 0:
-        found = np.log(np.maximum(found, found[found > 0].min()))
-    return found.clip(max=np.quantile(found, HIGHEST))
+    rungs = (last,) if len(objectives) == 1 else tuple(np.log(sorted({result.epoch for result in told})).tolist())
+    known = _predict(forests, features, rungs).mean(axis=0)
+    return Knowledge(tuple(forests), _seconds(features, index, told), rungs, known, rows, broken, bounded)
 
 
 def sizes(results: int) -> int:
@@ -158,6 +166,13 @@ def sizes(results: int) -> int:
     while (larger := max(size + 1, int(size * GROWTH))) <= results:
         size = larger
     return size
+
+
+def _predict(forests: Sequence[Forest], features: Array, epochs: Sequence[float]) -> Array:
+    """Return the predictions of all trees of `forests`, (trees, epochs, rows, forests)."""
+    rows = np.concatenate([_with_epoch(features, epoch) for epoch in epochs])
+    found = np.stack([forest.predict(rows) for forest in forests], axis=-1)
+    return found.reshape(len(found), len(epochs), len(features), len(forests))
 
 
 def _with_epoch(features: Array, epoch: float) -> Array:
@@ -224,7 +239,9 @@ class ForestSampler(RandomSampler):
         results = _reported(study).results
         if self._random.random() < self._random_share or len({result.trial for result in results}) < STARTUP:
             return {}
-        if all(result.loss is None for result in results[: sizes(len(results))]):
+        objectives = _reported(study).objectives
+        first = results[: sizes(len(results))]
+        if all(vector(objectives, result.loss, result.values) is None for result in first):
             return {}
         return {name: c for name, c in _reported(study).ranges.items() if not c.single()}
 
@@ -240,10 +257,12 @@ class ForestSampler(RandomSampler):
         encoding, trials = Encoding(search_space), study.get_trials(deepcopy=False)
         known = self._knowledge(_reported(study), encoding, trials)
         near = int(self._candidates * NEIGHBOURS)
-        parents = known.parents[self._random.integers(len(known.parents), size=near)]
+        weights = self._random.dirichlet(np.ones(len(known.objectives))) if len(known.objectives) > 1 else np.ones(1)
+        good = known.parents(weights)
+        parents = good[self._random.integers(len(good), size=near)]
         drawn = encoding.draw(self._candidates - near, self._random)
         candidates = np.concatenate([drawn, encoding.neighbours(parents, SPREAD, CHANGES, self._random)])
-        order = np.argsort(-known.improvement(encoding.features(candidates)), kind="stable")
+        order = np.argsort(-known.improvement(encoding.features(candidates), weights), kind="stable")
         before = {tuple(t.params[name] for name in search_space) for t in trials}
         ranked = (encoding.values(candidates[n]) for n in order)
         new = (values for values in ranked if tuple(values.values()) not in before)
@@ -255,8 +274,9 @@ class ForestSampler(RandomSampler):
         size = sizes(len(study.results))
         if size not in study.cache:
             study.cache.clear()
-            results = study.results[:size]
-            study.cache[size] = learn(encoding, [t.params for t in trials], results, self._learner, study.constraints)
+            results, configurations = study.results[:size], [t.params for t in trials]
+            bounds, objectives = study.constraints, study.objectives
+            study.cache[size] = learn(encoding, configurations, results, self._learner, bounds, objectives)
         known: Knowledge = study.cache[size]
         return known
 

@@ -40,6 +40,6 @@ class Generations:
         assert step.trial == self.started, f"trial {step.trial} issued, {self.started} is next"
         self.started += 1
 
-    def tell(self, step: TrialStep, loss: float | None) -> None:  # noqa: ARG002
-        """Record that `step` ended or failed; only the sampler uses its loss."""
+    def tell(self, step: TrialStep, priority: float | None) -> None:  # noqa: ARG002
+        """Record that `step` ended or failed; only the sampler uses its result."""
         self._finished += 1

@@ -6,6 +6,9 @@ TPE ranks it by (last rung, loss), even while it trains further. At its last epo
 Gaussian processes use. A failed trial is PRUNED without a loss, which ranks last. Only trials without any result are
 RUNNING: samplers keep new ones away from them. The same results in the same order give the same study, so a resumed
 search samples the same configurations.
+
+With several objectives a COMPLETE trial has the values of all, and the losses at rungs are priorities: see
+:mod:`ripieno.search.objectives`. Samplers for one objective see `scalarized` results instead.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ripieno.search.constraints import Constraint, total_violation
+from ripieno.search.objectives import SINGLE, Objective, PriorityTable, scalarize, vector
 
 _NAME = "view"
 _EPOCH = datetime(2000, 1, 1)
@@ -42,14 +46,23 @@ class Result:
     seconds: float
     values: Mapping[str, float] = field(default_factory=dict)
     """its other numbers, by name: see `JobResult`"""
+    last: bool = False
+    """True at the last epoch of a trial"""
 
 
 class InMemoryStudy(InMemoryStorage):
     """Storage of one study, read by samplers. Its trials, unlike Optuna's own, may get results after they ended."""
 
-    def __init__(self, ranges: Mapping[str, BaseDistribution], constraints: Sequence[Constraint] = ()) -> None:
+    def __init__(
+        self,
+        ranges: Mapping[str, BaseDistribution],
+        constraints: Sequence[Constraint] = (),
+        objectives: tuple[Objective, ...] = SINGLE,
+    ) -> None:
         super().__init__()
         self.ranges = dict(ranges)
+        self.objectives = objectives
+        self._priorities = PriorityTable(objectives)
         self.constraints = tuple(constraints)
         """those that are measured"""
         self.measured: dict[int, dict[str, float]] = {}
@@ -62,7 +75,7 @@ class InMemoryStudy(InMemoryStorage):
         """see `ReportedStudy`"""
         self._trials: list[FrozenTrial] = []
         with quiet():
-            self.create_new_study([StudyDirection.MINIMIZE], _NAME)
+            self.create_new_study([StudyDirection.MINIMIZE] * len(objectives), _NAME)
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -87,24 +100,31 @@ class InMemoryStudy(InMemoryStorage):
         last: bool,
         seconds: float = 0.0,
         values: Mapping[str, float] | None = None,
-    ) -> None:
+    ) -> Mapping[int, float]:
         """Record the `loss` of `trial` at `epoch`; None: it failed. `last`: it is the trial's last epoch.
 
         `seconds` is the duration of the job, or its estimate where the results have a virtual order. `values` are the
-        other numbers of the result, by name.
+        other numbers of the result, by name. Returns by trial the priorities of results at `epoch` that may have
+        changed, with that of `trial` unless it failed.
         """
-        self.results.append(Result(trial, epoch, loss, seconds, dict(values or {})))
+        self.results.append(Result(trial, epoch, loss, seconds, dict(values or {}), last))
         frozen = self._trials[trial]
         known = self.measured.setdefault(trial, {})
         known.update(values or {})
         # not by `set_constraint`, which keeps the first value
         frozen.system_attrs = frozen.system_attrs | constraint_attributes(self.constraints, known)
-        if loss is None:
+        priorities = self._priorities.add(trial, epoch, loss, values or {})
+        if trial not in priorities:
             frozen.intermediate_values, frozen.values = {}, None
         else:
-            frozen.intermediate_values[epoch], frozen.values = loss, [loss]
-        frozen.state = TrialState.COMPLETE if last and loss is not None else TrialState.PRUNED
+            frozen.intermediate_values[epoch] = priorities[trial]
+            frozen.values = list(vector(self.objectives, loss, values or {}) or ())
+            for other, priority in priorities.items():
+                if epoch in (reached := self._trials[other].intermediate_values):
+                    reached[epoch] = priority
+        frozen.state = TrialState.COMPLETE if last and trial in priorities else TrialState.PRUNED
         frozen.datetime_complete = _EPOCH
+        return priorities
 
     def violation(self, trial: int) -> float:
         """Return how far a trial is beyond the measured constraints, 0 where it meets them."""
@@ -115,6 +135,17 @@ class InMemoryStudy(InMemoryStorage):
         frozen.number = frozen._trial_id = len(self._trials)
         frozen.datetime_start = _EPOCH
         return frozen
+
+    def scalarized(self, weights: Sequence[float]) -> InMemoryStudy:
+        """Return a study of the same trials for one objective, in which `scalarize` makes the losses."""
+        scalars = scalarize([vector(self.objectives, r.loss, r.values) for r in self.results], weights)
+        study = InMemoryStudy(self.ranges, self.constraints)
+        study.allow = self.allow
+        for frozen in self._trials:
+            study.start(frozen.params)
+        for result, scalar in zip(self.results, scalars, strict=True):
+            study.tell(result.trial, result.epoch, scalar, result.last, result.seconds, result.values)
+        return study
 
     # the storage interface that samplers call
 
@@ -141,8 +172,14 @@ class ReportedStudy(Study):
         self.results = storage.results
         self.constraints, self.measured = storage.constraints, storage.measured
         self.allow, self.violation = storage.allow, storage.violation
+        self.objectives = storage.objectives
         self.cache = storage.cache
         """what a sampler keeps between trials; empty after a restart: each value must follow from the results alone"""
+
+    @property
+    def direction(self) -> StudyDirection:
+        """Direction of the losses at rungs: Optuna's study of several objectives has none, as it prunes no trial."""
+        return StudyDirection.MINIMIZE
 
 
 def constraint_attributes(constraints: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -33,7 +34,8 @@ from ripieno import files
 from ripieno.errors import SearchError
 from ripieno.search.constraints import DRAWS, Bounds, Constraint, draw_values, only_value
 from ripieno.search.in_memory_study import InMemoryStudy, constraint_attributes, quiet
-from ripieno.search.samplers import MakeSampler, find_sampler, sample, trial_seed
+from ripieno.search.objectives import LOSS, SINGLE, find_objectives, vector
+from ripieno.search.samplers import MakeSampler, bind_sampler, sample, trial_seed
 from ripieno.search.space import Space, distributions
 from ripieno.types import Configuration, Failure, LiveFront
 
@@ -88,8 +90,8 @@ _NAMES = {kind: name for name, kind in _EVENTS.items()}
 class Journal:
     """Study of a run at `path`, in memory if None; `sampler` is a name or a factory.
 
-    A configuration that breaks `bounds` is drawn again; `constraints` are those of the results. Raises
-    SearchError when the file is broken or cannot be written.
+    A configuration that breaks `bounds` is drawn again; `constraints` are those of the results. Of several `objectives`
+    Optuna's tools see the values. Raises SearchError when the file is broken or cannot be written.
     """
 
     def __init__(
@@ -100,22 +102,31 @@ class Journal:
         seed: int,
         bounds: Bounds | None = None,
         constraints: Sequence[Constraint] = (),
+        objectives: Sequence[str] = (LOSS,),
     ) -> None:
         self._space = space
-        self._sampler = find_sampler(sampler) if isinstance(sampler, str) else sampler
+        self._objectives = find_objectives(objectives)
+        self._sampler = bind_sampler(sampler, {}) if isinstance(sampler, str) else sampler
         self._seed = seed
         try:
             self._log = _Log(path)
             self._storage = JournalStorage(self._log)
         except (ValueError, KeyError) as error:
             raise SearchError(f"{path} is broken ({error}): restore it, or use another folder") from error
-        self._study = InMemoryStudy(distributions(space), constraints)
+        self._study = InMemoryStudy(distributions(space), constraints, self._objectives)
         self._bounds = bounds
         if bounds:
             self._study.allow = self._allows
+        directions = ["maximize" if objective.maximize else "minimize" for objective in self._objectives]
         with quiet():
-            optuna.create_study(storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True)
+            study = optuna.create_study(
+                storage=self._storage, study_name=STUDY, directions=directions, load_if_exists=True
+            )
         self._id = self._storage.get_study_id_from_name(STUDY)
+        if len(self._objectives) > 1 and study.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Optuna warns that names are experimental
+                study.set_metric_names([objective.name for objective in self._objectives])
         self._events = len(self.events())
         attributes = self._storage.get_study_user_attrs(self._id)
         fronts = [attributes[name] for name in sorted(attributes) if name.startswith("front:")]
@@ -129,6 +140,7 @@ class Journal:
         self._attributes = {t.number: dict(t.system_attrs) for t in trials}
         self.redrawn = sum(t.user_attrs.get(REDRAWN, 0) for t in trials)
         """configurations that broke a constraint and were drawn again"""
+        self._last: dict[int, list[float]] = {}  # values of the objectives at the last rung of a trial
 
     def events(self) -> list[Event]:
         """Return all events in their order."""
@@ -238,14 +250,16 @@ class Journal:
         last: bool,
         seconds: float = 0.0,
         values: Mapping[str, float] | None = None,
-    ) -> None:
+    ) -> Mapping[int, float]:
         """Report the `loss` of `trial` at `epoch` to samplers and Optuna's tools; None: it failed.
 
         `last` is True at the trial's last epoch; samplers see the `seconds` of the job and the other `values` of the
         result. A restart must repeat the reports in the same order; losses that are in the journal are not written
-        again.
+        again. Returns by trial the priorities of results at `epoch` that may have changed: see `InMemoryStudy.tell`.
         """
-        self._study.tell(trial, epoch, loss, last, seconds, values)
+        priorities = self._study.tell(trial, epoch, loss, last, seconds, values)
+        if (point := vector(self._objectives, loss, values or {})) is not None:
+            self._last[trial] = [o.minimized(value) for o, value in zip(self._objectives, point, strict=True)]
         known = self._attributes.setdefault(trial, {})
         for name, value in constraint_attributes(self._study.constraints, values or {}).items():
             if trial not in self._ended and known.get(name) != value:
@@ -254,6 +268,7 @@ class Journal:
         if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
             self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
             self._reported.add((trial, epoch))
+        return priorities
 
     def end(self, states: Mapping[int, str]) -> None:
         """Store the final state of trials: "COMPLETE", "PRUNED" or "FAIL"; a state stored before is kept."""
@@ -262,9 +277,13 @@ class Journal:
         for trial, state in states.items():
             if trial not in self._ended:
                 reported = self._storage.get_trial(self._ids[trial]).intermediate_values
-                values = None if state == "FAIL" or not reported else [reported[max(reported)]]
+                values = None if state == "FAIL" or not reported else self._final_values(trial, reported)
                 self._storage.set_trial_state_values(self._ids[trial], TrialState[state], values)
                 self._ended.add(trial)
+
+    def _final_values(self, trial: int, reported: Mapping[int, float]) -> list[float] | None:
+        """Return the values of a trial at its end: its last loss, or the values of several objectives."""
+        return [reported[max(reported)]] if self._objectives == SINGLE else self._last.get(trial)
 
 
 class _Log(BaseJournalBackend):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from ripieno.search.forecast import predict_best_loss
+from ripieno.search.objectives import LOSS, SINGLE, Objective, Vector, dominates, vector
 from ripieno.types import Job, JobResult, LiveFront, Member
 
 TOP = 10
@@ -38,6 +39,16 @@ class SkippedStep:
     """predicted duration"""
     left: float
     """seconds from the free slot to the deadline"""
+
+
+@dataclass(frozen=True)
+class FrontTrial:
+    """A trial, at one epoch, that no other one dominates in the objectives of the search."""
+
+    member: str
+    """id of its member"""
+    values: Mapping[str, float]
+    """of the objectives, by name"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ class Snapshot:
     """configurations that broke a constraint before training, and were drawn again"""
     infeasible: int | None = None
     """trials that break a measured constraint; None: there is none"""
+    trial_front: tuple[FrontTrial, ...] = ()
+    """members that no other dominates, by the first objective; empty in a search for one objective"""
 
 
 class FrontSource(Protocol):
@@ -120,7 +133,9 @@ Summary = Snapshot
 class SearchStats:
     """Counts and best losses of a search."""
 
-    def __init__(self) -> None:
+    def __init__(self, objectives: Sequence[Objective] = SINGLE) -> None:
+        self._objectives = objectives
+        self._front: dict[str, tuple[Vector, FrontTrial]] = {}  # by member
         self.jobs = self.members = self.failures = 0
         self.busy = 0.0
         self.epochs = 0
@@ -135,14 +150,15 @@ class SearchStats:
         """loss of each trial at the last rung it reached"""
         self._top: dict[int, float] = {}  # the best trials and their lowest losses
 
-    def add(self, job: Job, loss: float | None) -> None:
-        """Record the `loss` of `job`; None: it failed."""
+    def add(self, job: Job, loss: float | None, values: Mapping[str, float] | None = None) -> None:
+        """Record the `loss` of `job`, None: it failed, and the other `values` of its result."""
         self.jobs += 1
         self.epochs += job.stop - job.start
         if loss is None:
             self.failures += 1
         else:
             self.members += 1
+            self._add_to_front(job, loss, values or {})
             if self.best[0] is None or (loss, job.member) < self.best:
                 self.best = loss, job.member
             self.losses[job.trial] = loss
@@ -151,6 +167,21 @@ class SearchStats:
                 del self._top[max(self._top, key=self._top.__getitem__)]
         if self.best[0] is not None:
             self.lowest.append(self.best[0])
+
+    def _add_to_front(self, job: Job, loss: float, values: Mapping[str, float]) -> None:
+        point = vector(self._objectives, loss, values)
+        if len(self._objectives) == 1 or point is None:
+            return
+        before = [other for other, _ in self._front.values()]
+        if any(dominates(other, point) for other in before):
+            return
+        self._front = {m: entry for m, entry in self._front.items() if not dominates(point, entry[0])}
+        named = {o.name: loss if o.name == LOSS else values[o.name] for o in self._objectives}
+        self._front[job.member] = point, FrontTrial(job.member, named)
+
+    def trial_front(self) -> tuple[FrontTrial, ...]:
+        """Return the trials that no other one dominates, by the first objective, the best first."""
+        return tuple(entry for _, entry in sorted(self._front.values(), key=lambda found: (found[0], found[1].member)))
 
     @property
     def top(self) -> float | None:

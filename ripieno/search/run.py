@@ -45,17 +45,17 @@ def run_search(
 
     Started again on the same run it goes on, however it was stopped. With the virtual order (the default without a
     deadline) members and configurations depend on the settings, on `weight` and on what training gives, on nothing
-    else. `weight` says what an epoch of a configuration costs, in any unit; by default all cost the same. Near the
-    deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
-    every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated. `fronts`
-    gives the snapshots their fronts of ensembles, which the journal keeps. `costs` returns what is known of a
+    else. `weight` says what an epoch of a configuration costs, in milliseconds or any unit; by default all cost the
+    same. Near the deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after
+    every event and every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated.
+    `fronts` gives the snapshots their fronts of ensembles, which the journal keeps. `costs` returns what is known of a
     configuration before training, by name: the constraints of the settings on these bound what is drawn. So do
-    `limits`, which may bound predictions.
+    `limits`, which may bound predictions. Objectives may be among the costs.
 
     Raises SearchError when the settings contradict the run's, when no configuration meets the constraints, when the
-    journal cannot be read or written, or when more than half of the first jobs fail; RipienoError when another search
-    holds the run; MissingExtraError when the sampler is not installed. On any exception, KeyboardInterrupt included,
-    the pool is closed and the run can be started again.
+    journal cannot be read or written, or when more than half of the first jobs fail or lack a number that is an
+    objective; RipienoError when another search holds the run; MissingExtraError when the sampler is not installed. On
+    any exception, KeyboardInterrupt included, the pool is closed and the run can be started again.
     """
     require("optuna")
     from ripieno.search.driver import Driver
@@ -67,8 +67,10 @@ def run_search(
             check_algorithm(settings.algorithm)  # a missing extra is missed now, not a dozen trials later
             sampler = make_sampler(find_algorithm(settings.algorithm))
             bounds, measured = _constraints(settings, costs, limits)
-            journal = Journal(library.journal_path, settings.space, sampler, settings.seed, bounds, measured)
-            return Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts, measured).run()
+            path, names = library.journal_path, settings.objective
+            journal = Journal(path, settings.space, sampler, settings.seed, bounds, measured, names)
+            driver = Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts, measured, costs)
+            return driver.run()
     except BaseException:
         pool.close(cancel=True)
         raise
@@ -108,7 +110,8 @@ def simulate(
 ) -> Simulation:
     """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
 
-    `curve` returns the loss of a configuration after a number of epochs and the seconds they take; see `SimulatedPool`
+    `curve` returns the loss of a configuration after a number of epochs and the seconds they take, and, for objectives,
+    a dict of other numbers by name; `train_seconds` are those of the curve unless it is in there. See `SimulatedPool`
     for `overhead` and `decision_clock`. `weight` is the search's estimate of an epoch's cost, as in `run_search`, and
     `costs` are those known before training.
     Results are reported in order of arrival unless `settings` give another order. Nothing is written to disk: the
@@ -129,11 +132,11 @@ def simulate(
     settings = replace(settings, order=settings.order or "arrival", window=settings.window or 2 * slots)
     bounds, measured = _constraints(settings, costs)
     sampler = make_sampler(find_algorithm(settings.algorithm))
-    journal = Journal(None, settings.space, sampler, settings.seed, bounds, measured)
+    journal = Journal(None, settings.space, sampler, settings.seed, bounds, measured, settings.objective)
     pool = SimulatedPool(
         curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds, decision_clock=decision_clock
     )
     library = Library("simulated")  # never written: a new search reads no members
-    driver = Driver(library, settings, pool, journal, weight, seconds, watch, pool.clock, constraints=measured)
+    driver = Driver(library, settings, pool, journal, weight, seconds, watch, pool.clock, None, measured, costs)
     summary = driver.run()
     return Simulation(summary, tuple(outcomes), pool.clock())

@@ -37,6 +37,18 @@ def _genetic(seed: int) -> BaseSampler:
     return GeneticSampler(seed)
 
 
+def _nsga2(seed: int) -> BaseSampler:
+    from ripieno.search.nsga import NsgaTwoSampler
+
+    return NsgaTwoSampler(seed=seed)
+
+
+def _nsga3(seed: int) -> BaseSampler:
+    from ripieno.search.nsga import NsgaThreeSampler
+
+    return NsgaThreeSampler(seed=seed)
+
+
 def _smac(seed: int) -> BaseSampler:
     require("smac")
     from ripieno.search.smac import SmacSampler
@@ -69,8 +81,14 @@ SAMPLERS: dict[str, MakeSampler] = {
     "gp": _gp,
     "genetic": _genetic,
     "smac": _smac,
+    "nsga2": _nsga2,
+    "nsga3": _nsga3,
+    "parego-tpe": _multivariate_tpe,
+    "parego-gp": _gp,
 }
 """Samplers by name; add custom ones here."""
+SEVERAL = ("random", "tpe", "multivariate-tpe", "forest", "gp", "genetic", "nsga2", "nsga3")
+"""Samplers that learn from several objectives. The others see one: a random scalarisation of them (ParEGO)."""
 
 
 def find_sampler(name: str) -> MakeSampler:
@@ -92,7 +110,18 @@ def complete_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {option: known.get(option) if value is None else value for option, value in options.items()}
 
 
-def bind_sampler(name: str, options: Mapping[str, Any]) -> MakeSampler:
+class BoundSampler:
+    """Factory of a sampler from a trial's seed; `several`: it learns from several objectives."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], several: bool) -> None:
+        self._make, self.several = make, several
+
+    def __call__(self, seed: int) -> BaseSampler:
+        """Return the sampler of a trial."""
+        return self._make(seed)
+
+
+def bind_sampler(name: str, options: Mapping[str, Any]) -> BoundSampler:
     """Return the factory of the sampler called `name` with `options`, some of which it does not have (None)."""
     make = find_sampler(name)
     known = _defaults(make)
@@ -105,7 +134,7 @@ def bind_sampler(name: str, options: Mapping[str, Any]) -> MakeSampler:
             return SAMPLERS["random"](seed)
         return make(seed, **own)
 
-    return bound
+    return BoundSampler(bound, name in SEVERAL)
 
 
 def _defaults(make: MakeSampler) -> dict[str, Any]:
@@ -125,12 +154,18 @@ def trial_seed(seed: int, trial: int, attempt: int = 0) -> int:
 def sample(make: MakeSampler, view: InMemoryStudy, seed: int, attempt: int = 0) -> dict[str, Any]:
     """Choose a value of every range for the next trial of `view`, which holds the earlier trials.
 
-    `attempt` counts the values that were refused before.
+    `attempt` counts the values that were refused before. A sampler for one objective sees a scalarisation of several,
+    with weights of its own for every trial.
     """
+    new_seed = trial_seed(seed, len(view), attempt)
+    objectives = len(view.objectives)
+    if objectives > 1 and not getattr(make, "several", False):
+        # a generator of its own, as of the random share
+        view = view.scalarized(np.random.default_rng([new_seed, 2]).dirichlet(np.ones(objectives)).tolist())
     study, new = view.study(), view.new()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns that a sampler is experimental
-        sampler = make(trial_seed(seed, new.number, attempt))
+        sampler = make(new_seed)
         joint = sampler.infer_relative_search_space(study, new)
         values = sampler.sample_relative(study, new, joint)
         return {

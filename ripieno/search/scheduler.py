@@ -23,6 +23,10 @@ class Scheduler(Protocol):
 
     A scheduler may have a method `rank(step)`, called before `start`: the rank of the trial among the results for which
     it goes on, from 1, and their number, or None. It is shown and kept.
+
+    The priority of a result is its loss; in a search with several objectives it is computed from all results at the
+    same epoch, and changes as others arrive: see `ripieno.search.objectives`. A scheduler that has a method
+    `set_priorities(epoch, priorities)` is told so before each `tell`: the priorities of results at `epoch`, by trial.
     """
 
     started: int
@@ -34,8 +38,8 @@ class Scheduler(Protocol):
     def start(self, step: TrialStep) -> None:
         """Record that `step`, one of the candidates, was started."""
 
-    def tell(self, step: TrialStep, loss: float | None) -> None:
-        """Record the `loss` of `step` (smaller is better); None: it failed."""
+    def tell(self, step: TrialStep, priority: float | None) -> None:
+        """Record the `priority` of `step` (smaller is better); None: it failed."""
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module

@@ -17,14 +17,27 @@ from ripieno.search.algorithms import (
     find_algorithm,
 )
 from ripieno.search.constraints import parse_constraints
+from ripieno.search.objectives import LOSS, parse_objectives
 from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 from ripieno.types import TrainingUnit
 
-IMMUTABLE = ("space", "algorithm", "step", "keep", "epochs", "seed", "metric", "weights", "constraints", "budget")
+IMMUTABLE = (
+    "space",
+    "algorithm",
+    "step",
+    "keep",
+    "epochs",
+    "seed",
+    "metric",
+    "weights",
+    "constraints",
+    "budget",
+    "objective",
+)
 """Settings that a resumed search must not change; `trials` may. `step` and `keep` are the algorithm's."""
 _RATIOS = ("step", "keep")
-_LATER = ("hours", "unit", "weights", "eta", "constraints", "budget")
+_LATER = ("hours", "unit", "weights", "eta", "constraints", "budget", "objective")
 """Settings that records of older versions lack."""
 
 
@@ -58,11 +71,14 @@ class Settings:
     """bounds that trials must meet, such as `bytes<=4e6`; see `ripieno.search.constraints`"""
     budget: Mapping[str, float] | None = None
     """bound on the cost of an ensemble by kind; what costs more alone is not trained; None: no bound"""
+    objective: tuple[str, ...] = (LOSS,)
+    """what is made small (a metric that is better when larger: large): see `ripieno.search.objectives`"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "constraints", tuple(map(str, parse_constraints(self.constraints))))
         object.__setattr__(self, "algorithm", change_algorithm(self.algorithm, eta=self.eta))
         object.__setattr__(self, "eta", None)
+        object.__setattr__(self, "objective", parse_objectives(self.objective))
         for name, least in (("epochs", 1), ("trials", 1), ("window", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -91,6 +107,10 @@ def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | 
         del plain["constraints"]
     if settings.budget is None:
         del plain["budget"]
+    if plain["objective"] == (LOSS,):
+        del plain["objective"]  # as in older versions
+    else:
+        plain["objective"] = list(plain["objective"])
     if plain != kept:
         files.write_json(path, plain)
     return settings
@@ -111,6 +131,7 @@ def kept_settings(path: Path) -> Settings | None:
         values = {f.name: kept[f.name] for f in fields(Settings) if f.name not in _LATER or f.name in kept}
         values["weights"] = tuple(values.get("weights", ()))
         values["constraints"] = tuple(values.get("constraints", ()))
+        values["objective"] = tuple(values.get("objective", (LOSS,)))
         if isinstance(values["algorithm"], Mapping):  # older versions: a name, and eta
             values["algorithm"] = algorithm_from_plain(values["algorithm"])
         return Settings(**{**values, "space": space_from_plain(values["space"])})
@@ -162,6 +183,8 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
         return f"{find_algorithm(settings.algorithm).name} ({', '.join(parts)})".lstrip()
     if name == "constraints":
         return ", ".join(settings.constraints) or "none"
+    if name == "objective":
+        return ",".join(settings.objective)
     if name == "weights":
         return ", ".join(set(settings.weights) - set(other.weights)) or ", ".join(settings.weights) or "none"
     if name == "budget":

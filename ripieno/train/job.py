@@ -39,7 +39,7 @@ from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
 from ripieno.train.member_costs import measure_costs
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
-from ripieno.train.trainer import Trainer, close, report_batches, tensors_of, unit_of
+from ripieno.train.trainer import Trainer, close, report_batches, reported_values, tensors_of, unit_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Dataset, Epoch, Failure, Job, JobResult, Member, loss_key
 
@@ -109,7 +109,11 @@ def _train(config: TrainingConfig, job: Job) -> Member:
             return existing
         if predictions is None:  # a checkpoint without its member
             predictions = predict_valid(trainer, dataset)
-        member = dataclasses.replace(_describe(config, ended, dataset, progress), unit=unit_of(trainer))
+        member = dataclasses.replace(
+            _describe(config, ended, dataset, progress),
+            unit=unit_of(trainer),
+            costs=reported_values(kept_trainer(trainer)),
+        )
         return add_member(library, kept_trainer(trainer), member, dataset, predictions)
     finally:
         shown.close()

@@ -54,7 +54,9 @@ def add_member(
         member = dataclasses.replace(member, format="onnx", parameters=member.parameters or _count_numbers(content))
         library.add(member, predictions, targets, content)
     else:
-        member = dataclasses.replace(member, format="predictions", costs={"seconds": _seconds(trainer, dataset)})
+        member = dataclasses.replace(
+            member, format="predictions", costs={**member.costs, "seconds": _seconds(trainer, dataset)}
+        )
         library.add(member, predictions, targets)
         if len(test := dataset.rows("test")):
             answers = predict_rows(trainer, dataset, test)

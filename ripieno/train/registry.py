@@ -8,7 +8,7 @@ from typing import cast
 from ripieno.errors import ModelError, error_summary
 from ripieno.models.user_code import import_named, is_user_code
 from ripieno.train.network_trainer import NetworkTrainer
-from ripieno.train.trainer import METHODS, Trainer, close, unit_of
+from ripieno.train.trainer import METHODS, Trainer, close, reported_names, unit_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.trees import ExtraTreesTrainer, LightGBMTrainer, RandomForestTrainer
 from ripieno.types import TrainingUnit
@@ -45,6 +45,15 @@ def find_unit(config: TrainingConfig) -> TrainingUnit:
         return unit_of(trainer)
     except ModelError as error:
         raise ModelError(f"trainer {config.trainer!r}: {error}") from error
+    finally:
+        close(trainer)
+
+
+def find_reports(config: TrainingConfig) -> tuple[str, ...]:
+    """Return the names of the numbers that the trainer of `config` reports. Raises ModelError where there is none."""
+    trainer = make_trainer(config)
+    try:
+        return reported_names(trainer)
     finally:
         close(trainer)
 

@@ -37,6 +37,7 @@ These are optional:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, get_args
 
@@ -102,6 +103,25 @@ def tensors_of(trainer: Trainer) -> Tensors | None:
                 f"tensors() of the trainer returned a {type(array).__name__}{where}; expected NumPy arrays"
             )
     return tensors
+
+
+def reported_names(trainer: Trainer) -> tuple[str, ...]:
+    """Return the names of the numbers that a trainer reports, its attribute `reports`; none where it has none."""
+    return tuple(getattr(trainer, "reports", ()))
+
+
+def reported_values(trainer: Trainer) -> dict[str, float]:
+    """Return the numbers that a trainer reports after an epoch, by name: its `values()`, where it has `reports`.
+
+    Raises ModelError where one of these is missing or no finite number.
+    """
+    names = reported_names(trainer)
+    found = trainer.values() if names else {}  # type: ignore[attr-defined]
+    for name in names:
+        value = found.get(name) if isinstance(found, Mapping) else None
+        if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+            raise ModelError(f"values() of the trainer returned {value!r} for {name}; expected a finite number")
+    return {name: float(found[name]) for name in names}
 
 
 def unit_of(trainer: Trainer) -> TrainingUnit:

@@ -17,8 +17,9 @@ from ripieno.errors import SearchError
 from ripieno.search import Settings, samplers, simulate
 from ripieno.search.algorithms import Algorithm, check_algorithm
 from ripieno.search.encoding import Encoding
-from ripieno.search.forest import STARTUP, Knowledge, learn, scaled, sizes
+from ripieno.search.forest import STARTUP, Knowledge, learn, sizes
 from ripieno.search.in_memory_study import InMemoryStudy, ReportedStudy, Result
+from ripieno.search.objectives import scaled
 from ripieno.search.samplers import find_sampler, sample
 from ripieno.search.space import Categorical, Continuous, Integer, Space, distributions
 
@@ -78,7 +79,7 @@ def test_a_region_where_trials_fail_is_left_alone() -> None:
     assert np.mean([x > 0.3 for x in found]) > 0.7  # and yet the best is sought, at its edge
     encoding, known = knowledge(view)
     places = encoding.features(encoding.draw(200, np.random.default_rng(1)))
-    predicted = known.losses.predict(np.column_stack([places, np.zeros(200)])).mean(axis=0)
+    predicted = known.objectives[0].predict(np.column_stack([places, np.zeros(200)])).mean(axis=0)
     assert predicted[places[:, 0] > 0.6].min() > np.median(predicted[places[:, 0] < 0.4]) + 0.02
 
 
@@ -100,10 +101,12 @@ def test_improvement_is_divided_by_the_root_of_the_seconds_of_an_epoch() -> None
 
     encoding, known = knowledge(view_of(PLANE, 80, told))
     features = encoding.features(encoding.draw(50, np.random.default_rng(1)))
-    plain = replace(known, seconds=None).improvement(features)
+    plain = replace(known, seconds=None).improvement(features, np.ones(1))
     features, plain = features[plain > 0], plain[plain > 0]
     assert len(plain) > 20
-    assert np.log(plain / known.improvement(features)) == pytest.approx(features[:, 0] * log(4) / 2, abs=0.15)
+    assert np.log(plain / known.improvement(features, np.ones(1))) == pytest.approx(
+        features[:, 0] * log(4) / 2, abs=0.15
+    )
 
 
 @pytest.mark.parametrize("worst", [1e6, None])
@@ -218,7 +221,7 @@ def test_the_learner_is_one_of_two() -> None:
         joint = sampler.infer_relative_search_space(study, view.new())
         by_name[name] = sampler.sample_relative(study, view.new(), joint)["x"]
         known = learn(encoding, [t.params for t in view.get_all_trials(0)], view.results, name)
-        assert study.cache[max(study.cache)].best == pytest.approx(known.best)
+        assert study.cache[max(study.cache)].known.min() == pytest.approx(known.known.min())
         assert abs(by_name[name] - 0.7) < 0.15
     assert by_name["extra-trees"] != by_name["random-forest"]
     with pytest.raises(SearchError, match="no learner 'lines'; there are: extra-trees, random-forest"):
