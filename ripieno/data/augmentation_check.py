@@ -95,7 +95,8 @@ def _features(images: Float32s) -> Float32s:
     values = images.reshape(len(images), -1)
     values = values - values.mean(1, keepdims=True)
     lengths: Float32s = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.maximum(lengths, 1e-6)
+    directions: Float32s = values / np.maximum(lengths, 1e-6)
+    return directions
 
 
 def _thumbnails(images: NDArray[Any]) -> Float32s:
@@ -105,4 +106,5 @@ def _thumbnails(images: NDArray[Any]) -> Float32s:
     rows, columns = height // square, width // square
     cut = images[:, : rows * square, : columns * square]
     parts = cut.reshape(len(images), rows, square, columns, square, images.shape[-1])
-    return np.nan_to_num(parts.mean((2, 4), dtype=np.float32))
+    means: Float32s = np.nan_to_num(parts.mean((2, 4), dtype=np.float32))
+    return means

@@ -90,5 +90,5 @@ def block_places(cell: Cell) -> dict[int, tuple[float, float]]:
 
 
 def _colour(name: str) -> str:
-    known = OPERATORS["image"] | OPERATORS["series"]
+    known = {**OPERATORS["image"], **OPERATORS["series"]}
     return _COLOURS.get(known[name].form, BLUE)

@@ -227,6 +227,7 @@ class Journal:
             else:
                 seed = trial_seed(self._seed, len(self._values), attempt)
                 values = draw_values(self._space, np.random.default_rng(seed))
+        assert self._bounds is not None
         raise SearchError(
             f"none of {DRAWN:,} random configurations meets {' and '.join(map(str, self._bounds.constraints))}: "
             "use another folder with --run, and another bound or space"
