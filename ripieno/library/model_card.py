@@ -345,6 +345,8 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
         algorithm = search.get("algorithm", "")
         algorithm = algorithm.get("name", "") if isinstance(algorithm, Mapping) else algorithm  # older: the name alone
         bound = f", {search['trials']} trials" if search.get("trials") else ""
+        if isinstance(budget := search.get("budget"), Mapping):
+            bound += f", under a budget of {_text(' and '.join(f'{value:g} {kind}' for kind, value in budget.items()))}"
         lines.append(
             f"Members: searched by {_text(str(algorithm))} in the space {_text(str(space))}, at "
             f"most {search.get('epochs')} {search.get('unit', 'epochs')} per trial, seed {search.get('seed')}{bound}."

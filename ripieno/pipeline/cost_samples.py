@@ -57,6 +57,8 @@ class CostRecord:
     """kind of device"""
     models: Mapping[str, CostModel]
     """by kind of cost; empty where too few networks were measured"""
+    idle: bool = True
+    """False when other processes kept the machine busy while a network was measured"""
 
 
 def cost_features(family: str, configuration: Configuration, input: Input, task: Task) -> dict[str, float]:
@@ -109,7 +111,7 @@ def find_cost_models(
         costs = [own_cost(library, *one, kind) for one in measured]
         if (model := fit_cost_model(features, [max(cost or 0.0, TINY) for cost in costs])) is not None:
             models[kind] = model
-    record = CostRecord(device.kind, models)
+    record = CostRecord(device.kind, models, all(found.idle for _, found in measured))
     files.write_json(path, record)
     return record
 

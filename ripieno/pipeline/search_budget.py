@@ -141,6 +141,7 @@ def describe_budget(budget: Mapping[str, float], bounds: Mapping[str, float], re
             lines.append(
                 f"networks predicted above {bounds[kind]:g} {kind}, twice the budget, are not trained: predicted from "
                 f"{model.samples} networks on {record.device}, typically off by a factor of {model.error:.2f}"
+                + ("" if record.idle else ", and measured while the machine was busy")
             )
     if others := [kind for kind in budget if kind not in bounds]:
         models = [record.models[kind] for kind in others if kind in record.models]

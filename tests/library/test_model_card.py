@@ -31,6 +31,8 @@ def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(
     assert "searched by hyperband in the space resnet-tiny" in text
     older = render_card(bundle, search={"algorithm": "bohb", "space": {"name": "wide"}})  # of version 0.1
     assert "searched by bohb in the space wide" in older
+    bounded = {"algorithm": "bohb", "space": {"name": "wide"}, "budget": {"seconds": 5.0, "bytes": 4e6}}
+    assert "under a budget of 5 seconds and 4e+06 bytes." in render_card(bundle, search=bounded)
     assert read_or_render_card(bundle) == text
 
 

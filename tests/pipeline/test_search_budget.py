@@ -96,6 +96,12 @@ def test_a_budget_that_many_fit_leaves_the_space_and_says_what_bounds() -> None:
     )
 
 
+def test_a_note_says_that_the_machine_was_busy() -> None:
+    busy = CostRecord("a-cpu", {"seconds": model(1.27)}, idle=False)
+    (note,) = describe_budget({"seconds": 10.0}, {"seconds": 20.0}, busy)
+    assert note.endswith("off by a factor of 1.27, and measured while the machine was busy")
+
+
 def test_a_budget_that_few_fit_narrows_the_space() -> None:
     few = {"flops": 3.2e6}  # the cheapest costs 2.7e6
     found = plan(few)
