@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from tests.quick_runs import quick_runs
+from tests.worker_deaths import pytest_testnodedown as pytest_testnodedown
 
 # one thread per library, before any of them is imported: the machine is small and tests must not fight
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    "pytest.ini": "[pytest]",
+    "pytest.ini": f"[pytest]\npythonpath = {ROOT}",
+    "conftest.py": "from tests.worker_deaths import pytest_testnodedown",
     "test_a.py": "def test_a(): pass",
     "test_b.py": "import os\ndef test_b(): pass\ndef test_kill(): os.kill(os.getpid(), 9)\ndef test_last(): pass",
     "test_c.py": "def test_c(): pass",
@@ -25,3 +27,4 @@ def test_a_worker_that_dies_ends_the_run_with_the_name_of_its_test(tmp_path: Pat
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr
     assert "crashed while running 'test_b.py::test_kill'" in done.stdout
+    assert re.search(r"gw\d ended with exit code -9", done.stdout)
