@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from ripieno.errors import ModelError
-from ripieno.models.cell_spec import LOOKBACKS, MOST_BLOCKS, Cell, parse_cell
+from ripieno.models.cell_spec import LOOKBACKS, MOST_BLOCKS, Cell, Edge, parse_cell
 from ripieno.models.resnet_config import Activation
 from ripieno.models.series_config import Normalisation
 from ripieno.models.unet_config import STEM_STRIDES
 from ripieno.models.value_rules import COUNT, SHARE_BELOW_1, NumberRule, ValueRules, check_values
-from ripieno.types import Configuration, DataKind
+from ripieno.types import Configuration, DataKind, Value
 
 FAMILY = "cell"
 Outputs = Literal["concatenate", "add"]
@@ -126,6 +126,20 @@ def name_cell(configuration: Configuration) -> Configuration:
     except ModelError:  # its trial reports it
         return configuration
     return {"cell": str(cell), **{name: value for name, value in configuration.items() if name not in _BLOCK_NAMES}}
+
+
+def cell_slots(cell: Cell) -> Configuration:
+    """Return the hyperparameters `blocks` and `SLOTS` that stand for `cell`, the inverse of `cell_of`.
+
+    Blocks that the cell does not have get `identity(-1)`, so that every range of a space has a value.
+    """
+    unused = Edge(-1, "identity")
+    blocks = [*cell.blocks, *[(unused, unused)] * (MOST_BLOCKS - len(cell.blocks))]
+    pairs = [pair for names, block in zip(SLOTS, blocks, strict=True) for pair in zip(names, block, strict=True)]
+    values: dict[str, Value] = {"blocks": len(cell.blocks)}
+    for (input, operator), edge in pairs:
+        values |= {input: edge.input, operator: edge.operator}
+    return values
 
 
 def slot_values(operators: Sequence[str]) -> dict[str, tuple[int | str, ...]]:

@@ -80,7 +80,7 @@ def draw_cell(cell: Cell) -> Figure:
 
 def block_places(cell: Cell) -> dict[int, tuple[float, float]]:
     """Return the places of the inputs -2 and -1 and of the blocks: by height from left to right, below each other."""
-    places = {lookback: (0.0, 0.7 if lookback == LOOKBACKS[0] else -0.7) for lookback in LOOKBACKS}
+    places = {lookback: (0.0, 1.0 if lookback == LOOKBACKS[0] else -1.0) for lookback in LOOKBACKS}
     for height in set(cell.heights):
         level = [number for number, own in enumerate(cell.heights) if own == height]
         for row, number in enumerate(level):

@@ -15,11 +15,12 @@ from ripieno.backends.onnx import open_file
 from ripieno.errors import ModelError
 from ripieno.models.build import Network, build
 from ripieno.models.cell import CellModule, Maximum
-from ripieno.models.cell_config import SEARCHED, SLOTS, cell_of, name_cell, slot_values
+from ripieno.models.cell_config import SEARCHED, SLOT_NAMES, SLOTS, cell_of, cell_slots, name_cell, slot_values
 from ripieno.models.cell_plan import plan_network
-from ripieno.models.cell_spec import OPERATORS
+from ripieno.models.cell_spec import OPERATORS, expand_cell, parse_cell
 from ripieno.models.configuration_costs import configuration_costs
 from ripieno.models.family_config import network_megavalues
+from ripieno.search.built_in_spaces import SPACES
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.types import Configuration, DataKind, Input, Member, Task, classification
 
@@ -183,6 +184,19 @@ def test_blocks_may_be_hyperparameters_of_their_own() -> None:
         assert len(cell.blocks) == blocks
     text = f"{drawn['operator_1a']}({drawn['input_1a']})+{drawn['operator_1b']}({drawn['input_1b']})"
     assert cell_of({**drawn, "blocks": 1}, "image") == cell_of({"cell": text}, "image")
+
+
+def test_a_cell_becomes_values_of_the_ranges_and_back() -> None:
+    ranges = SPACES["cell"].ranges
+    for blocks in (1, 3, 5):
+        cell = cell_of({**cell_slots(parse_cell(DEEP)), "blocks": 1}, "image")
+        while len(cell.blocks) < blocks:
+            cell = next(expand_cell(cell, SEARCHED["image"]))
+        slots = cell_slots(cell)
+        assert cell_of(slots, "image") == cell
+        assert slots.keys() == SLOT_NAMES | {"blocks"}
+        for name, value in slots.items():
+            assert name == "blocks" or value in getattr(ranges[name], "choices", ())
 
 
 def test_a_configuration_is_shown_with_its_cell_in_place_of_its_blocks() -> None:
