@@ -27,7 +27,8 @@ class EnsembleClassifier(ClassifierMixin, EnsembleEstimator):  # type: ignore[mi
     names of classes; `y` (samples, labels) of 0 and 1 makes it a multilabel classifier.
 
     - `budget`: bound of the cost of all members together: seconds for 2,000 samples, or a mapping of kinds of cost to
-      bounds, see `ripieno.select`. None: eight times the cost of the best network.
+      bounds, see `ripieno.select`. The search trains no network that exceeds it alone, see `ripieno.tune`. None: eight
+      times the cost of the best network.
     - `hours`, `trials`: length of the search; five minutes when both are None. With `trials` alone, and a budget that
       is counted (`{"parameters": 1e6}`) and not measured, the same data and `random_state` give the same estimator.
     - `epochs`, `space`, `family`, `algorithm`, `free`, `weights`, `metric`, `size`, `slots`, `pool`, `device`: those of

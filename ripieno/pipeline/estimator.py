@@ -163,6 +163,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
             algorithm=self.algorithm,
             free=self.free,
             weights=self.weights,
+            budget=self.budget,
             seed=seed,
             slots=self.slots,
             pool=self.pool,
