@@ -13,14 +13,18 @@ import torch
 
 from ripieno.data import open_dataset
 from ripieno.data.augment import Augmentation
+from ripieno.data.augmentation_policy import RandomPolicy
+from ripieno.data.image_operations import ImageOperations
 from ripieno.library import Library
 from ripieno.train import TrainingConfig, batching, data_pipeline, train_job
+from ripieno.train.augmentation import InputAugmentation
 from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import TrainingState
 from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.device_copy import to_device
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy
 from ripieno.train.network_trainer import NetworkTrainer
+from ripieno.train.policy_augmentation import PolicyAugmentation
 from ripieno.train.speed import measure_throughput
 from ripieno.train.stall_timer import StallTimer
 from ripieno.types import Configuration, Dataset, Job
@@ -37,7 +41,7 @@ WARPED: Configuration = {**CONFIGURATION, "max_zoom": 0.2, "max_rotation": 10, "
 
 
 def pipeline_of(
-    digits: Dataset, augment: Augmentation, strategy: LoadingStrategy = INLINE, device: torch.device = GPU
+    digits: Dataset, augment: InputAugmentation, strategy: LoadingStrategy = INLINE, device: torch.device = GPU
 ) -> BatchPipeline:
     """A pipeline of one epoch."""
 
@@ -50,7 +54,7 @@ def pipeline_of(
 
 
 def epoch(
-    digits: Dataset, augment: Augmentation, strategy: LoadingStrategy, device: torch.device = GPU
+    digits: Dataset, augment: InputAugmentation, strategy: LoadingStrategy, device: torch.device = GPU
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels of one epoch, on the CPU."""
     with closing(pipeline_of(digits, augment, strategy, device)) as pipeline:
@@ -109,11 +113,17 @@ def test_a_compiled_network_trains(config: TrainingConfig) -> None:
     assert outcome.failure is None, outcome.failure
 
 
-@pytest.mark.parametrize("changes", [{}, {"max_rotation": 20, "max_zoom": 0.2, "flip": True}])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Augmentation(),
+        Augmentation(max_rotation=20, max_zoom=0.2, flip=True),
+        PolicyAugmentation(Augmentation(flip=True), RandomPolicy("image"), ImageOperations()),
+    ],
+)
 def test_batches_are_the_same_resident_from_the_host_and_by_a_thread(
-    digits: Dataset, changes: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, augment: InputAugmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    augment = Augmentation(**changes)  # type: ignore[arg-type]
     expected, labels = epoch(digits, augment, INLINE, torch.device("cpu"))
     resident = epoch(digits, augment, INLINE)
     by_thread = epoch(digits, augment, THREAD)
