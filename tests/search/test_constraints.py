@@ -22,6 +22,7 @@ from ripieno.search.constraints import (
     parse_constraints,
     penalised,
     read_value,
+    split_constraints,
     total_violation,
 )
 from ripieno.search.encoding import Encoding
@@ -125,6 +126,16 @@ def test_the_forest_rates_what_probably_breaks_a_measured_bound_low() -> None:
     )
     assert free[0] > free[1]
     assert bounded[0] < 0.01 * bounded[1]
+
+
+def test_what_is_not_known_of_the_users_own_networks_is_measured() -> None:
+    constraints = parse_constraints(["parameters<=700", "latency<=0.01"])
+    for costs_of in (None, lambda _: {}):
+        bounds, measured = split_constraints(constraints, synthetic.SPACE, costs_of)
+        assert not bounds
+        assert measured == constraints
+    bounds, measured = split_constraints(constraints, synthetic.SPACE, costs)
+    assert (bounds.constraints, measured) == (constraints[:1], constraints[1:])
 
 
 def test_trials_that_break_what_is_measured_rank_last() -> None:
