@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from ripieno.train import TrainingConfig
 from ripieno.train.augmentation import augmentation
 from ripieno.train.network_trainer import NetworkTrainer, check_hyperparameters
 from ripieno.train.policy_augmentation import PolicyAugmentation
-from ripieno.types import Configuration, Dataset, Job
+from ripieno.types import IGNORED, Configuration, Dataset, Job
+from tests.coloured_squares import coloured_squares
 
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 1, "batch_size": 24}
 CHANGED: Configuration = {**TINY, "operations": 2, "max_zoom": 0.1, "erasing": 0.5, "mixup": 0.2}
@@ -96,3 +98,17 @@ def test_a_batch_of_the_pipeline_has_the_policy_of_the_configuration(config: Tra
             batches.append(next(iter(trainer.pipeline.batches(1)))[0][0])
     mean, std = digits.mean[0], digits.std[0]
     assert torch.allclose(batches[1] * std + mean, 255 - (batches[0] * std + mean), atol=1e-3)
+
+
+def test_masks_of_a_trial_move_with_its_images(tmp_path: Path) -> None:
+    dataset = coloured_squares(noise=5.0)
+    policy: Configuration = {"policy": "rotate 1.0 0.2; translate-x 1.0 0.3; brightness 0.5 0.2"}
+    with closing(NetworkTrainer(TrainingConfig(run=tmp_path, family="unet"))) as trainer:
+        trainer.start(Job(3, {"width": 4, "levels": 2, "batch_size": 4, **policy}, 0, 1), dataset)
+        images, masks = next(iter(trainer.pipeline.batches(1)))[0]
+    red_over_blue = images[:, 0] * dataset.std[0] + dataset.mean[0] - images[:, 2] * dataset.std[2] - dataset.mean[2]
+    seen = torch.where(red_over_blue > 60, 1, torch.where(red_over_blue < -60, 2, 0))
+    counted = masks != IGNORED
+    assert 0.3 < counted.float().mean() < 0.95
+    assert (seen == masks)[counted].float().mean() > 0.9
+    assert (masks == 1).any()
