@@ -121,7 +121,7 @@ def test_the_forest_rates_what_probably_breaks_a_measured_bound_low() -> None:
     wide, narrow = ({"rate": 0.05, "width": width, "kind": "a"} for width in (15, 7))
     rows = encoding.features(encoding.rows([wide, narrow]))
     free, bounded = (
-        learn(encoding, configurations, results, constraints=constraints).improvement(rows)
+        learn(encoding, configurations, results, constraints=constraints).improvement(rows, np.ones(1))
         for constraints in ((), (parse_constraint("latency<=0.0085"),))
     )
     assert free[0] > free[1]
