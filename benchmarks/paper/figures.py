@@ -118,7 +118,7 @@ def differences(searched_libraries: dict[str, list[SearchedLibrary]], cost: str)
             others["forward"] = s.answers(*ends["forward"][seed][1:])
             others |= {f"SMOBF of {a}": b[seed] for a, b in best.items() if a != algorithm}
             for against, theirs in others.items():
-                points, nats = difference(ours, theirs, labels, s.metric)
+                points, nats = difference([(ours, theirs)], labels, s.metric)
                 row = {"algorithm": algorithm, "seed": seed, "SMOBF against": against}
                 rows.append(row | {"test error, points": points, "test cross-entropy": nats})
     return rows

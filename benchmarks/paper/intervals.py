@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 2000
+Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
 def error(answers: NDArray[np.int64], labels: NDArray[np.int64], times: NDArray[Any], metric: str) -> float:
@@ -20,19 +22,20 @@ def error(answers: NDArray[np.int64], labels: NDArray[np.int64], times: NDArray[
     return float(100 * (1 - (2 * hits[both > 0] / both[both > 0]).mean()))
 
 
-def difference(ours: NDArray[Any], other: NDArray[Any], labels: NDArray[np.int64], metric: str) -> tuple[str, str]:
-    """Return error (points) and cross-entropy of `ours` minus those of `other`, with 95 % intervals.
+def difference(pairs: Sequence[Pair], labels: NDArray[Any], metric: str) -> tuple[str, str]:
+    """Return error (points) and cross-entropy of the first of each pair minus those of the other, with 95 % intervals.
 
-    Both are probabilities (samples, classes) of the same test images. An interval covers the draw of the images, not a
-    repeated search.
+    A pair are probabilities (samples, classes) of the same test images, of one seed; the differences are means over the
+    pairs. An interval covers the draw of the images, not a repeated search.
     """
     generator, rows = np.random.default_rng(0), np.arange(len(labels))
-    entropies = [-np.log(np.maximum(p[rows, labels], 1e-15)) for p in (ours, other)]
-    apart, answers = entropies[0] - entropies[1], [p.argmax(1) for p in (ours, other)]
+    entropies = [[-np.log(np.maximum(p[rows, labels], 1e-15)) for p in pair] for pair in pairs]
+    apart = np.mean([ours - other for ours, other in entropies], axis=0)
+    answers = [[p.argmax(1) for p in pair] for pair in pairs]
 
     def of(times: NDArray[Any]) -> tuple[float, float]:
-        first, second = (error(a, labels, times, metric) for a in answers)
-        return first - second, float(times @ apart / times.sum())
+        errors = np.array([[error(a, labels, times, metric) for a in pair] for pair in answers])
+        return float((errors[:, 0] - errors[:, 1]).mean()), float(times @ apart / times.sum())
 
     observed = of(np.ones(len(labels)))
     even = np.full(len(labels), 1 / len(labels))

@@ -4,10 +4,10 @@
                                             [--images N] [--space NAME] [--epochs N] [--device cpu|cuda] [--data FOLDER]
 
 Concurrent trials: `--slots`, by default one per core; on a GPU as many as a profile says, or `--per-device`. SET
-is fashion, fashion14 (half the size), plankton, cifar20 or cifar100. The order is seed by seed, so that a change of the machine
-affects all algorithms. Every search has its own folder under runs/paper/. An interrupted search resumes for its
-remaining minutes and a finished one is skipped: hours can be spread over days. The tables and figures run the same
-searches and then read the results.
+is fashion, fashion14 (half the size), plankton, cifar20 or cifar100. The order is seed by seed, so that a change of
+the machine affects all algorithms. Every search has its own folder under runs/paper/. An interrupted search resumes
+for its remaining minutes and a finished one is skipped: hours can be spread over days. The tables and figures run the
+same searches and then read the results.
 """
 
 from __future__ import annotations
