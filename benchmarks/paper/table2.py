@@ -7,7 +7,7 @@ of the median member's cost over all libraries. The cost is the counted floating
 have no noise, or the paper's own: measured seconds for 2,000 images. Selection uses the validation split; the errors
 are on the test split: median over seeds as in the paper, and range. With `--against ALGORITHM`, the mean difference
 from its ensembles over seeds stands beside, in points of error and in nats, with 95 % intervals of the test images.
-Writes benchmarks/results/paper-table2-SET.{json,txt}.
+Writes benchmarks/results/paper-table2-SET.{json,txt}, or paper-table2-SET-against-ALGORITHM.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def main() -> None:
                     points, nats = difference(pairs, labels, metric)
                     row |= {f"{multiple} x, points against {given.against}": points, f"{multiple} x, nats": nats}
     asked = plan(given)
-    name = f"paper-table2-{asked.set}" + ("-quick" if given.quick else "")
+    name = f"paper-table2-{asked.set}" + (f"-against-{given.against}" if given.against else "")
+    name += "-quick" if given.quick else ""
     settings = {k: v for k, v in vars(asked).items() if k != "data"} | {"seeds": given.seeds}
     unit = "million operations an image" if given.cost == "flops" else "seconds for 2,000 images"
     record(name, settings, rows, f"budgets are multiples of {median:.3g} {unit}\n{PAPER}")
