@@ -31,6 +31,7 @@ from ripieno.models.configuration_costs import configuration_costs
 from ripieno.pipeline.trial_packing_benchmark import sample_configurations
 from ripieno.search.built_in_spaces import find_space
 from ripieno.selection import round_budget
+from ripieno.tasks.metrics import losses
 from ripieno.types import Member
 
 DRAWN = 400
@@ -64,12 +65,13 @@ def judge(run: Path, budget: float) -> dict[str, float]:
     metric = ripieno.show(library).metric.replace("-", "_")
     best = min(fitting, key=lambda m: m.loss)
     evaluate(library, [best.id])
+    single = losses(library.predictions(best.id, "test"), library.targets("test"), "test")
     return {
         "test error": 100 * (1 - ensemble.losses[f"test_{metric}"]),
         "test cross-entropy": ensemble.losses["test_cross_entropy"],
         "valid cross-entropy": ensemble.losses["valid_cross_entropy"],
         "size": float(len(ensemble.members)),
-        "best single": 100 * (1 - library.member(best.id).losses[f"test_{metric}"]),
+        "best single": 100 * (1 - single[f"test_{metric}"]),
         "members": float(len(members)),
         "wasted": wasted / spent,
     }
