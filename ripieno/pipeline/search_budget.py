@@ -92,13 +92,13 @@ def plan_budget(
     find_models: Callable[[], CostRecord],
     *,
     is_network: bool,
-    is_new: bool,
+    may_narrow: bool,
 ) -> SearchBudget:
     """Return the bounds of a search of `space` by `budget`, a bound by kind, and one note or two on them.
 
     `find_models` gives the models of measured costs; it is called only where the budget bounds one and the trainer
-    `is_network`. The space of a search that `is_new` is narrowed where few of its configurations fit. Raises
-    SearchError, in one line with the cheapest costs, where none fits.
+    `is_network`. The space is narrowed where few of its configurations fit and it `may_narrow`. Raises SearchError, in
+    one line with the cheapest costs, where none fits.
     """
     predictable = is_network and any(kind in MEASURED for kind in budget)
     record = find_models() if predictable else CostRecord("", {})
@@ -106,7 +106,7 @@ def plan_budget(
     drawn: list[Configuration] = sample_configurations(space, seed, DRAWN)
     bounds = largest_costs(budget, costs(drawn[0]), record)
     share = budget_share(costs, bounds)
-    fitted, fitting = fit_to_budget(space, share, drawn) if is_new and bounds else (space, 1.0)
+    fitted, fitting = fit_to_budget(space, share, drawn) if bounds else (space, 1.0)
     if not fitting:
         found = costs(find_cheapest(space, share, min(drawn, key=share)))
         least = " and ".join(f"{found[kind]:.3g} {kind}" for kind in bounds)
@@ -114,6 +114,7 @@ def plan_budget(
             f"no network of space {space.name} fits the budget of {format_bounds(budget)}: the cheapest costs {least}; "
             "give a larger --budget, or a --space of smaller networks"
         )
+    fitted = fitted if may_narrow else space
     notes = describe_budget(budget, bounds, record)
     cut = [f"{n} {describe_values(choice)}" for n, choice in fitted.ranges.items() if choice != space.ranges[n]]
     if cut:

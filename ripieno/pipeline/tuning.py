@@ -317,6 +317,7 @@ def search_library(
     if network_group(found.family) == "table":
         require("sklearn")  # fits the preparation of the networks
     weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
+    is_built_in = False
     if trainer == "network":
         found = leave_out(found, without) if without else found
         is_built_in, found = is_built_in_space(found), fit_space(found, dataset.kind, dataset.task)
@@ -339,7 +340,7 @@ def search_library(
             functools.partial(
                 find_cost_models, library, found, dataset, settings.seed, seconds, settings.trials, progress
             ),
-            is_network=trainer == "network", is_new=before is None,
+            is_network=trainer == "network", may_narrow=before is None and is_built_in,
         )  # fmt: skip
         found, limits, predicted = plan.space, plan.limits, plan.costs
         notes.extend(plan.notes)

@@ -42,7 +42,7 @@ def record(**models: CostModel) -> CostRecord:
 
 
 def plan(budget: dict[str, float], models: CostRecord = NONE, **changed: Any) -> Any:
-    options = {"is_network": True, "is_new": True} | changed
+    options = {"is_network": True, "may_narrow": True} | changed
     return plan_budget(budget, SPACE, INPUT, TASK, 0, lambda: models, **options)
 
 
@@ -111,7 +111,10 @@ def test_a_budget_that_few_fit_narrows_the_space() -> None:
     assert sum(COSTS(c)["flops"] <= 3.2e6 for c in drawn) > 6
     assert sum(COSTS(c)["flops"] <= 3.2e6 for c in wide) < 3
     assert found.notes[1].startswith("few networks of the space fit the budget, so the search has ")
-    assert plan(few, is_new=False).space == SPACE  # a resumed search has its own
+    own = plan(few, may_narrow=False)  # of a user's file, or of a resumed search
+    assert (own.space, own.bounds, len(own.notes)) == (SPACE, few, 1)
+    with pytest.raises(SearchError, match="fits the budget"):
+        plan({"flops": 1000.0}, may_narrow=False)
 
 
 def test_a_budget_that_none_fits_is_refused_with_the_cheapest_costs() -> None:
@@ -139,14 +142,14 @@ def test_a_trainer_of_which_nothing_is_known_gets_one_note() -> None:
     def never() -> CostRecord:
         raise AssertionError("nothing is measured for it")
 
-    found = plan_budget({"seconds": 5.0, "flops": 1e6}, SPACE, INPUT, TASK, 0, never, is_network=False, is_new=True)
+    found = plan_budget({"seconds": 5.0, "flops": 1e6}, SPACE, INPUT, TASK, 0, never, is_network=False, may_narrow=True)
     assert (found.space, found.bounds) == (SPACE, {})
     assert found.notes == (
         "no network is left out for its seconds and flops, not known before training: `select` bounds what is measured",
     )
     assert plan({"flops": 2e7}, record()).bounds  # nothing is measured for what is known
     with pytest.raises(AssertionError):
-        plan_budget({"seconds": 5.0}, SPACE, INPUT, TASK, 0, never, is_network=True, is_new=True)
+        plan_budget({"seconds": 5.0}, SPACE, INPUT, TASK, 0, never, is_network=True, may_narrow=True)
 
 
 def test_the_cheapest_is_found_by_one_value_at_a_time() -> None:
