@@ -13,7 +13,7 @@ from ripieno.errors import SearchError
 from ripieno.models.series_config import NETWORKS
 from ripieno.pipeline.space_choice import default_space
 from ripieno.pipeline.tuning import estimate_epoch_cost
-from ripieno.search.built_in_spaces import SPACES, fit_space
+from ripieno.search.built_in_spaces import SPACES, find_space, fit_space
 from ripieno.search.settings import kept_settings
 from ripieno.search.space import Categorical, Integer, Space, fix_network
 from ripieno.types import Input, Task
@@ -93,3 +93,13 @@ def test_hyperparameters_that_do_not_fit_are_left_out() -> None:
     own = Space("own", "resnet", {"jitter": Integer(0, 1)})
     with pytest.raises(SearchError, match="jitter does not fit inputs of kind image"):
         fit_space(own, "image", values)
+
+
+def test_the_space_of_cells_depends_on_the_data() -> None:
+    names = [
+        default_space(None, False, "cell", kind, task).name
+        for kind, task in (("image", "regression"), ("series", "classification"), ("image", "segmentation"))
+    ]
+    assert names == ["cell", "cell-series", "cell-segmentation"]
+    for name in names:
+        assert find_space(name).family == "cell"

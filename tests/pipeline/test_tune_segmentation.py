@@ -109,7 +109,7 @@ def test_a_search_on_pretrained_encoders_keeps_their_weights(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"family": "resnet"}, "family resnet has no networks for task segmentation: use unet, smp, or your own"),
+        ({"family": "resnet"}, "family resnet has no networks for task segmentation: use unet, smp, cell, or your own"),
         ({"space": "resnet-tiny"}, "family resnet has no networks for task segmentation"),
         ({"trainer": "trees:random-forest"}, "trees predict whole samples, not the pixels"),
     ],
