@@ -24,7 +24,6 @@ from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting, usable_cores
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
-from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import ColumnKind, Configuration, DataKind, Folds, Input, Job, loss_key
 
 if TYPE_CHECKING:
@@ -234,7 +233,6 @@ def search_library(
     from ripieno.models.cell_config import FAMILY as CELL
     from ripieno.models.configuration_costs import configuration_costs
     from ripieno.models.family_config import fitting_families, network_group
-    from ripieno.models.user_code import is_user_code
     from ripieno.train.member_costs import KINDS
     from ripieno.train.registry import find_reports, find_unit
 
@@ -353,8 +351,6 @@ def search_library(
         costs = functools.partial(configuration_costs, found.family, input=dataset.input, task=dataset.task)
     bounds, measured = split_constraints(parse_constraints(settings.constraints), found, costs)
     check_bounds(bounds.joined(limits), found, settings.seed)
-    if not is_user_code(trainer):
-        check_names([c.name for c in measured], kind_of(dataset.task))
     # objectives that a configuration does not tell are measured, too
     known_costs = () if costs is None else tuple(costs(sample_configurations(found, settings.seed, 1)[0]))
     unknown = [name for name in settings.objective if name not in known_costs]
@@ -371,10 +367,14 @@ def search_library(
         weights=weights,
     )
     metrics = (*kind_of(dataset.task).metrics,)
-    check_objectives(settings.objective, metrics, () if trainer == "network" else find_reports(task))
-    if seconds is None and (timed := [name for name in settings.objective if name in MEASURED]):
+    reports = () if trainer == "network" else find_reports(task)
+    check_objectives(settings.objective, metrics, reports)
+    check_names([c.name for c in measured], metrics, reports)
+    asked_for = *((n, "objective") for n in settings.objective), *((c.name, "constraint") for c in measured)
+    if seconds is None and (timed := [f"{what} {name}" for name, what in asked_for if name in MEASURED]):
         notes.append(
-            f"objective {', '.join(timed)} is measured: another search with the same seed may choose other trials"
+            f"{' and '.join(timed)} {'are' if len(timed) > 1 else 'is'} measured: another search with the same seed "
+            "may choose other trials"
         )
     if trainer != "network":
         settings = dataclasses.replace(settings, unit=find_unit(task))
@@ -411,11 +411,11 @@ def search_library(
     return library
 
 
-def check_names(names: Sequence[str], kind: TaskKind) -> None:
-    """Raise SearchError for a constraint of a number that trials of a task `kind` do not have."""
+def check_names(names: Sequence[str], metrics: Sequence[str], reports: Sequence[str]) -> None:
+    """Raise SearchError for a constraint of a number that is no cost, none of `metrics`, and none of `reports`."""
     from ripieno.train.member_costs import KINDS
 
-    known = (*KINDS, "train_seconds", *map(dashed_name, kind.metrics))
+    known = (*KINDS, "train_seconds", *map(dashed_name, metrics), *reports)
     for name in names:
         if dashed_name(name) not in map(dashed_name, known):
             raise SearchError(f"constraint of {name!r}: trials have no such number; use one of {', '.join(known)}")

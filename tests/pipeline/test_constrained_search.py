@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 import ripieno
 from ripieno.errors import SearchError
 from ripieno.models.configuration_costs import configuration_costs
-from ripieno.pipeline.tuning import constrained_budget
+from ripieno.pipeline.tuning import check_names, constrained_budget
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray]:
@@ -50,3 +50,9 @@ def test_a_wrong_constraint_is_one_line_before_anything_is_trained(
     with pytest.raises(SearchError, match=message):
         ripieno.tune(arrays(), tmp_path / "run", constraint=constraint, space="resnet-tiny", pool="inline", trials=1)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_numbers_that_a_trainer_reports_may_be_bounded() -> None:
+    check_names(["latency", "macro-f1", "joules"], ["macro_f1"], ["joules"])
+    with pytest.raises(SearchError, match=r"constraint of 'joules': .* use one of seconds, .*, macro-f1$"):
+        check_names(["joules"], ["macro_f1"], [])
