@@ -16,6 +16,7 @@ RUN/soups/BACKBONE.json            averages tried of the trials on a backbone: s
 RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
 RUN/cost-models.json               models of costs before training: see `ripieno.pipeline.cost_samples`
 RUN/ensembles/B80.json             selected ensembles
+RUN/augmentation.json              a learnt policy of augmentation; RUN/augment/ has the libraries of its search
 RUN/front.json                     the best ensemble for every budget
 RUN/allocations/NAME.json          where they run
 RUN/cascades/NAME.json             what asking their members in turn saves and costs
