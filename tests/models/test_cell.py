@@ -208,7 +208,8 @@ def test_a_configuration_is_shown_with_its_cell_in_place_of_its_blocks() -> None
 
 
 def test_values_are_those_of_all_steps_but_sums_and_norms() -> None:
-    values, counted = {"cell": "conv3x3(-1)+max3x3(-1);sep3x3(0)+identity(0)", "filters": 4}, 0
+    values: Configuration = {"cell": "conv1x5-5x1(-1)+max3x3(-1);sep3x3(0)+conv1x1(-1)", "filters": 4}
+    counted = 0
     network = build("cell", values, IMAGES, FIVE).eval()
     kinds = (torch.nn.Conv2d, torch.nn.AvgPool2d, Maximum)
 
