@@ -32,7 +32,7 @@ from ripieno.errors import SearchError, require
 from ripieno.search.constraints import Constraint, total_violation
 from ripieno.search.encoding import Array, Encoding
 from ripieno.search.in_memory_study import ReportedStudy, Result
-from ripieno.search.objectives import SINGLE, Objective, scaled, tchebycheff, unit_scaled, vector
+from ripieno.search.objectives import SINGLE, SearchObjective, scaled, tchebycheff, unit_scaled, vector
 
 STARTUP = 12
 """Number of random trials with a result before the forest is used."""
@@ -129,7 +129,7 @@ def learn(
     results: Sequence[Result],
     learner: str = "extra-trees",
     constraints: Sequence[Constraint] = (),
-    objectives: Sequence[Objective] = SINGLE,
+    objectives: Sequence[SearchObjective] = SINGLE,
 ) -> Knowledge:
     """Fit the forests on `results`, of which at least one has a loss; `configurations` are those of all trials.
 

@@ -29,7 +29,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ripieno.search.constraints import Constraint, total_violation
-from ripieno.search.objectives import SINGLE, Objective, PriorityTable, scalarize, vector
+from ripieno.search.objectives import SINGLE, PriorityTable, SearchObjective, scalarize, vector
 
 _NAME = "view"
 _EPOCH = datetime(2000, 1, 1)
@@ -57,7 +57,7 @@ class InMemoryStudy(InMemoryStorage):
         self,
         ranges: Mapping[str, BaseDistribution],
         constraints: Sequence[Constraint] = (),
-        objectives: tuple[Objective, ...] = SINGLE,
+        objectives: tuple[SearchObjective, ...] = SINGLE,
     ) -> None:
         super().__init__()
         self.ranges = dict(ranges)

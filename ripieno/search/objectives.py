@@ -23,7 +23,7 @@ from ripieno.errors import SearchError
 from ripieno.tasks.metrics import METRICS, dashed_name, metric_key
 
 LOSS = "loss"
-"""Objective of every search: the loss of the task, by which members are ranked."""
+"""SearchObjective of every search: the loss of the task, by which members are ranked."""
 COSTS: Mapping[str, str] = {
     "train_seconds": "seconds spent training",
     "flops": "floating-point operations for one sample",
@@ -50,8 +50,8 @@ Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What a search makes small, or large where `maximize`."""
+class SearchObjective:
+    """Number that a search makes small, or large where `maximize`."""
 
     name: str
     maximize: bool = False
@@ -61,7 +61,7 @@ class Objective:
         return -value if self.maximize else value
 
 
-SINGLE = (Objective(LOSS),)
+SINGLE = (SearchObjective(LOSS),)
 """Objectives of a search by the loss alone."""
 
 
@@ -93,13 +93,13 @@ def check_objectives(names: Sequence[str], metrics: Sequence[str], reported: Seq
         raise SearchError(f"no objective {', '.join(unknown)}; there are: {', '.join(known)}")
 
 
-def find_objectives(names: Sequence[str]) -> tuple[Objective, ...]:
+def find_objectives(names: Sequence[str]) -> tuple[SearchObjective, ...]:
     """Return the objectives of `names`: metrics that are better when larger are made large, all others small."""
     metrics = {name: METRICS[metric_key(name)] for name in names if metric_key(name) in METRICS}
-    return tuple(Objective(name, name in metrics and metrics[name].higher_is_better) for name in names)
+    return tuple(SearchObjective(name, name in metrics and metrics[name].higher_is_better) for name in names)
 
 
-def vector(objectives: Sequence[Objective], loss: float | None, values: Mapping[str, float]) -> Vector | None:
+def vector(objectives: Sequence[SearchObjective], loss: float | None, values: Mapping[str, float]) -> Vector | None:
     """Return the values of the objectives of a result; None where it failed or one of them is not known."""
     if loss is None:
         return None
@@ -108,7 +108,7 @@ def vector(objectives: Sequence[Objective], loss: float | None, values: Mapping[
     return tuple(known) if len(known) == len(objectives) and all(map(isfinite, known)) else None
 
 
-def missing_values(objectives: Sequence[Objective], values: Mapping[str, float]) -> list[str]:
+def missing_values(objectives: Sequence[SearchObjective], values: Mapping[str, float]) -> list[str]:
     """Return the names of the objectives, other than the loss, that have no finite value."""
     return [o.name for o in objectives if o.name != LOSS and not isfinite(values.get(o.name, inf))]
 
@@ -169,7 +169,7 @@ def priorities(points: Mapping[int, Vector], losses: Mapping[int, float]) -> dic
 class PriorityTable:
     """Priorities of the results of a search, epoch by epoch."""
 
-    objectives: tuple[Objective, ...] = SINGLE
+    objectives: tuple[SearchObjective, ...] = SINGLE
     _points: dict[int, dict[int, Vector]] = field(default_factory=dict)
     _losses: dict[int, dict[int, float]] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from ripieno.search.forecast import predict_best_loss
-from ripieno.search.objectives import LOSS, SINGLE, Objective, Vector, dominates, vector
+from ripieno.search.objectives import LOSS, SINGLE, SearchObjective, Vector, dominates, vector
 from ripieno.types import Job, JobResult, LiveFront, Member
 
 TOP = 10
@@ -133,7 +133,7 @@ Summary = Snapshot
 class SearchStats:
     """Counts and best losses of a search."""
 
-    def __init__(self, objectives: Sequence[Objective] = SINGLE) -> None:
+    def __init__(self, objectives: Sequence[SearchObjective] = SINGLE) -> None:
         self._objectives = objectives
         self._front: dict[str, tuple[Vector, FrontTrial]] = {}  # by member
         self.jobs = self.members = self.failures = 0

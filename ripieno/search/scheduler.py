@@ -25,8 +25,8 @@ class Scheduler(Protocol):
     it goes on, from 1, and their number, or None. It is shown and kept.
 
     The priority of a result is its loss; in a search with several objectives it is computed from all results at the
-    same epoch, and changes as others arrive: see `ripieno.search.objectives`. A scheduler that has a method
-    `set_priorities(epoch, priorities)` is told so before each `tell`: the priorities of results at `epoch`, by trial.
+    same epoch, and changes as others arrive: see `ripieno.search.objectives`. A scheduler may have a method
+    `set_priorities(epoch, priorities)`, called before each `tell`: the priorities of results at `epoch`, by trial.
     """
 
     started: int
