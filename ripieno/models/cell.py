@@ -23,8 +23,8 @@ from ripieno.models.series_parts import MaskedNorm, masked_mean, normalise_serie
 from ripieno.models.unet import enlarge
 from ripieno.types import Configuration, Input
 
-Activation = Callable[[Tensor], Tensor]
-Masks = Mapping[Sides, Tensor]
+LayerActivation = Callable[[Tensor], Tensor]
+ValidPlaces = Mapping[Sides, Tensor]
 _CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
 _AVERAGES: dict[int, type[nn.AvgPool1d | nn.AvgPool2d]] = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
 _RECURRENT: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -73,7 +73,7 @@ class ByChannel(nn.Conv1d):
 class CellNorm(nn.Module):
     """Batch norm, with an activation where there is one; of series by their points, and zero at padding."""
 
-    def __init__(self, channels: int, rank: int, activation: Activation | None) -> None:
+    def __init__(self, channels: int, rank: int, activation: LayerActivation | None) -> None:
         super().__init__()
         self.norm: nn.BatchNorm2d | MaskedNorm = nn.BatchNorm2d(channels) if rank == 2 else MaskedNorm(channels)
         self.activation = activation
@@ -103,7 +103,7 @@ class Squeeze(nn.Module):
 class CellLayer(nn.Module):
     """An operator of a plan: steps without norm, then norm and activation, then factors of channels."""
 
-    def __init__(self, layer: Layer, activation: Activation) -> None:
+    def __init__(self, layer: Layer, activation: LayerActivation) -> None:
         super().__init__()
         self.after = layer.after
         rank, form = len(layer.sides), layer.operator.form
@@ -160,7 +160,7 @@ def _operator_steps(layer: Layer, rank: int, stride: int) -> list[nn.Module]:
 class CellModule(nn.Module):
     """One cell of a network."""
 
-    def __init__(self, plan: CellPlan, activation: Activation) -> None:
+    def __init__(self, plan: CellPlan, activation: LayerActivation) -> None:
         super().__init__()
         self.plan = plan
         self.fit = None if plan.fit is None else CellLayer(plan.fit, activation)
@@ -168,7 +168,7 @@ class CellModule(nn.Module):
         self.layers = nn.ModuleList(CellLayer(layer, activation) for layer in layers)
         self.mix = None if plan.mix is None else CellLayer(plan.mix, activation)
 
-    def forward(self, found: dict[int, Tensor], masks: Masks) -> Tensor:
+    def forward(self, found: dict[int, Tensor], masks: ValidPlaces) -> Tensor:
         """Compute the map of the cell from those of its inputs -1 and -2, as far as it reads them."""
         found, mask = dict(found), masks.get(self.plan.sides)
         if self.fit is not None:
@@ -200,7 +200,7 @@ class CellEncoder(nn.Module):
         self.pool = Maximum(rank, 2) if first.pool else None
         self.cells = nn.ModuleList(CellModule(cell, activation) for cell in plan.cells)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[list[Tensor], Masks]:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[list[Tensor], ValidPlaces]:
         """Return the maps that end the motifs, those that are built, and the masks of maps of series by their sides."""
         masks = self._masks(mask)
         x = self.norm(self.stem(x), mask)
@@ -210,7 +210,7 @@ class CellEncoder(nn.Module):
             maps[cell.number] = module(found, masks)
         return [maps[cell.number] for cell in self.plan.levels if cell.number in maps], masks
 
-    def _masks(self, mask: Tensor | None) -> Masks:
+    def _masks(self, mask: Tensor | None) -> ValidPlaces:
         """Return the masks of maps by their sides: each stride keeps every second place."""
         if mask is None:
             return {}

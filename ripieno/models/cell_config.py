@@ -19,7 +19,7 @@ from ripieno.models.value_rules import COUNT, SHARE_BELOW_1, NumberRule, ValueRu
 from ripieno.types import Configuration, DataKind, Value
 
 FAMILY = "cell"
-Outputs = Literal["concatenate", "add"]
+OutputJoin = Literal["concatenate", "add"]
 DEFAULTS: dict[DataKind, str] = {
     "image": "conv3x3(-1)+identity(-1);identity(-2)+sep3x3(0)",
     "series": "conv7(-1)+identity(-1);identity(-2)+sep13(0)",
@@ -56,7 +56,7 @@ class CellConfig:
     motifs: int = 3
     normal_cells: int = 2
     """normal cells of each motif"""
-    outputs: Outputs = "concatenate"
+    outputs: OutputJoin = "concatenate"
     """results of blocks that no other reads: joined and mixed by a pointwise convolution, or added"""
     residual: bool = False
     """whether the input -1 is added to the result of a cell, where it has its form"""
@@ -78,7 +78,7 @@ _RULES: ValueRules = {
     "blocks": NumberRule(
         lambda value: isinstance(value, int) and 1 <= value <= MOST_BLOCKS, f"a whole number from 1 to {MOST_BLOCKS}"
     ),
-    "outputs": get_args(Outputs),
+    "outputs": get_args(OutputJoin),
     "activation": get_args(Activation),
     "dropout": SHARE_BELOW_1,
     "normalisation": get_args(Normalisation),

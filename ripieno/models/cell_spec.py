@@ -21,7 +21,7 @@ from ripieno.types import DataKind
 MOST_BLOCKS = 5
 LOOKBACKS = (-2, -1)
 """Inputs from outside: the cell before the last, and the last."""
-Form = Literal["identity", "convolution", "pair", "separable", "max", "average", "lstm", "gru"]
+OperatorForm = Literal["identity", "convolution", "pair", "separable", "max", "average", "lstm", "gru"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Operator:
     """Operation of a block on one of its inputs."""
 
     name: str
-    form: Form
+    form: OperatorForm
     """`pair`: convolutions along each side in turn; `separable`: one in each channel, then one across channels"""
     kernel: int = 1
     dilation: int = 1
@@ -79,14 +79,14 @@ class Edge(NamedTuple):
         return f"{self.operator}({self.input})"
 
 
-Block = tuple[Edge, Edge]
+CellBlock = tuple[Edge, Edge]
 
 
 @dataclass(frozen=True)
 class Cell:
     """Blocks of a cell, in an order in which each comes after those that it reads."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[CellBlock, ...]
 
     def __str__(self) -> str:
         """Return the text of the cell."""
@@ -133,7 +133,7 @@ def parse_cell(text: str, kind: DataKind | None = None) -> Cell:
     return canonical_cell(Cell(blocks))
 
 
-def _parse_block(text: str, number: int, kind: DataKind | None) -> Block:
+def _parse_block(text: str, number: int, kind: DataKind | None) -> CellBlock:
     edges = [_EDGE.fullmatch(part.strip()) for part in text.split("+")]
     found = [Edge(int(match[2]), match[1]) for match in edges if match]
     if len(found) != 2 or len(edges) != 2:
@@ -174,7 +174,7 @@ def canonical_cell(cell: Cell) -> Cell:
     )
 
 
-def _graph_texts(blocks: Sequence[Block]) -> list[str]:
+def _graph_texts(blocks: Sequence[CellBlock]) -> list[str]:
     """Return of each block the text of all that it reads, by which equal blocks agree."""
     texts: list[str] = []
     for block in blocks:
@@ -183,7 +183,7 @@ def _graph_texts(blocks: Sequence[Block]) -> list[str]:
     return texts
 
 
-def _renumber(blocks: Sequence[Block], order: Sequence[int]) -> tuple[Block, ...]:
+def _renumber(blocks: Sequence[CellBlock], order: Sequence[int]) -> tuple[CellBlock, ...]:
     """Return `blocks` in another order, each with its inputs in order."""
     places = {old: new for new, old in enumerate(order)}
     renumbered = []
@@ -198,7 +198,7 @@ def are_equal(first: Cell, second: Cell) -> bool:
     return canonical_cell(first) == canonical_cell(second)
 
 
-def possible_blocks(blocks: int, operators: Collection[str]) -> Iterator[Block]:
+def possible_blocks(blocks: int, operators: Collection[str]) -> Iterator[CellBlock]:
     """Yield all blocks that can follow `blocks` others, each once, in a fixed order."""
     edges = [Edge(input, operator) for input in range(min(LOOKBACKS), blocks) for operator in operators]
     yield from combinations_with_replacement(edges, 2)

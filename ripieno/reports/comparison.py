@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from ripieno.errors import require
 from ripieno.reports import comparison_plots, figure_style
 from ripieno.reports.page_assets import page_asset
-from ripieno.reports.plot_files import Cell, PlotFile, escape_formula
+from ripieno.reports.plot_files import CsvValue, PlotFile, escape_formula
 from ripieno.reports.run_data import UNITS
 from ripieno.tasks.display import format_metric
 from ripieno.tasks.metrics import METRICS
@@ -204,7 +204,7 @@ def _texts(values: Mapping[str, Sequence[Value | None]]) -> Iterator[ComparisonR
 
 def comparison_csv(found: Comparison) -> bytes:
     """Return a comparison as CSV, a row for each run; settings and hyperparameters have columns of their own."""
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[CsvValue]] = {
         "run": [run.name for run in found.runs],
         "path": [str(run.path) for run in found.runs],
         "best_member": [run.best for run in found.runs],

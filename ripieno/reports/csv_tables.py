@@ -9,7 +9,7 @@ from ripieno.reports.column_quality import ColumnQuality
 from ripieno.reports.explorer import Evaluation, Explorer
 from ripieno.reports.figures import Figures
 from ripieno.reports.mask_quality import MaskQuality
-from ripieno.reports.plot_files import Cell, PlotWriter
+from ripieno.reports.plot_files import CsvValue, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import Promotion, SlotInterval, TrialSummary
 from ripieno.tasks.registry import kind_of
@@ -94,7 +94,7 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
     evaluations = {s.ensemble.name: s.judged for s in explorer.spots if s.judged is not None} | explorer.faces
     if evaluations:
         _write_evaluations(folder, reading, explorer, evaluations)
-    pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
+    pairs: list[tuple[CsvValue, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
     folder.table("disagreement", ("member", "other", "share_of_samples" if evaluations else "difference"), pairs)
     columns = (
         ("true_class", "answer", "probability_of_true_class") if evaluations else ("true_target", "answer", "loss")
@@ -151,7 +151,7 @@ def write_masks(folder: PlotWriter, masks: MaskQuality) -> None:
     """Write the tables `by-name`, a row for each class, and `boundary-error`, a row for each distance."""
     folder.table("by-name", tuple(masks.rows[0]), [tuple(row.values()) for row in masks.rows])
     columns = ("distance", "pixels_within", "wrong_within", "pixels_elsewhere", "wrong_elsewhere")
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[tuple[CsvValue, ...]] = [
         (b.distance, b.near, b.near_wrong, b.far, b.far_wrong, b.near_share, b.far_share, b.share_of_wrong)
         for b in masks.boundaries
     ]
@@ -163,7 +163,7 @@ def write_columns(folder: PlotWriter, quality: ColumnQuality) -> None:
     """Write the tables `columns`, in the order of their importance, and `slices`, in the order of the columns."""
     measured = {one.name: one for one in quality.importances.columns} if quality.importances else {}
     kinds = {column.name: column.kind for column in quality.columns}
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[CsvValue, ...]] = []
     for name in quality.ordered:
         own = measured.get(name)
         rows.append((name, kinds[name], own.increase if own else None, own.spread if own else None))

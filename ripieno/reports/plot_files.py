@@ -15,7 +15,7 @@ from ripieno.reports import figure_style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Cell = str | float | int | bool | None
+CsvValue = str | float | int | bool | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PlotWriter:
             links.append(("CSV", self._address(f"{numbers}.csv")))
         return PlotFile(name, caption, figure_style.on_page(drawn, name, label), tuple(links), note)
 
-    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> tuple[str, str]:
+    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[CsvValue]]) -> tuple[str, str]:
         """Write `name.csv`; return its link."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -77,6 +77,6 @@ class PlotWriter:
         self.written.append(name)
 
 
-def escape_formula(cell: Cell) -> Cell:
+def escape_formula(cell: CsvValue) -> CsvValue:
     """Quote a text that a spreadsheet would run as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

@@ -13,7 +13,7 @@ from ripieno.errors import require
 from ripieno.reports import figure_style
 from ripieno.reports.column_quality import columns_of
 from ripieno.reports.page_assets import page_asset
-from ripieno.reports.plot_files import Cell, escape_formula
+from ripieno.reports.plot_files import CsvValue, escape_formula
 from ripieno.reports.row_values import row_values
 from ripieno.reports.series_lines import HEIGHT, WIDTH, SeriesLines, series_lines
 from ripieno.reports.thumbnails import thumbnails
@@ -66,7 +66,14 @@ def suspects_csv(suspects: Suspects) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*COLUMNS, suspects.measure))
     for one in suspects.found:
-        cells: tuple[Cell, ...] = (one.file, one.row, one.split, one.given, one.suggested, float(f"{one.score:.6g}"))
+        cells: tuple[CsvValue, ...] = (
+            one.file,
+            one.row,
+            one.split,
+            one.given,
+            one.suggested,
+            float(f"{one.score:.6g}"),
+        )
         writer.writerow([escape_formula(cell) for cell in cells])
     return text.getvalue().encode("utf-8", "replace")
 

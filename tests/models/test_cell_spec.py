@@ -11,8 +11,8 @@ from ripieno.errors import ModelError
 from ripieno.models.cell_spec import (
     EMPTY,
     OPERATORS,
-    Block,
     Cell,
+    CellBlock,
     Edge,
     are_equal,
     canonical_cell,
@@ -35,7 +35,7 @@ def draw_cell(draws: random.Random, blocks: int, operators: tuple[str, ...] = FE
 def rewrite(cell: Cell, order: tuple[int, ...], swaps: tuple[bool, ...]) -> Cell:
     """Return `cell` in another order of blocks and edges; the order must keep each block after those it reads."""
     places = {old: new for new, old in enumerate(order)}
-    blocks: list[Block] = []
+    blocks: list[CellBlock] = []
     for old in order:
         first, second = (Edge(places.get(e.input, e.input), e.operator) for e in cell.blocks[old])
         blocks.append((second, first) if swaps[old] else (first, second))
