@@ -28,6 +28,7 @@ import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from ripieno import files
@@ -117,7 +118,9 @@ class Journal:
         self._bounds = bounds
         if bounds:
             self._study.allow = self._allows
-        directions = ["maximize" if objective.maximize else "minimize" for objective in self._objectives]
+        directions = [
+            StudyDirection.MAXIMIZE if objective.maximize else StudyDirection.MINIMIZE for objective in self._objectives
+        ]
         with quiet():
             study = optuna.create_study(
                 storage=self._storage, study_name=STUDY, directions=directions, load_if_exists=True

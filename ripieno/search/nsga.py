@@ -35,7 +35,8 @@ class _GenerationsOfResults(BaseGASampler):
             last = _finished(study)[(generation - 1) * size : generation * size]
             candidates = [*last, *self.get_parent_population(study, generation - 1)]
             # NSGA-III selects at random: the seed is the generation's, as all of its trials have the same parents
-            chosen = type(self)(seed=generation)._elite_population_selection_strategy(study, candidates)
+            make: Any = type(self)  # one of the two below
+            chosen = make(seed=generation)._elite_population_selection_strategy(study, candidates)
             study.cache[key] = [trial.number for trial in chosen]
         trials = study.get_trials(deepcopy=False)
         return [trials[number] for number in study.cache[key]]
