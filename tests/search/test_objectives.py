@@ -372,3 +372,13 @@ def test_pairs_that_hardly_help_are_named() -> None:
     assert "this search has one" in find_mismatch("hyperband+parego-tpe")
     assert find_mismatch("hyperband+parego-tpe", 2) == ""
     assert "learns only from trials at their last epoch" in find_mismatch("asha+parego-gp", 2)
+
+
+def test_what_is_measured_after_the_first_job_of_a_trial_counts_at_its_later_rungs(tmp_path: Path) -> None:
+    settings = Settings(synthetic.SPACE, "asha", trials=12, epochs=9, objective=("loss", "seconds"))
+
+    def work(job: Job) -> JobResult:
+        return JobResult(job, member_of(job), values={} if job.start else {"seconds": float(1 + job.trial)})
+
+    last = run_search(Library(tmp_path), settings, InlinePool(work), weight=synthetic.weight)
+    assert (last.failures, last.members > 12) == (0, True)
