@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -128,10 +127,9 @@ def test_documents_the_readme_links_to_exist() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # two minutes of two cores, but other tests run beside it
 def test_the_demo_runs_and_checks_itself(tmp_path: Path) -> None:
-    began = time.monotonic()
     done = subprocess.run([*ripieno_command(), "demo", "--run", str(tmp_path / "demo")], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "served predictions equal the engine's and the members', combined" in done.stdout
-    assert time.monotonic() - began < 300
     assert len(list((tmp_path / "demo" / "library").glob("*/member.json"))) >= 30

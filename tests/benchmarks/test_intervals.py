@@ -33,10 +33,16 @@ def test_the_error_of_drawn_images_is_that_of_the_metric(metric: str) -> None:
 
 
 def test_a_difference_stands_within_its_interval_and_is_none_against_itself() -> None:
-    points, nats = difference(answers(4), answers(2), LABELS, "accuracy")
+    points, nats = difference([(answers(4), answers(2))], LABELS, "accuracy")
     value, low, _, high = points.replace("(", "").replace(")", "").split()
     assert float(low) < float(value) < float(high) < 0
     assert float(nats.split()[0]) == pytest.approx(
         cross_entropy(answers(4), LABELS) - cross_entropy(answers(2), LABELS), abs=1e-4
     )
-    assert difference(answers(4), answers(4), LABELS, "macro_f1")[0] == "+0.00 (+0.00 to +0.00)"
+    assert difference([(answers(4), answers(4))], LABELS, "macro_f1")[0] == "+0.00 (+0.00 to +0.00)"
+
+
+def test_differences_of_seeds_are_averaged() -> None:
+    pairs = [(answers(4), answers(2)), (answers(3), answers(5))]
+    both = [float(difference([pair], LABELS, "accuracy")[0].split()[0]) for pair in pairs]
+    assert float(difference(pairs, LABELS, "accuracy")[0].split()[0]) == pytest.approx(np.mean(both), abs=0.01)
