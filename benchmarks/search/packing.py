@@ -27,6 +27,7 @@ from feed import cifar
 from record import record
 
 from ripieno.data import load_dataset, write_dataset
+from ripieno.pipeline.epoch_cost import estimate_epoch_cost
 from ripieno.pipeline.trial_packing import (
     PackingConfig,
     PackingRate,
@@ -35,7 +36,6 @@ from ripieno.pipeline.trial_packing import (
     representative_configurations,
 )
 from ripieno.pipeline.trial_packing_benchmark import measure_alternately, measure_and_choose, sample_configurations
-from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import find_space
 from ripieno.train import TrainingConfig
 

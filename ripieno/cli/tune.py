@@ -200,10 +200,11 @@ def tune(
     from ripieno import pipeline
     from ripieno.cli.front_view import front_table, select_command
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
-    from ripieno.pipeline.budgets import kept_budget
+    from ripieno.pipeline.budgets import constrained_budget, kept_budget
     from ripieno.pipeline.preparation import DataOptions
+    from ripieno.pipeline.search_options import SearchOptions
     from ripieno.pipeline.soups import has_untried
-    from ripieno.pipeline.tuning import SearchOptions, constrained_budget, search_library
+    from ripieno.pipeline.tuning import search_library
     from ripieno.search.callbacks import combine_callbacks
 
     notes = Notes(console.warn)  # printed at once: skipped data is reported before the search starts

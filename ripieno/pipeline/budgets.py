@@ -9,6 +9,8 @@ from typing import Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, SelectionError
+from ripieno.library import Library
+from ripieno.library.cost_table import COUNTED, MEASURED
 from ripieno.selection.costs import Budget as Budget
 from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import default_calibration
@@ -30,6 +32,17 @@ def kept_budget(run: Path) -> dict[str, float]:
         return {}
     found = kept.get("budget")
     return {str(kind): float(bound) for kind, bound in found.items()} if isinstance(found, Mapping) else {}
+
+
+def constrained_budget(library: Library) -> list[str]:
+    """Return the upper bounds of costs in a run's constraints as a budget of `select`: `bytes=4000000`."""
+    # late: budgets of selections need no search
+    from ripieno.search.constraints import parse_constraints
+    from ripieno.search.settings import kept_settings
+
+    kept = kept_settings(library.path / "run.json")
+    bounds = parse_constraints(kept.constraints if kept else ())
+    return [f"{c.name}={c.bound:.12g}" for c in bounds if c.sign == "<=" and c.name in (*MEASURED, *COUNTED)]
 
 
 def plain_budget(bounds: Mapping[str, float]) -> Budget:

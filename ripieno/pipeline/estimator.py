@@ -30,8 +30,9 @@ from ripieno.notes import Notes
 from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.execution import PoolName
 from ripieno.pipeline.prediction import predict
+from ripieno.pipeline.search_options import FreeMembers, SearchOptions
 from ripieno.pipeline.selection import select
-from ripieno.pipeline.tuning import FreeMembers, SearchOptions, tune
+from ripieno.pipeline.tuning import tune
 from ripieno.tasks.display import loss_title
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, ColumnKind, DataKind, Dataset, Folds, Input, Placement, Task

@@ -11,7 +11,8 @@ from sklearn.datasets import load_digits
 import ripieno
 from ripieno.errors import SearchError
 from ripieno.models.configuration_costs import configuration_costs
-from ripieno.pipeline.tuning import check_names, constrained_budget
+from ripieno.pipeline.budgets import constrained_budget
+from ripieno.pipeline.search_plan import check_names
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from ripieno.pipeline import plan_offline
 from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.pipeline.importing import ImportOptions
 from ripieno.pipeline.preparation import DataOptions
-from ripieno.pipeline.tuning import SearchOptions
+from ripieno.pipeline.search_options import SearchOptions
 
 FORMS: list[tuple[Callable[..., Any], type, set[str]]] = [
     (ripieno.tune, SearchOptions, set()),

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ripieno import Library, pipeline
 from ripieno.errors import SearchError
 from ripieno.models.series_config import NETWORKS
+from ripieno.pipeline.epoch_cost import estimate_epoch_cost
 from ripieno.pipeline.space_choice import default_space
-from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import SPACES, find_space, fit_space
 from ripieno.search.settings import kept_settings
 from ripieno.search.space import Categorical, Integer, Space, fix_network

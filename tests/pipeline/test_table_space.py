@@ -20,10 +20,10 @@ from ripieno.library import write_bundle
 from ripieno.models.table_config import NETWORKS
 from ripieno.pipeline import free_members
 from ripieno.pipeline.costs import export_members
+from ripieno.pipeline.epoch_cost import estimate_epoch_cost
 from ripieno.pipeline.free_members import LEAVES, _models
 from ripieno.pipeline.prediction import predict
 from ripieno.pipeline.space_choice import choose_space, default_space
-from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.profiles import local_devices
 from ripieno.search.built_in_spaces import RETIRED, SPACES, find_space, fit_space
 from ripieno.search.settings import Settings, kept_settings

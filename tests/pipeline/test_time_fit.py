@@ -16,6 +16,7 @@ import ripieno
 from ripieno.data import load_dataset
 from ripieno.models.timm_network import make_backbone
 from ripieno.pipeline import time_fit
+from ripieno.pipeline.epoch_cost import estimate_epoch_cost
 from ripieno.pipeline.time_fit import (
     feature_seconds,
     fit_backbones,
@@ -26,7 +27,6 @@ from ripieno.pipeline.time_fit import (
 )
 from ripieno.pipeline.timm_space import fit_resolution
 from ripieno.pipeline.trial_packing_benchmark import sample_configurations
-from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
 from ripieno.search.space import Categorical, Integer, Space, fix_backbone, fix_network

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 import ripieno
 from ripieno.errors import ModelError, RipienoError, SearchError
 from ripieno.models.timm_network import check_name, make_backbone
+from ripieno.pipeline.epoch_cost import estimate_epoch_cost
 from ripieno.pipeline.space_choice import default_space
 from ripieno.pipeline.timm_space import check_backbones, family_of_weights, fit_resolution
-from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.built_in_spaces import SPACES, find_space
 from ripieno.search.settings import kept_settings
 from ripieno.search.space import Categorical, backbone_names, fix_backbone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ripieno.library import Library
-from ripieno.pipeline.tuning import trial_progress
+from ripieno.pipeline.search_execution import trial_progress
 from ripieno.types import Job
 
 

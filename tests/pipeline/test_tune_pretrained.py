@@ -162,7 +162,7 @@ def test_a_search_killed_among_its_free_members_continues_on_the_same_weights(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ripieno.pipeline.free_members.add_free_members", stop)
+        patch.setattr("ripieno.pipeline.search_execution.add_free_members", stop)
         with pytest.raises(KeyboardInterrupt):
             ripieno.tune(digits, tmp_path / "run", space=str(space), weights=searched[2], **{**SEARCH, "free": "on"})
     library = ripieno.tune(run=tmp_path / "run", **SEARCH)

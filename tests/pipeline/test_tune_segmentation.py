@@ -19,9 +19,9 @@ from ripieno.library import Library
 from ripieno.library.backbones import find_origins
 from ripieno.models.unet_config import unet_megaflops
 from ripieno.pipeline.costs import export_members
+from ripieno.pipeline.epoch_cost import estimate_epoch_cost
 from ripieno.pipeline.space_choice import choose_space, default_space
 from ripieno.pipeline.time_fit import fit_networks
-from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.profiles import measure_library
 from ripieno.profiles.profiler import default_batch_sizes
 from ripieno.search.built_in_spaces import SPACES, fit_space
