@@ -1,5 +1,6 @@
 # Two commands: `make demo` runs the whole flow on real images, `make test` runs the tests. `make test-all` runs those
-# of the optional parts too (Ray, OpenVINO, SMAC, MLflow, traces): what `make test` skipped because a library was missing.
+# of the optional parts too (Ray, OpenVINO, SMAC, MLflow, traces): what `make test` skipped because a library was missing,
+# and the demo whole, of which `make test` runs a smaller one.
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -13,6 +14,7 @@ test: .venv/.test
 
 test-all: test .venv/.all
 	scripts/test --only-skipped --numprocesses 0  # one Ray cluster at a time
+	.venv/bin/ripieno demo --run "$$(mktemp -d)/demo-run"
 
 check: .venv/.test
 	scripts/check

@@ -127,9 +127,14 @@ def test_documents_the_readme_links_to_exist() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)  # two minutes of two cores, but other tests run beside it
-def test_the_demo_runs_and_checks_itself(tmp_path: Path) -> None:
-    done = subprocess.run([*ripieno_command(), "demo", "--run", str(tmp_path / "demo")], capture_output=True, text=True)
+@pytest.mark.timeout(900)  # a minute of two cores, but other tests run beside it
+def test_a_smaller_demo_runs_and_checks_itself(tmp_path: Path) -> None:
+    """`make test-all` runs the whole demo."""
+    run = tmp_path / "demo"
+    smaller = (
+        f"from pathlib import Path; from ripieno.cli.demo import run_demo; run_demo(Path({str(run)!r}), trials=10)"
+    )
+    done = subprocess.run([sys.executable, "-c", smaller], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "served predictions equal the engine's and the members', combined" in done.stdout
-    assert len(list((tmp_path / "demo" / "library").glob("*/member.json"))) >= 30
+    assert len(list((run / "library").glob("*/member.json"))) >= 6
