@@ -262,6 +262,8 @@ class Epoch:
     seconds: float
     waited: float = 0.0
     """seconds of these in which the trainer had no batch to train on"""
+    joules: float | None = None
+    """of the trial's share of the device, by its energy counter; None: it has none"""
 
 
 @dataclass(frozen=True)
@@ -318,6 +320,12 @@ class Member:
         seconds = sum(e.seconds for e in self.curve)
         return sum(e.waited for e in self.curve) / seconds if seconds else None
 
+    @property
+    def train_joules(self) -> float | None:
+        """Joules of its training; None when that of an epoch is not known."""
+        known = [e.joules for e in self.curve if e.joules is not None]
+        return sum(known) if known and len(known) == len(self.curve) else None
+
 
 def training_unit(members: Iterable[Member]) -> TrainingUnit:
     """Return the unit of the `epoch` of `members`, which a search trained: it has one trainer."""
@@ -350,7 +358,7 @@ class BatchProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """Time and memory of a member per batch size on a kind of device."""
+    """Time and memory of a member per batch size on a kind of device, and its energy."""
 
     member: str
     device: str
@@ -365,6 +373,8 @@ class Profile:
     """bytes of the member before its first batch: its weights, the runtime's graph; in the points' too. 0: unknown"""
     tried: tuple[int, ...] = ()
     """batch sizes that were asked for: those of them without a point did not fit"""
+    joules: float | None = None
+    """to predict `COST_SAMPLES` samples at the best batch size, above those of the idle machine; None: not measured"""
 
     @property
     def best(self) -> BatchProfile:

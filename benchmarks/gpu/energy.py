@@ -22,9 +22,10 @@ from kit import (
     write_networks,
     write_noise,
 )
-from nvml import EnergyCounter
 
 from ripieno import backends
+from ripieno.errors import EngineError
+from ripieno.profiles.energy import GPUCounter, settle
 from ripieno.types import COST_SAMPLES
 
 BACKENDS = ("torch", "torch:bf16", "torch:fp16", "torch-graphs", "torch-graphs:bf16")
@@ -33,7 +34,7 @@ BACKENDS = ("torch", "torch:bf16", "torch:fp16", "torch-graphs", "torch-graphs:b
 class NoCounter:
     """Stand-in for the counter in a dry run."""
 
-    def settle(self) -> float:
+    def joules(self) -> float:
         """Return zero joules."""
         return 0.0
 
@@ -47,9 +48,9 @@ def main() -> None:
     options = read_options()
     report = Report(options)
     try:
-        counter = NoCounter() if options.dry else EnergyCounter(str(torch.cuda.get_device_properties(0).uuid))
-    except OSError as error:
-        report.skip(str(error).splitlines()[0])
+        counter = NoCounter() if options.dry else GPUCounter(str(torch.cuda.get_device_properties(0).uuid))
+    except EngineError as error:
+        report.skip(str(error))
     seconds = 0.05 if options.dry else 4.0
     torch.zeros(1, device=options.device)
     joules, took = spent(counter, lambda: time.sleep(0.01), options.device, seconds)[:2]
@@ -61,23 +62,28 @@ def main() -> None:
         measure_training(options, report, counter, idle, seconds)
 
 
+def read(counter: GPUCounter | NoCounter) -> float:
+    """Return the joules of a counter at its next step."""
+    return 0.0 if isinstance(counter, NoCounter) else settle(counter)
+
+
 def spent(
-    counter: EnergyCounter | NoCounter, call: Callable[[], object], device: str, seconds: float
+    counter: GPUCounter | NoCounter, call: Callable[[], object], device: str, seconds: float
 ) -> tuple[float, float, int]:
     """Repeat `call` for `seconds`; return joules, seconds and the number of calls."""
     call()
     synchronize(device)
-    before, began, count = counter.settle(), time.perf_counter(), 0
+    before, began, count = read(counter), time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         call()
         count += 1
     synchronize(device)
-    after = counter.settle()
+    after = read(counter)
     return after - before, time.perf_counter() - began, count
 
 
 def measure_prediction(
-    options: Options, report: Report, counter: EnergyCounter | NoCounter, idle: float, seconds: float
+    options: Options, report: Report, counter: GPUCounter | NoCounter, idle: float, seconds: float
 ) -> None:
     """Add joules for 2,000 samples by network, backend and batch size."""
     folder = options.scratch / "energy"
@@ -98,7 +104,7 @@ def measure_prediction(
 
 
 def measure_training(
-    options: Options, report: Report, counter: EnergyCounter | NoCounter, idle: float, seconds: float
+    options: Options, report: Report, counter: GPUCounter | NoCounter, idle: float, seconds: float
 ) -> None:
     """Add joules for an epoch of 48,000 images by the project's trainer."""
     from ripieno.train import TrainingConfig
@@ -112,13 +118,13 @@ def measure_training(
         begun: list[float] = []
 
         def ready(started: list[float] = started, begun: list[float] = begun) -> None:
-            started.append(counter.settle())
+            started.append(read(counter))
             begun.append(time.perf_counter())
 
         with report.case(what=f"training, {size}"):
             batch = {"batch_size": 32} if options.dry else {}
             rate = measure_throughput(config, {**configuration, **batch}, seconds, ready=ready).rate
-            joules, took = counter.settle() - started[0], time.perf_counter() - begun[0]
+            joules, took = read(counter) - started[0], time.perf_counter() - begun[0]
             scale = 48_000 / (rate * took)
             report.add(what=f"training, {size}", images_per_s=rate, watts=joules / took,
                        joules_per_epoch=joules * scale, above_idle=(joules - idle * took) * scale)  # fmt: skip

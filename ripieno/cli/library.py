@@ -113,6 +113,7 @@ def measure(
         float, typer.Option(help="Measure the members that select and front consider with this share")
     ] = 0.2,
     again: Annotated[bool, typer.Option(help="Repeat existing measurements")] = False,
+    energy: Annotated[bool, typer.Option(help="Measure joules too, by the device's energy counter")] = False,
     family: FamilyOpt = None,
 ) -> None:
     """Measure the cost of each member alone on an idle device."""
@@ -122,7 +123,7 @@ def measure(
 
     with console.progress() as progress:
         profiles = pipeline.measure(
-            run, device=device, prune=prune, again=again, trusted=family or (), progress=progress
+            run, device=device, prune=prune, again=again, energy=energy, trusted=family or (), progress=progress
         )
     counts = pipeline.static_costs(pipeline.open_run(run), profiles)
     console.out.print(tables.profiles(list(profiles.values()), counts))

@@ -81,7 +81,7 @@ def select(
     """Select the most accurate ensemble for each budget.
 
     A budget bounds the total cost of all members. Kinds of cost are seconds,
-    memory, latency, parameters, flops, bytes and your own.
+    memory, latency, joules, parameters, flops, bytes and your own.
 
     --coverage and --abstain are explained by the command coverage.
     """
@@ -117,7 +117,7 @@ def select(
 def front(
     run: RunArg,
     cost: Annotated[
-        str | None, typer.Option(help="Kind of cost: seconds, memory, latency, parameters, flops or bytes")
+        str | None, typer.Option(help="Kind of cost: seconds, memory, latency, joules, parameters, flops, bytes")
     ] = None,
     points: Annotated[int, typer.Option(help="Number of budgets to try")] = 20,
     method: MethodOpt = None,

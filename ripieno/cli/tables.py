@@ -115,13 +115,16 @@ def soup_dict(result: Soup) -> dict[str, object]:
 
 
 def stall_line(rows: Sequence[Member]) -> str:
-    """Return one line on the time of training and the share it waited for data; empty if it is unknown."""
+    """Return one line on the time and energy of training and its waiting for data; empty if it is unknown."""
     last = {m.trial: m for m in sorted(rows, key=lambda m: m.epoch)}.values()
     curves = [e for m in last for e in m.curve]
     seconds = sum(e.seconds for e in curves)
     if not seconds:
         return ""
     line, waited = f"training took {seconds:,.0f} s in total", sum(e.waited for e in curves)
+    if known := [m.train_joules for m in last if m.train_joules is not None]:
+        line += f" and {sum(known) / 1000:,.3g} kJ"
+        line += f" (known of {len(known)} of {len(last)} trials)" if len(known) < len(last) else ""
     return f"{line}, {percent(waited / seconds)} of it waiting for data (goal: under 3 %)" if waited else line
 
 
@@ -201,8 +204,9 @@ def _bounds(values: Mapping[str, float], kind: str) -> str:
 
 def profiles(rows: Sequence[Profile], counts: Mapping[str, Mapping[str, float]]) -> Table:
     """Return a table of measured costs, cheapest first, with the counts of each network."""
+    with_joules = any(p.joules is not None for p in rows)
     columns = "seconds for 2,000", "at batch", "ms for 1", "MiB", "parameters", "MFLOPs", "file MiB", "machine"
-    view = table("costs", "member", *columns)
+    view = table("costs", "member", *columns, *["joules for 2,000"] * with_joules)
     for p in sorted(rows, key=lambda p: (p.cost, p.member)):
         one, count = min(p.points, key=lambda point: point.batch_size), counts.get(p.member, {})
         view.add_row(
@@ -215,6 +219,7 @@ def profiles(rows: Sequence[Profile], counts: Mapping[str, Mapping[str, float]])
             number(count["flops"] / 1e6 if "flops" in count else None),
             number(count["bytes"] / 2**20 if "bytes" in count else None),
             "idle" if p.idle else "busy",
+            *[number(p.joules)] * with_joules,
         )
     return view
 

@@ -18,8 +18,8 @@ from ripieno.library.library import Library
 from ripieno.models.backbone_id import parse_backbone_id
 from ripieno.types import Member, Profile
 
-MEASURED = ("seconds", "memory", "latency")
-"""Kinds of cost in a profile: seconds for 2,000 samples, bytes, seconds of one sample."""
+MEASURED = ("seconds", "memory", "latency", "joules")
+"""Kinds of cost in a profile: seconds for 2,000 samples, bytes, seconds of one sample, joules for 2,000 samples."""
 COUNTED = ("parameters", "flops", "bytes")
 """Kinds that are counted in the network: its parameters, its operations for one sample, the bytes of its ONNX file."""
 EXPORTED = ("flops", "bytes")
@@ -118,11 +118,12 @@ def _complete(costs: Mapping[str, float | None]) -> dict[str, float] | None:
 
 
 def profile_cost(profile: Profile | None, kind: str) -> float | None:
-    """Return the cost of a kind of `MEASURED` in a profile; None without one."""
+    """Return the cost of a kind of `MEASURED` in a profile; None without one, and for joules that were not measured."""
     if profile is None:
         return None
     latency = min(profile.points, key=lambda p: p.batch_size)
-    return {"seconds": profile.cost, "memory": float(profile.best.bytes), "latency": latency.seconds}[kind]
+    costs = {"seconds": profile.cost, "memory": float(profile.best.bytes), "latency": latency.seconds}
+    return profile.joules if kind == "joules" else costs[kind]
 
 
 def _count_parameters(path: Path, start: str = "") -> float | None:

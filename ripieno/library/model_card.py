@@ -37,6 +37,7 @@ UNITS = {
     "seconds": "s for 2,000 samples",
     "latency": "s for one sample",
     "memory": "bytes",
+    "joules": "J for 2,000 samples",
     "flops": "operations",
     "bytes": "of the ONNX files",
 }

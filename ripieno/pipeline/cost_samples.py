@@ -89,25 +89,33 @@ def find_cost_models(
     seconds: float | None,
     trials: int | None,
     progress: ProgressFunction = no_progress,
+    energy: bool = False,
 ) -> CostRecord:
     """Return the models of costs on the CPU that the run keeps, or fit and keep them.
 
     They are fitted to members of the run with profiles for this kind of device, if there are `SAMPLES`, else also to
-    networks that are measured now: for `SHARE` of the `seconds` of a search, and no more than it has `trials`.
+    networks that are measured now: for `SHARE` of the `seconds` of a search, and no more than it has `trials`. Joules
+    are among the costs with `energy` only.
     """
     path = library.path / RECORD
     if path.exists():
-        return files.read_json(path, CostRecord)
+        record = files.read_json(path, CostRecord)
+        if not energy or "joules" in record.models:
+            return record
     device = local_devices("cpu")[0]  # where `select` counts seconds
-    measured = profiled_members(library, space.family, device.kind)
+    measured = [
+        (member, found)
+        for member, found in profiled_members(library, space.family, device.kind)
+        if not energy or found.joules is not None
+    ]
     if len(measured) < SAMPLES:
         until = math.inf if seconds is None else time.monotonic() + SHARE * seconds
         count = SAMPLES if trials is None else min(SAMPLES, max(LEAST, trials))
         configurations = spread_configurations(space, dataset, seed, count)
-        measured += measure_networks(space.family, configurations, dataset, device, seed, until, progress)
+        measured += measure_networks(space.family, configurations, dataset, device, seed, until, progress, energy)
     features = [cost_features(space.family, one.configuration, one.input, one.task) for one, _ in measured]
     models: dict[str, CostModel] = {}
-    for kind in MEASURED:
+    for kind in [kind for kind in MEASURED if energy or kind != "joules"]:
         costs = [own_cost(library, *one, kind) for one in measured]
         if (model := fit_cost_model(features, [max(cost or 0.0, TINY) for cost in costs])) is not None:
             models[kind] = model
@@ -168,6 +176,7 @@ def measure_networks(
     seed: int = 0,
     until: float = math.inf,
     progress: ProgressFunction = no_progress,
+    energy: bool = False,
 ) -> list[tuple[Member, Profile]]:
     """Measure networks of `configurations` with random weights; none begins after `until`, of the monotonic clock.
 
@@ -180,7 +189,7 @@ def measure_networks(
                 break
             progress(f"measuring sample networks on {device.kind}", done, len(configurations))
             try:
-                found.append(_measure(family, configuration, dataset, device, seed, Path(folder)))
+                found.append(_measure(family, configuration, dataset, device, seed, Path(folder), energy))
             except RipienoError:
                 continue
         progress(f"measuring sample networks on {device.kind}", len(configurations), len(configurations))
@@ -188,7 +197,7 @@ def measure_networks(
 
 
 def _measure(
-    family: str, configuration: Configuration, dataset: Dataset, device: Device, seed: int, folder: Path
+    family: str, configuration: Configuration, dataset: Dataset, device: Device, seed: int, folder: Path, energy: bool
 ) -> tuple[Member, Profile]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -209,4 +218,5 @@ def _measure(
     weights, model = folder / "weights.safetensors", folder / "model.onnx"
     files.write_bytes(weights, weights_bytes(network))
     export_onnx(member, weights, model, (family,))
-    return member, profile(model, member, device, batch_sizes=BATCH_SIZES, window=WINDOW, max_seconds=SECONDS)
+    found = profile(model, member, device, batch_sizes=BATCH_SIZES, window=WINDOW, max_seconds=SECONDS, energy=energy)
+    return member, found

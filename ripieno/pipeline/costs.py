@@ -13,7 +13,16 @@ from ripieno.backends.support import check_support
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
 from ripieno.library.broken import warn_broken
-from ripieno.library.cost_table import COUNTED, EXPORTED, MEASURED, CostTable, backbone_cost, own_cost, read_cost_table
+from ripieno.library.cost_table import (
+    COUNTED,
+    EXPORTED,
+    MEASURED,
+    CostTable,
+    backbone_cost,
+    own_cost,
+    profile_cost,
+    read_cost_table,
+)
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.shell_command import command
 from ripieno.types import Device, Member, Profile
@@ -30,14 +39,17 @@ def measure(
     prune: float = 1.0,
     backend: str = "onnx",
     again: bool = False,
+    energy: bool = False,
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
 ) -> dict[str, Profile]:
     """Profile members alone, one at a time, on one device; with `again` also those measured before.
 
     `members` are ids; by default those with costs that `select` and `front` need at the same `prune`. Members with
-    broken files are skipped with a `BrokenFileWarning`; if all are broken, the error is raised. Returns profiles for
-    the device's kind by member.
+    broken files are skipped with a `BrokenFileWarning`; if all are broken, the error is raised. With `energy` joules
+    are measured too, in some five seconds a member more. Returns profiles for the device's kind by member.
+
+    Raises EngineError with `energy` where no energy counter can be read.
     """
     from ripieno.profiles import local_devices
 
@@ -56,7 +68,9 @@ def measure(
         )
     if members is None:
         members = [m.id for m in selection_candidates(library, prune)]
-    return profile_members(library, members, target, backend, again=again, progress=progress, skip_broken=True)
+    return profile_members(
+        library, members, target, backend, again=again, energy=energy, progress=progress, skip_broken=True
+    )
 
 
 def ensure_profiles(
@@ -75,17 +89,24 @@ def ensure_profiles(
     lacking = [
         m.id
         for m in members
-        if (m.id not in known or (m.backbone and m.backbone not in known))
-        and any(k in MEASURED and k not in m.costs for k in kinds)
+        if any(k in MEASURED and k not in m.costs and _is_missing(known, m, k) for k in kinds)
         and (file_of(backend) == MODEL or library.model_path(m.id, backend).exists())
     ]
     if lacking:
-        profile_members(library, lacking, device, backend, progress=progress, skip_broken=True)
+        profile_members(
+            library, lacking, device, backend, energy="joules" in kinds, progress=progress, skip_broken=True
+        )
     if counted := [kind for kind in EXPORTED if kind in kinds]:
         reasons: dict[str, RipienoError] = {}
         uncounted = [m for m in members if any(kind not in m.costs for kind in counted)]
         export_members(library, uncounted, progress, failed=_collect(reasons))
         warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
+
+
+def _is_missing(known: Mapping[str, Profile], member: Member, kind: str) -> bool:
+    """Return whether a profile that the cost of `kind` of `member` needs is not `known`, or does not have it."""
+    parts = [known.get(name) for name in (member.id, member.backbone) if name]
+    return any(profile_cost(part, kind) is None for part in parts)
 
 
 def selection_candidates(library: Library, share: float) -> list[Member]:
@@ -106,15 +127,20 @@ def profile_members(
     backend: str,
     *,
     again: bool = False,
+    energy: bool = False,
     progress: ProgressFunction = no_progress,
     skip_broken: bool = False,
 ) -> dict[str, Profile]:
     """Return profiles of `members` on `device` by member; measure missing ones, one at a time.
 
     Raises LibraryError or EngineError for a member with broken files, or that the backend cannot run; with
-    `skip_broken` only when that holds for all.
+    `skip_broken` only when that holds for all. Raises EngineError with `energy` where no energy counter can be read.
     """
     from ripieno.profiles import measure_library
+    from ripieno.profiles.energy import open_counter
+
+    if energy:
+        open_counter(device)
 
     runnable = [m for m in map(library.member, members) if m.format != "predictions"]
     unsupported: dict[str, RipienoError] = {}
@@ -136,7 +162,9 @@ def profile_members(
         progress(f"measuring on {device.kind}", done, total)
 
     wanted = [m.id for m in runnable if m.id not in reasons]
-    profiles = measure_library(library, device, wanted, backend, again=again, progress=report, failed=failed)
+    profiles = measure_library(
+        library, device, wanted, backend, again=again, energy=energy, progress=report, failed=failed
+    )
     if reasons and not profiles:
         raise next(iter(reasons.values()))
     warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])

@@ -83,6 +83,11 @@ class ExecutionConfig:
         """Return the threads of one trial."""
         return max(1, int(self.cpus)) if self.pool == "ray" else int(self._local()[0]["OMP_NUM_THREADS"])
 
+    @property
+    def sharing(self) -> int:
+        """Trials that share a GPU."""
+        return self.per_device if self.pack is None else self.pack.slots
+
     def open(
         self, work: Callable[[Job], JobResult], logs: Path, progress: Callable[[Job], object] = lambda _job: None
     ) -> Pool:

@@ -16,6 +16,8 @@ from ripieno.pipeline.space_fit import FittedSpace, fit_search_space
 from ripieno.pipeline.trainer_check import check_trainer
 from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
 from ripieno.pipeline.weights import fetch_weights
+from ripieno.profiles.devices import local_devices
+from ripieno.profiles.energy import open_counter
 from ripieno.search.constraints import Constraint, KnownCosts, check_bounds, parse_constraints, split_constraints
 from ripieno.search.objectives import MEASURED, check_objectives
 from ripieno.search.settings import Settings
@@ -54,6 +56,7 @@ def plan_search(
 
     Raises SearchError for bounds that no configuration meets, and for numbers that trials do not have.
     """
+    check_energy(request, execution, notes)
     fitted = fit_search_space(request, dataset, progress, notes)
     weights = request.weights
     if request.is_new:  # not earlier: the time and the budget may leave out most backbones
@@ -73,6 +76,25 @@ def plan_search(
         notes.extend(timing_notes(settings.objective, measured))
     plan = SearchPlan(request, dataset, fitted, settings, config, execution, costs)
     return plan_networks(plan, progress, notes) if request.chosen.is_network else plan_trainer(plan, notes)
+
+
+def check_energy(request: SearchRequest, execution: ExecutionConfig, notes: list[str]) -> None:
+    """Add a note where trials share the counter of the joules that a search asks for.
+
+    Raises EngineError, before anything is measured, where this machine has none and trials train on it.
+    """
+    settings = request.settings
+    constraints = {c.name for c in parse_constraints(settings.constraints)}
+    asked = {*settings.objective} | constraints
+    if "joules" in (settings.budget or {}):
+        open_counter(local_devices("cpu")[0])  # where sample networks are measured
+    if "joules" not in asked or execution.pool == "ray":
+        return
+    open_counter(local_devices("cuda" if request.on_gpu else "cpu")[0])
+    notes.append(
+        "joules are read from a counter of the whole device: trials that run meanwhile disturb it; with --slots 1 none "
+        "does"
+    )
 
 
 def check_constraints(settings: Settings, fitted: FittedSpace, costs: KnownCosts | None) -> tuple[Constraint, ...]:
@@ -155,7 +177,8 @@ def plan_networks(plan: SearchPlan, progress: ProgressFunction, notes: list[str]
 
 
 def with_threads(plan: SearchPlan) -> SearchPlan:
-    """Return the plan with the threads and spare cores of a trial as its execution gives them."""
+    """Return the plan with what a trial has of this machine as its execution gives it."""
     execution = plan.execution
-    config = dataclasses.replace(plan.config, threads=execution.threads(), spare=execution.spare())
+    threads, spare, sharing = execution.threads(), execution.spare(), execution.sharing
+    config = dataclasses.replace(plan.config, threads=threads, spare=spare, sharing=sharing)
     return dataclasses.replace(plan, config=config)

@@ -137,6 +137,7 @@ def fit_to_bounds(
         request.seconds,
         settings.trials,
         progress,
+        energy="joules" in (settings.budget or {}),
     )
     budget = plan_budget(
         settings.budget or {},

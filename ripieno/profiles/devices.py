@@ -161,6 +161,15 @@ def used_gpu_memory(device: str) -> int:
     )
 
 
+def gpu_uuid(device: str) -> str:
+    """Return the UUID of the GPU `device` (`cuda:1`). Raises EngineError if nvidia-smi does not list it."""
+    rows = _visible(_nvidia_smi() or "", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    number = int(device.partition(":")[2])
+    if number >= len(rows):
+        raise EngineError(f"nvidia-smi does not list {device}")
+    return rows[number][1]
+
+
 def _nvidia_smi() -> str | None:
     """Return one line per GPU: index, uuid, name, MiB used, MiB free; None if the command fails."""
     command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]

@@ -10,10 +10,11 @@ from ripieno.types import BatchProfile, Profile
 def sum_profiles(name: str, parts: Sequence[Profile]) -> Profile:
     """Return the profile `name` of all `parts` together, at the batch sizes at which each was measured.
 
-    Seconds and bytes are sums; the base memory, which a worker has once, is the largest. `parts` are of one kind of
-    device and one backend.
+    Seconds, bytes and joules are sums; the base memory, which a worker has once, is the largest. `parts` are of one
+    kind of device and one backend.
     """
     sizes = sorted(set.intersection(*({point.batch_size for point in part.points} for part in parts)))
+    joules = [part.joules for part in parts if part.joules is not None]
     return Profile(
         name,
         parts[0].device,
@@ -23,6 +24,7 @@ def sum_profiles(name: str, parts: Sequence[Profile]) -> Profile:
         base=max(part.base for part in parts),
         load=sum(part.load for part in parts),
         tried=tuple(sorted({size for part in parts for size in part.tried})),
+        joules=sum(joules) if len(joules) == len(parts) else None,
     )
 
 

@@ -45,6 +45,7 @@ def profile(
     max_seconds: float = 8.0,
     trusted: Collection[str] = (),
     part: NetworkPart = "whole",
+    energy: bool = False,
     progress: Callable[[BatchProfile], None] | None = None,
 ) -> Profile:
     """Measure a member alone on `device`, with one thread per core; its `backend` file is at `path`.
@@ -54,9 +55,10 @@ def profile(
     point's bytes are the growth of a fresh process, or of the GPU memory used, by the load and the batches so far.
     `Profile.base` is the process's own memory. If a batch size fails (out of memory), the profile ends with the smaller
     ones. `trusted` names the user's families that the torch backend may import. `part` measures the backbone that the
-    member shares, whose name the profile then has, or its head alone. `progress` is called with each point.
+    member shares, whose name the profile then has, or its head alone. With `energy` its joules at the best batch size
+    are measured too, in some five seconds. `progress` is called with each point.
 
-    Raises EngineError if the member cannot be loaded or run.
+    Raises EngineError if the member cannot be loaded or run, and with `energy` if no energy counter can be read.
     """
     for name, value in (("window", window), ("max_seconds", max_seconds)):
         check_duration(value, name, error=EngineError)
@@ -64,7 +66,7 @@ def profile(
     if not sizes or sizes[0] < 1:
         raise EngineError(f"batch sizes {sizes} are invalid: expected one or more numbers of at least 1")
     points: list[BatchProfile] = []
-    base, held, idle, error = 0, 0, True, ""
+    base, held, idle, joules, error = 0, 0, True, None, ""
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder:
         if samples is not None:
             got, wanted = (samples.shape[1:], str(samples.dtype)), (member.input.shape, member.input.dtype)
@@ -86,20 +88,22 @@ def profile(
             seconds=max_seconds,
             trusted=tuple(trusted),
             part=part,
+            energy=energy,
         )
         for reply in _replies(request):
             base = base if reply.base is None else reply.base
             held = held if reply.load is None else reply.load
             idle = idle if reply.idle is None else reply.idle
+            joules = joules if reply.joules is None else reply.joules
             error = error if reply.error is None else reply.error
             if reply.point is not None:
                 points.append(reply.point)
                 if progress is not None:
                     progress(reply.point)
     name = member.backbone if part == "backbone" else member.id
-    if not points:
+    if not points or (energy and joules is None):
         raise EngineError(f"cannot measure {name} on {device.name} with {backend}: {error}")
-    return Profile(name, device.kind, backend, tuple(points), idle, base, held, sizes)
+    return Profile(name, device.kind, backend, tuple(points), idle, base, held, sizes, joules)
 
 
 def _replies(request: ProfileRequest) -> Iterator[ProfileReply]:
@@ -154,6 +158,7 @@ def measure_library(
     *,
     batch_sizes: Sequence[int] | None = None,
     again: bool = False,
+    energy: bool = False,
     window: float = 0.15,
     spread: float = 0.05,
     max_seconds: float = 8.0,
@@ -165,7 +170,8 @@ def measure_library(
     Existing profiles for this kind of device, backend and batch sizes (including sizes that did not fit) are reused
     unless `again`. Each new profile is saved immediately, so that an interrupted run can continue. Members without an
     ONNX file get one next to their weights if `backend` is `onnx`. Of members that share a backbone, the backbone is
-    measured once, under its own name, and their heads apart. `progress` is called with each profile, the number of
+    measured once, under its own name, and their heads apart. With `energy` profiles without joules are measured again.
+    `progress` is called with each profile, the number of
     members done and the total. A member that cannot be measured is passed to `failed` and skipped; without `failed` its
     error is raised.
     """
@@ -181,7 +187,11 @@ def measure_library(
                 result = known.get(own)
                 sizes = default_batch_sizes(member) if batch_sizes is None else batch_sizes
                 # a batch size that did not fit would not fit again
-                if result is None or not set(sizes) <= {p.batch_size for p in result.points} | set(result.tried):
+                if (
+                    result is None
+                    or not set(sizes) <= {p.batch_size for p in result.points} | set(result.tried)
+                    or (energy and result.joules is None)
+                ):
                     result = profile(
                         model_file(library, member, backend),
                         member,
@@ -193,6 +203,7 @@ def measure_library(
                         max_seconds=max_seconds,
                         trusted=library.trusted,
                         part=part,
+                        energy=energy,
                     )
                     library.write_profiles(device.kind, [result])
                 profiles[own] = result

@@ -10,7 +10,8 @@ the allocator and hides the use of the next network. So each member gets its own
 3. Load the member and run it at each batch size, ascending. The peak resident memory since then, minus the base, is the
    member's memory at that batch size. Smaller batches ran before, as a worker's last batches do, so their leftovers are
    counted, and a point is never below that of a smaller batch. Times are those of an idle machine, see `timing`.
-4. Write one `ProfileReply` per line: the base, a point per batch size, and finally whether the machine was idle.
+4. Where energy is asked for, rest, then run the member at its best batch size, and read the energy counter (`energy`).
+5. Write one `ProfileReply` per line: the base, a point per batch size, the joules, whether the machine was idle.
 
 On a GPU the memory is read from the driver. The base (a CUDA context, the runtime's libraries) is the difference
 between the first and the second of two loads.
@@ -39,8 +40,9 @@ from ripieno.data.pixels import random_images
 from ripieno.errors import EngineError, error_summary
 from ripieno.files import read_array
 from ripieno.profiles.devices import used_gpu_memory
+from ripieno.profiles.energy import joules_of, open_counter
 from ripieno.profiles.timing import BUSY, CpuInterference, RunQueueDelay, time_calls
-from ripieno.types import BatchProfile, Device, Member
+from ripieno.types import COST_SAMPLES, BatchProfile, Device, Member, Profile
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class ProfileRequest:
     spread: float
     seconds: float
     trusted: tuple[str, ...] = ()
+    energy: bool = False
     part: NetworkPart = "whole"
 
 
@@ -69,6 +72,7 @@ class ProfileReply:
     load: int | None = None
     point: BatchProfile | None = None
     idle: bool | None = None
+    joules: float | None = None
     error: str | None = None
 
 
@@ -84,6 +88,7 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
     """Measure the member and send each value as soon as it is known."""
     backends.runtime(request.backend)
     sizes = sorted(set(request.batch_sizes))
+    counter = open_counter(request.device) if request.energy else None
     if request.samples is None:
         images = None if request.part == "head" else random_images(request.member.input, sizes[-1])
     else:
@@ -116,6 +121,7 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
         reply(ProfileReply(base=before, load=max(0, peak() - before)))
     interference, delay = CpuInterference(), RunQueueDelay()
     finish = time.perf_counter() + request.seconds
+    points: list[BatchProfile] = []
     for i, size in enumerate(sizes):
         share = (finish - time.perf_counter()) / (len(sizes) - i)
         infer = functools.partial(backend.infer, images[:size])
@@ -126,7 +132,12 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
             raise EngineError("predictions are not finite (NaN or infinite)")
         delay.look()
         seconds, spread = time_calls(infer, request.window, request.spread, share, waited=delay)
-        reply(ProfileReply(point=BatchProfile(size, seconds, spread, max(0, peak() - before))))
+        points.append(BatchProfile(size, seconds, spread, max(0, peak() - before)))
+        reply(ProfileReply(point=points[-1]))
+    if counter is not None:
+        size = Profile(request.member.id, request.device.kind, request.backend, tuple(points)).best.batch_size
+        joules = joules_of(functools.partial(backend.infer, images[:size]), counter)
+        reply(ProfileReply(joules=joules / size * COST_SAMPLES))
     reply(ProfileReply(idle=interference.share() < BUSY))
     backend.close()
 

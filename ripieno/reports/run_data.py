@@ -22,6 +22,7 @@ from ripieno.types import RANKING_METRICS, Allocation, Dataset, Ensemble, Front,
 UNITS = {
     "seconds": "seconds for 2,000 samples",
     "memory": "bytes",
+    "joules": "joules for 2,000 samples",
     "latency": "seconds for one sample",
     "flops": "operations for one sample",
     "bytes": "of the ONNX files",

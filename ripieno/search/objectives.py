@@ -32,9 +32,10 @@ COSTS: Mapping[str, str] = {
     "seconds": "seconds to predict 2,000 samples",
     "latency": "seconds to predict one sample",
     "memory": "peak bytes while predicting",
+    "joules": "energy to predict 2,000 samples",
 }
 """Costs that may be objectives, with what they are; smaller is better."""
-MEASURED = ("seconds", "latency", "memory")
+MEASURED = ("seconds", "latency", "memory", "joules")
 """Costs that are measured: a search for them depends on the timing of the machine."""
 KEPT = tuple(name for name in COSTS if name != "train_seconds")
 """Costs that are the same at all rungs of a trial: measured after its first job only."""

@@ -32,8 +32,10 @@ from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
 from ripieno.library.trial_progress import ProgressWriter
 from ripieno.models.family_config import member_family
+from ripieno.profiles.energy import EnergyMeter
 from ripieno.tasks.registry import kind_of
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
+from ripieno.train.energy import open_meter
 from ripieno.train.evaluate import DivergedError, losses_of
 from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
 from ripieno.train.member_costs import measure_costs
@@ -97,11 +99,12 @@ def _train(config: TrainingConfig, job: Job) -> Member:
     trainer, progress = _start(config, job, dataset, path)
     predictions = None
     shown = ProgressWriter(library.progress_path(job.trial))
+    meter = open_meter(config)
     report_batches(trainer, shown.batch)
     try:
         while progress.epoch < job.stop and _has_time(progress, config.deadline):
             shown.start_epoch(progress.epoch + 1)
-            progress, predictions = _train_epoch(trainer, progress, dataset)
+            progress, predictions = _train_epoch(trainer, progress, dataset, meter)
             if (tensors := tensors_of(trainer)) is not None:
                 write_checkpoint(path, progress, tensors)
         ended = dataclasses.replace(job, stop=progress.epoch)
@@ -116,6 +119,8 @@ def _train(config: TrainingConfig, job: Job) -> Member:
         )
         return add_member(library, kept_trainer(trainer), member, dataset, predictions)
     finally:
+        if meter is not None:
+            meter.close()
         shown.close()
         close(trainer)
 
@@ -151,9 +156,13 @@ def _make(config: TrainingConfig, dataset: Dataset) -> Trainer:
     return FoldTrainer(make, dataset.fold_count) if dataset.folds is not None else make()
 
 
-def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, NDArray[Any]]:
+def _train_epoch(
+    trainer: Trainer, progress: TrainingState, dataset: Dataset, meter: EnergyMeter | None
+) -> tuple[TrainingState, NDArray[Any]]:
     """Train one epoch and validate; return the new progress and the validation predictions."""
     started = time.perf_counter()
+    if meter is not None:
+        meter.lap()
     number, unit = progress.epoch + 1, unit_of(trainer).removesuffix("s")
     loss = trainer.epoch()
     if loss is not None and not math.isfinite(loss):
@@ -166,9 +175,9 @@ def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) ->
         raise DivergedError(f"the validation loss is not finite after {unit} {number}")
     seconds = time.perf_counter() - started
     loss = None if loss is None else float(loss)
-    epoch = Epoch(
-        number, loss, valid_loss, losses[f"valid_{kind_of(dataset.task).metric_of(dataset.task)}"], seconds, waited
-    )
+    score = losses[f"valid_{kind_of(dataset.task).metric_of(dataset.task)}"]
+    joules = None if meter is None else meter.lap()
+    epoch = Epoch(number, loss, valid_loss, score, seconds, waited, joules)
     state = dataclasses.replace(
         progress, epoch=number, seconds=progress.seconds + seconds, curve=(*progress.curve, epoch)
     )

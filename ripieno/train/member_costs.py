@@ -48,6 +48,7 @@ def measure_costs(library: Library, member: Member, kinds: Collection[str], devi
                 max_seconds=MOST_SECONDS,
                 trusted=library.trusted,
                 part=part,
+                energy="joules" in timed,
             )
             for part in parts_of(member).values()
         ]

@@ -23,6 +23,8 @@ class TrainingConfig:
     threads: int = 1
     device: str = "cpu"
     """name in torch: `cpu`, `cuda:0`"""
+    sharing: int = 1
+    """trials that share a GPU"""
     spare: int = 0
     """cores per trainer for data loading"""
     compiled: bool = False

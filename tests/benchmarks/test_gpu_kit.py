@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
 import shutil
@@ -271,45 +270,6 @@ def test_every_test_of_the_gpu_stands_in_the_table() -> None:
     for file in sorted((ROOT / "tests" / "gpu").glob("test_*.py")):
         for test in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE):
             assert f"`tests/gpu/{file.name}::{test}`" in table, f"{file.name}::{test}"
-
-
-def test_without_an_energy_counter_the_reason_is_one_line() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from nvml import EnergyCounter; EnergyCounter('GPU-0')"
-    done = subprocess.run([sys.executable, "-c", code, str(KIT)], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        pytest.skip("there is a GPU with an energy counter")
-    assert done.stderr.splitlines()[-1].startswith("OSError: ")
-
-
-def test_the_energy_counter_reads_what_nvml_returns(tmp_path: Path) -> None:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    source = tmp_path / "nvml.c"
-    source.write_text(
-        "#include <string.h>\n"
-        "static unsigned long long used = 1500;\n"
-        "int nvmlInit_v2(void) { return 0; }\n"
-        "int nvmlDeviceGetHandleByUUID(const char *name, void **device)\n"
-        '{ *device = (void *)1; return strcmp(name, "GPU-12-ab") ? 6 : 0; }\n'
-        "int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *value)\n"
-        "{ *value = used += 500; return device != (void *)1; }\n"
-        "int nvmlDeviceGetPowerUsage(void *device, unsigned int *value) { *value = 70250; return 0; }\n"
-    )
-    library = tmp_path / "libnvml.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-    assert ctypes.CDLL(str(library)).nvmlInit_v2() == 0
-    sys.path.insert(0, str(KIT))
-    try:
-        from nvml import EnergyCounter
-    finally:
-        sys.path.remove(str(KIT))
-    counter = EnergyCounter("12-ab", str(library))
-    assert counter.joules() == 2.5  # each reading adds half a joule
-    assert counter.settle() == 3.5
-    assert counter.watts() == 70.25
-    with pytest.raises(OSError, match=r"nvmlDeviceGetHandleByUUID of .* failed with code 6"):
-        EnergyCounter("another", str(library))
 
 
 def dry_run(folder: Path, *words: str, limit: float = 280) -> dict[str, dict[str, object]]:

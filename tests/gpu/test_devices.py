@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ import torch
 
 from ripieno.profiles import devices, local_devices, profile
 from ripieno.profiles.devices import slug
+from ripieno.profiles.energy import GPUCounter, open_counter, settle
+from ripieno.train import TrainingConfig
+from ripieno.train.energy import open_meter
 from ripieno.types import Device
 from tests.backends.made import Made
 
@@ -33,8 +38,10 @@ def test_every_gpu_comes_before_the_cpu() -> None:
     assert all(MIB < d.memory <= torch.cuda.get_device_properties(i).total_memory for i, d in enumerate(found[:count]))
 
 
-def test_pytorch_finds_the_gpus_that_nvidia_smi_lists(listed: list[str]) -> None:
-    assert [(d.name, d.kind) for d in devices._gpus_by_torch()] == [(d.name, d.kind) for d in devices.gpus()]
+def test_pytorch_finds_the_gpus_that_nvidia_smi_lists(listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    by_command = [(d.name, d.kind) for d in devices.gpus()]
+    monkeypatch.setattr(devices, "_nvidia_smi", lambda: None)
+    assert [(d.name, d.kind) for d in devices.gpus()] == by_command
     assert len(listed) >= len(devices.gpus())
 
 
@@ -69,3 +76,22 @@ def test_a_profile_separates_the_context_from_the_members_memory(made: Made, dev
     assert sizes == sorted(sizes)
     assert all(p.seconds > 0 for p in found.points)
     assert found.at(64).seconds < 64 * found.at(1).seconds
+
+
+def test_joules_agree_with_the_power_that_nvml_reports(made: Made, device: Device) -> None:
+    counter = open_counter(device)
+    assert isinstance(counter, GPUCounter)
+    trial = open_meter(TrainingConfig(device=device.name, sharing=2))
+    assert trial is not None
+    before, began, watts = settle(counter), time.perf_counter(), list[float]()
+    while time.perf_counter() - began < 2:
+        watts.append(counter.watts())
+        time.sleep(0.05)
+    idle = settle(counter) - before
+    assert idle == pytest.approx(statistics.fmean(watts) * (time.perf_counter() - began), rel=0.25)
+    assert trial.lap() == pytest.approx(idle / 2, rel=0.25)
+    trial.close()
+    found = profile(made.path("torch"), made.member, device, "torch", batch_sizes=(64,), energy=True, max_seconds=3)
+    assert found.joules is not None
+    # no GPU uses a kilowatt more at work than idle
+    assert 0 < found.joules < 1000 * found.cost

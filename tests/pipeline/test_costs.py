@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ripieno
-from ripieno.errors import BrokenFileWarning, LibraryError, SelectionError
+from ripieno.errors import BrokenFileWarning, EngineError, LibraryError, SelectionError
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline import measure, static_costs
 from tests.onnx_networks import write_foreign, write_network
@@ -58,6 +58,18 @@ def test_members_whose_files_cannot_be_run_are_left_out_and_the_others_measured(
     assert all(name in str(warnings[0].message) for name in (no_network, no_weights))
     with pytest.raises(LibraryError, match=no_weights):
         measure(library, [no_weights])
+
+
+def test_joules_are_refused_in_one_line_where_no_counter_can_be_read(
+    library: ripieno.Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RIPIENO_POWERCAP", str(tmp_path / "nothing"))
+    words = r"^cannot measure joules on cpu:0: .*nothing has no counter.*--costs costs.csv.*$"
+    with pytest.raises(EngineError, match=words):
+        measure(library, ["00000-e001"], energy=True)
+    with pytest.raises(EngineError, match=words):
+        ripieno.select(library, {"joules": 50})
+    assert not library.profile_devices()
 
 
 def test_test_predictions_are_made_of_the_members_that_can_be_run(finished_run: Path, tmp_path: Path) -> None:

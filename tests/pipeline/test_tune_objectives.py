@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import ripieno
-from ripieno.errors import ModelError, SearchError
+from ripieno.errors import EngineError, ModelError, SearchError
 from ripieno.search import Snapshot
 from ripieno.train.trainer import reported_values
 
@@ -51,6 +51,16 @@ def test_numbers_that_a_trainer_reports_are_objectives_and_costs_of_its_members(
     assert len({m.trial for m in more.members()}) == 5
     with pytest.raises(SearchError, match="a search with objective loss,way, requested is objective loss:"):
         ripieno.tune(None, run, trials=6, objective="loss", **options)  # type: ignore[arg-type]
+
+
+def test_joules_are_refused_before_anything_trains_where_no_counter_can_be_read(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RIPIENO_POWERCAP", str(data.parent))
+    for options in ({"objective": "loss,joules"}, {"constraint": "joules<=5"}, {"budget": {"joules": 5.0}}):
+        with pytest.raises(EngineError, match=r"^cannot measure joules on cpu:0: .*--costs costs.csv"):
+            ripieno.tune(data, data.parent / "other", trials=2, space="resnet-tiny", **options)  # type: ignore[arg-type]
+        assert not (data.parent / "other" / "library").exists()
 
 
 def test_an_unknown_objective_is_refused_before_anything_trains(data: Path) -> None:

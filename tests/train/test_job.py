@@ -212,6 +212,35 @@ def test_the_time_waited_for_data_is_kept_with_the_epoch(config: TrainingConfig)
     assert all(0 < e.waited < e.seconds for e in member.curve)
 
 
+def test_an_epoch_has_the_energy_of_the_trials_share_of_the_processor(
+    config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = tmp_path / "powercap" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in (("name", "package-0"), ("max_energy_range_uj", "10000000"), ("energy_uj", "9000000")):
+        (zone / name).write_text(text)
+    monkeypatch.setenv("RIPIENO_POWERCAP", str(zone.parent))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    epoch = NetworkTrainer.epoch
+
+    def use_energy(trainer: NetworkTrainer) -> float:
+        (zone / "energy_uj").write_text("1000000")  # 2 J more, and around
+        return epoch(trainer)
+
+    monkeypatch.setattr(NetworkTrainer, "epoch", use_energy)
+    first, second = train(config, TINY, 0, 2).curve
+    assert (first.joules, second.joules) == (0.5, 0.0)
+
+
+def test_without_a_counter_no_energy_is_told(
+    config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RIPIENO_POWERCAP", str(tmp_path))
+    member = train(config, TINY, 0, 1)
+    assert member.curve[0].joules is None
+    assert member.train_joules is None
+
+
 def test_cores_that_prepare_data_change_nothing_but_time(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
