@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import soup as soup
     from ripieno.pipeline import suspects as suspects
     from ripieno.pipeline import tune as tune
+    from ripieno.pipeline import variants as variants
     from ripieno.pipeline.classifier import EnsembleClassifier as EnsembleClassifier
     from ripieno.pipeline.regressor import EnsembleRegressor as EnsembleRegressor
     from ripieno.reports import report as report
@@ -68,7 +69,7 @@ _MODULES = {
     "errors": "RipienoError",
     "library": "Library",
     "pipeline": "allocate augment cascade compare coverage doctor evaluate evict export front front_history import_ "
-    "measure predict predict_masks select show soup suspects tune",
+    "measure predict predict_masks select show soup suspects tune variants",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

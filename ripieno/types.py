@@ -298,6 +298,8 @@ class Member:
     """of `epoch`, as its trainer counts"""
     averaged: tuple[str, ...] = ()
     """ids of the members of which its weights are the mean, the best first; empty: it was trained, or imported"""
+    variant_of: str = ""
+    """id of the member whose network it is in lower precision; empty: none"""
 
     @property
     def inference_unit(self) -> str:

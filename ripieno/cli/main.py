@@ -16,13 +16,14 @@ from ripieno.cli import (
     soup,
     suspects,
     tune,
+    variants,
 )
 from ripieno.cli.app import app
 
 __all__ = ["COMMAND_MODULES", "app"]
 
 COMMAND_MODULES = (
-    tune, augment, algorithm, library, soup, select, coverage, allocate, bundle, evaluate, predict, serve, compare,
-    suspects, doctor,
+    tune, augment, algorithm, library, soup, variants, select, coverage, allocate, bundle, evaluate, predict, serve,
+    compare, suspects, doctor,
 )  # fmt: skip
 """The modules that register commands on import."""

@@ -22,6 +22,7 @@ from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, Task, 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult
     from ripieno.engine.inference_result import MemberStats
+    from ripieno.pipeline.lower_precision import Variant
     from ripieno.pipeline.soups import Soup
 
 SIZES = 3
@@ -67,6 +68,7 @@ def member_dict(member: Member) -> dict[str, object]:
         "costs",
         "backbone",
         "averaged",
+        "variant_of",
     )
     return {name: getattr(member, name) for name in names}
 
@@ -111,6 +113,34 @@ def soup_dict(result: Soup) -> dict[str, object]:
         "loss": made.loss if made else None,
         "added": result.added,
         "member": member_dict(made) if made else None,
+    }
+
+
+def variants(rows: Sequence[Variant], sizes: Mapping[str, float]) -> Table:
+    """Return a table of members in lower precision, with the losses and sizes in bytes of both."""
+    loss = METRICS[metric_names(row.source.losses for row in rows)[0]].title
+    columns = "of", f"its {loss}", f"{loss} of the variant", "its KiB", "KiB of the variant"
+    view = table("variants (on validation samples)", "member", *columns)
+    for row in rows:
+        if row.member is not None:
+            losses = number(row.source.loss, ".4f"), number(row.member.loss, ".4f")
+            known = [sizes.get(m.id) for m in (row.source, row.member)]
+            kibibytes = [number(size and size / 2**10, ",.0f") for size in known]
+            view.add_row(row.member.id, row.source.id, *losses, *kibibytes)
+    return view
+
+
+def variant_dict(variant: Variant) -> dict[str, object]:
+    """Return a variant for `--json`."""
+    made = variant.member
+    return {
+        "source": variant.source.id,
+        "precision": variant.precision,
+        "source_loss": variant.source.loss,
+        "loss": made.loss if made else None,
+        "added": variant.added,
+        "member": member_dict(made) if made else None,
+        "reason": variant.reason,
     }
 
 

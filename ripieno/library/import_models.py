@@ -64,7 +64,7 @@ def import_onnx(
             content = network.adapted(output, data.task)
             (Path(folder) / "model.onnx").write_bytes(content)
             member = _member(name, "onnx", {}, data, network.parameters, "onnx")
-            values = _predict("onnx", Path(folder) / "model.onnx", member, data, notes)
+            values = predict_validation("onnx", Path(folder) / "model.onnx", member, data, notes)
             found.append((member, content, values))
     return _add(library, found, data, half)
 
@@ -111,7 +111,7 @@ def import_torch(
             content = _whole_weights(path, body, *moments, scaling_given)
             member = _member(own, family, configuration or {}, data, parameters, "safetensors")
             file.write_bytes(content)
-            found.append((member, content, _predict("torch", file, member, data, notes)))
+            found.append((member, content, predict_validation("torch", file, member, data, notes)))
     return _add(library, found, data, half)
 
 
@@ -189,8 +189,8 @@ def _member(
     )
 
 
-def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: list[str]) -> NDArray[Any]:
-    """Predict and check the validation samples."""
+def predict_validation(backend: str, path: Path, member: Member, data: Dataset, notes: list[str]) -> NDArray[Any]:
+    """Predict and check the validation samples of `data` with the file at `path`. Raises LibraryError if it cannot."""
     rows, activation = data.rows("valid"), kind_of(data.task).activation
     targets = np.asarray(data.targets[rows])
     runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), 1, trusted=(member.family,))

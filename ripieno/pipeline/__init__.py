@@ -24,6 +24,7 @@ from ripieno.pipeline.importing import evict as evict
 from ripieno.pipeline.importing import import_ as import_
 from ripieno.pipeline.label_suspects import suspects as suspects
 from ripieno.pipeline.live_front import front_history as front_history
+from ripieno.pipeline.lower_precision import variants as variants
 from ripieno.pipeline.mask_prediction import PredictedMask as PredictedMask
 from ripieno.pipeline.mask_prediction import predict_masks as predict_masks
 from ripieno.pipeline.offline_plan import OfflinePlan as OfflinePlan
