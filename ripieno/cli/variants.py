@@ -36,9 +36,9 @@ def variants(
     sizes = {name: costs["bytes"] for name, costs in pipeline.static_costs(library, names).items() if "bytes" in costs}
     console.out.print(tables.variants(made, sizes))
     if refused := [variant for variant in made if variant.member is None]:
-        names = list(dict.fromkeys(variant.source.id for variant in refused))
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        console.say(f"no variants of {', '.join(names[:3])}{more}: {refused[0].reason}")
+        sources = list(dict.fromkeys(variant.source.id for variant in refused))
+        more = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
+        console.say(f"no variants of {', '.join(sources[:3])}{more}: {refused[0].reason}")
     added = [v.member for v in made if v.member is not None and v.added]
     console.print_result(
         [str(library.member_path(member.id)) for member in added],
