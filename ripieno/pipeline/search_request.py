@@ -25,7 +25,7 @@ from ripieno.search.algorithms import change_algorithm, check_algorithm, find_mi
 from ripieno.search.augmentation_space import leave_out, parse_without
 from ripieno.search.built_in_spaces import fit_space
 from ripieno.search.objectives import parse_objectives
-from ripieno.search.policy_space import fix_policy, has_policy, policy_words
+from ripieno.search.policy_space import fix_policy, has_policy, keep_policy, policy_words
 from ripieno.search.settings import Settings, check_same, kept_settings
 from ripieno.search.space import Space
 
@@ -130,9 +130,10 @@ def read_space(
     policy = None
     if options.augmentation is not None:
         policy = read_policy(options.augmentation, kept.kind if kept else None)
-        if before is None:
-            space = fix_policy(space, policy)
-        elif not has_policy(before.space, policy):
+        space = fix_policy(space, policy)
+        if before is not None and has_policy(before.space, policy):
+            space = keep_policy(space, before.space)
+        elif before is not None:
             raise SearchError(
                 f"{library.path} contains a search with {policy_words(before.space)}, not with that of "
                 f"{options.augmentation}: leave augmentation out to resume, or use another folder with --run"

@@ -62,6 +62,12 @@ def policy_words(space: Space) -> str:
     return "no policy of augmentation" if "operations" not in space.fixed else "another policy of augmentation"
 
 
+def keep_policy(space: Space, kept: Space) -> Space:
+    """Return `space` with the fixed policy of `kept`, of which the data may have left operations out."""
+    own = {name: value for name, value in space.fixed.items() if name not in NAMES}
+    return replace(space, fixed=own | {n: value for n, value in kept.fixed.items() if n in NAMES})
+
+
 def fix_policy(space: Space, policy: Policy) -> Space:
     """Return `space` with `policy` fixed, in place of the hyperparameters that it replaces."""
     ranges = {name: choice for name, choice in space.ranges.items() if name not in REPLACED}

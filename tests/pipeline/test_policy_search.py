@@ -120,6 +120,12 @@ def test_a_learnt_policy_is_fixed_for_a_run(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SearchError, match="leave augmentation out to resume"):
         ripieno.tune(run=run, trials=2, augmentation=tmp_path / "other.json", **search)
     ripieno.tune(run=run, trials=2, **search)
+    # the same command again, with a space of the user's
+    space = json.loads((run / "run.json").read_text())["space"]
+    (tmp_path / "space.json").write_text(json.dumps({**space, "fixed": {}, "name": "own"}))
+    own = {"space": str(tmp_path / "space.json"), "augmentation": result.path, **search}
+    for trials in (1, 2):
+        ripieno.tune(tmp_path / "data.npz", tmp_path / "own", kind="table", folds=0, trials=trials, **own)
     assert {m.configuration["policy"] for m in library.members()} == {result.policy.text}
 
 
