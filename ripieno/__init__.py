@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ripieno.engine import bench as bench
     from ripieno.errors import RipienoError as RipienoError
     from ripieno.library import Library as Library
+    from ripieno.pipeline import add_history as add_history
     from ripieno.pipeline import allocate as allocate
     from ripieno.pipeline import augment as augment
     from ripieno.pipeline import cascade as cascade
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from ripieno.pipeline import evaluate as evaluate
     from ripieno.pipeline import evict as evict
     from ripieno.pipeline import export as export
+    from ripieno.pipeline import forget_history as forget_history
     from ripieno.pipeline import front as front
     from ripieno.pipeline import front_history as front_history
     from ripieno.pipeline import import_ as import_
+    from ripieno.pipeline import list_history as list_history
     from ripieno.pipeline import measure as measure
     from ripieno.pipeline import predict as predict
     from ripieno.pipeline import predict_masks as predict_masks
@@ -68,8 +71,8 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate augment cascade compare coverage doctor evaluate evict export front front_history import_ "
-    "measure predict predict_masks select show soup suspects tune variants",
+    "pipeline": "add_history allocate augment cascade compare coverage doctor evaluate evict export forget_history "
+    "front front_history import_ list_history measure predict predict_masks select show soup suspects tune variants",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

@@ -18,7 +18,7 @@ OUTPUT_OPTIONS = {
 }
 """The options of every command, with their help."""
 STAGES = {
-    "Library": ("tune", "augment", "algorithm", "import", "soup", "variants", "measure", "show", "evict"),
+    "Library": ("tune", "augment", "algorithm", "history", "import", "soup", "variants", "measure", "show", "evict"),
     "Ensemble": ("select", "front", "coverage"),
     "Bundle": ("allocate", "explain", "bench", "cascade", "evaluate", "predict", "export"),
     "Server": ("serve", "deploy", "top"),

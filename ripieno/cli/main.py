@@ -9,6 +9,7 @@ from ripieno.cli import (
     coverage,
     doctor,
     evaluate,
+    history,
     library,
     predict,
     select,
@@ -23,7 +24,7 @@ from ripieno.cli.app import app
 __all__ = ["COMMAND_MODULES", "app"]
 
 COMMAND_MODULES = (
-    tune, augment, algorithm, library, soup, variants, select, coverage, allocate, bundle, evaluate, predict, serve,
-    compare, suspects, doctor,
+    tune, augment, algorithm, history, library, soup, variants, select, coverage, allocate, bundle, evaluate, predict,
+    serve, compare, suspects, doctor,
 )  # fmt: skip
 """The modules that register commands on import."""

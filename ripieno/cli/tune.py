@@ -24,6 +24,7 @@ from ripieno.shell_command import command
         "ripieno tune GunPoint_TRAIN.ts --run run",
         "ripieno tune streets/ --ignore void --run run",
         "ripieno tune adult.csv --target income --run run",
+        "ripieno tune letters/ --run next --from run",
         "ripieno tune --run run",
     )
 )
@@ -120,6 +121,14 @@ def tune(
             show_default="loss, or the run's",
         ),
     ] = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="Earlier run of the same space to learn from, or built-in; repeatable"),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="Folder of records of runs to learn from: see history", show_default="RIPIENO_HISTORY"),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,
@@ -187,6 +196,10 @@ def tune(
     Objectives are loss, metrics of the task, numbers that your own trainer
     reports, and the costs train_seconds, flops, parameters, bytes, seconds,
     latency and memory.
+
+    A new search learns from the runs of --from and the records of --history:
+    their best configurations are its first trials. built-in is the portfolio
+    that comes with a built-in space.
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """

@@ -1,6 +1,7 @@
 """Library: the folder of a run, and the one class that knows the names of its files.
 
 RUN/run.json                       how the search was asked for
+RUN/warm_start.json                what the search took from earlier runs: see `ripieno.pipeline.warm_start`
 RUN/dataset/                       inputs.npy targets.npy split.npy dataset.json
 RUN/journal.log                    the study (search)
 RUN/library/ID/member.json         written last: a member exists when this does

@@ -20,6 +20,9 @@ from ripieno.pipeline.diagnostics import doctor as doctor
 from ripieno.pipeline.evaluation import BundleEvaluation as BundleEvaluation
 from ripieno.pipeline.evaluation import evaluate as evaluate
 from ripieno.pipeline.exporting import export as export
+from ripieno.pipeline.history import add_history as add_history
+from ripieno.pipeline.history import forget_history as forget_history
+from ripieno.pipeline.history import list_history as list_history
 from ripieno.pipeline.importing import evict as evict
 from ripieno.pipeline.importing import import_ as import_
 from ripieno.pipeline.label_suspects import suspects as suspects

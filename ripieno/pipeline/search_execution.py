@@ -15,6 +15,7 @@ from ripieno.pipeline.live_front import FrontThread
 from ripieno.pipeline.runs import ProgressFunction
 from ripieno.pipeline.search_plan import SearchPlan
 from ripieno.pipeline.timm_space import cheapest_backbone
+from ripieno.pipeline.warm_start import keep_warm_start
 from ripieno.search import run_search
 from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.settings import resolve_settings
@@ -31,6 +32,8 @@ def execute_plan(
     work = functools.partial(train_job, plan.config)
     with plan.execution.open(work, library.logs_path, functools.partial(trial_progress, library)) as pool:
         with files.locked(library.path / "lock", "another search"):
+            if plan.request.is_new:
+                keep_warm_start(library, plan.warm_start)
             # before free members, so that a start after a kill continues with the same settings
             resolve_settings(library.path / "run.json", plan.settings, pool.slots, plan.request.deadline)
         train_free_members(plan, progress, notes)
@@ -70,6 +73,7 @@ def run_trials(plan: SearchPlan, pool: Pool, notes: list[str], watch: Callable[[
             fronts=fronts,
             costs=plan.costs,
             limits=None if budget is None else budget.limits,
+            warm_start=plan.warm_start,
         )
     finally:
         fronts.close()

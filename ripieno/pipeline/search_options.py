@@ -60,3 +60,9 @@ class SearchOptions:
     objective: str | Sequence[str] | None = None
     """what is made small, such as `loss,flops`; the loss alone where the run has no other: see
     `ripieno.search.objectives`"""
+    from_: str | Path | Sequence[str | Path] | None = None
+    """earlier runs of the same space, records of them, or `built-in`, from which a new search learns: see
+    `ripieno.pipeline.warm_start`"""
+    history: str | Path | None = None
+    """folder of records of earlier runs, from which a new search learns, or `built-in`; None: what RIPIENO_HISTORY
+    names, if anything"""

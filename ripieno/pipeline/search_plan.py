@@ -15,6 +15,7 @@ from ripieno.pipeline.search_request import SearchRequest
 from ripieno.pipeline.space_fit import FittedSpace, fit_search_space
 from ripieno.pipeline.trainer_check import check_trainer
 from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
+from ripieno.pipeline.warm_start import kept_warm_start, plan_warm_start
 from ripieno.pipeline.weights import fetch_weights
 from ripieno.profiles.devices import local_devices
 from ripieno.profiles.energy import open_counter
@@ -22,6 +23,7 @@ from ripieno.search.constraints import Constraint, KnownCosts, check_bounds, par
 from ripieno.search.objectives import MEASURED, check_objectives
 from ripieno.search.settings import Settings
 from ripieno.search.space import backbone_names
+from ripieno.search.warm_start import COLD, WarmStart
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
 from ripieno.train import TrainingConfig
@@ -43,6 +45,8 @@ class SearchPlan:
     execution: ExecutionConfig
     costs: KnownCosts | None
     """costs of a configuration that are known before training; None: of a trainer that is not the networks'"""
+    warm_start: WarmStart = COLD
+    """what the search takes from earlier runs"""
 
 
 def plan_search(
@@ -66,6 +70,11 @@ def plan_search(
     settings = dataclasses.replace(
         request.settings, space=fitted.space, epochs=fitted.epochs, weights=weights, metric=loss_key(dataset.task)
     )
+    if request.before is not None:
+        warm_start = kept_warm_start(request.library, request.before)
+    else:
+        warm_start = plan_warm_start(request.past, settings.space, settings.epochs, settings.trials, notes)
+        settings = dataclasses.replace(settings, warm_start=warm_start.sources)
     costs: KnownCosts | None = None
     if request.chosen.is_network:
         costs = functools.partial(configuration_costs, fitted.space.family, input=dataset.input, task=dataset.task)
@@ -74,7 +83,7 @@ def plan_search(
     check_numbers(config, dataset, settings.objective, [c.name for c in measured])
     if request.seconds is None:
         notes.extend(timing_notes(settings.objective, measured))
-    plan = SearchPlan(request, dataset, fitted, settings, config, execution, costs)
+    plan = SearchPlan(request, dataset, fitted, settings, config, execution, costs, warm_start)
     return plan_networks(plan, progress, notes) if request.chosen.is_network else plan_trainer(plan, notes)
 
 

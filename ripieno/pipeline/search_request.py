@@ -20,6 +20,7 @@ from ripieno.pipeline.runs import ProgressFunction
 from ripieno.pipeline.search_budget import read_budget
 from ripieno.pipeline.search_options import FreeMembers, SearchOptions
 from ripieno.pipeline.space_choice import AUTO, choose_space
+from ripieno.pipeline.warm_start import NO_SOURCES, PastSources, check_sources, read_sources
 from ripieno.pipeline.weights import WeightsSource, fetch_weights, find_weights, keep_backbones
 from ripieno.search.algorithms import change_algorithm, check_algorithm, find_mismatch
 from ripieno.search.augmentation_space import leave_out, parse_without
@@ -72,6 +73,8 @@ class SearchRequest:
     """time of the search; None: no bound"""
     deadline: float | None
     """end of the search in Unix seconds"""
+    past: PastSources = NO_SOURCES
+    """earlier searches from which a new one learns"""
 
     @property
     def is_new(self) -> bool:
@@ -98,6 +101,11 @@ def read_request(
     chosen = read_space(library, options, data_options.task, before, on_gpu)
     settings = read_settings(library, options, data_options, before, chosen.space)
     check_algorithm(settings.algorithm)
+    past = NO_SOURCES
+    if before is None:
+        past = read_sources(options.from_, options.history)
+    else:
+        check_sources(library.path, before, options.from_)
     if mismatch := find_mismatch(settings.algorithm, len(settings.objective)):
         notes.append(mismatch)
     used = None if before is None else before.weights
@@ -109,7 +117,7 @@ def read_request(
         check_same(library.path, before, dataclasses.replace(settings, space=space, weights=weights))
     seconds = None if settings.hours is None else 3600 * settings.hours
     deadline = None if seconds is None else clock.now() + seconds
-    return SearchRequest(library, options, before, chosen, settings, on_gpu, sources, weights, seconds, deadline)
+    return SearchRequest(library, options, before, chosen, settings, on_gpu, sources, weights, seconds, deadline, past)
 
 
 def read_space(

@@ -54,6 +54,8 @@ def tune(
     augmentation: str | Path | None = None,
     budget: Budget | None = None,
     objective: str | Sequence[str] | None = None,
+    from_: str | Path | Sequence[str | Path] | None = None,
+    history: str | Path | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
@@ -118,6 +120,10 @@ def tune(
     Objectives: `objective` names what is searched for besides the loss, as in "loss,flops": costs (train_seconds,
     flops, parameters, bytes, seconds, latency, memory), metrics of the task, or numbers that your own trainer reports.
     Trials that no other one dominates are then promoted.
+
+    Earlier runs: a new search of the same space learns from the runs, or records of runs, in `from_`, and from the
+    records in the folder `history` (else that of RIPIENO_HISTORY), which `add_history` writes. The word "built-in"
+    names the portfolio that comes with a built-in space. The run keeps what was taken: see `docs/history.md`.
 
     Budgets: with a `budget`, as `select` takes it (seconds, or a mapping of `seconds`, `memory`, `latency`,
     `parameters`, `flops` and `bytes`), no network is trained that exceeds it alone. Parameters, FLOPs and bytes of

@@ -9,6 +9,11 @@ too, by a forest of each. A second forest predicts the seconds of an epoch, and 
 square root: a trial that takes four times as long must promise twice as much. A share of the trials is random, so that
 the forest does not only see what it once preferred.
 
+With the curves of past searches (:mod:`ripieno.search.warm_start`) a forest of them lends some of its trees: all but
+one before there are results, half of them at `FADING` results, fewer and fewer after. Their losses, which are
+standardised, are put into the scale of this search by a line through its own results; where past searches say nothing
+about them, the line is flat.
+
 Forests are fitted on the first 12, 13, ... results, 5 % more each time, in the order in which they were reported, and
 are kept until the next: the cost of a trial hardly grows with their number, and a restart fits the same ones again.
 
@@ -32,10 +37,17 @@ from ripieno.errors import SearchError, require
 from ripieno.search.constraints import Constraint, total_violation
 from ripieno.search.encoding import Array, Encoding
 from ripieno.search.in_memory_study import ReportedStudy, Result
-from ripieno.search.objectives import SINGLE, SearchObjective, scaled, tchebycheff, unit_scaled, vector
+from ripieno.search.objectives import LOSS, SINGLE, SearchObjective, scaled, tchebycheff, unit_scaled, vector
+from ripieno.search.warm_start import PastCurve
 
 STARTUP = 12
 """Number of random trials with a result before the forest is used."""
+WARM_STARTUP = 3
+"""The same of a search that learns from past ones."""
+FADING = 24
+"""Number of results at which half of the trees are those of past searches."""
+SHRINKAGE = 6
+"""Results for which the prior counts, that losses vary as much as standardised ones say."""
 GROWTH = 1.05
 """Ratio of the numbers of results of two successive forests."""
 NEIGHBOURS = 0.5
@@ -72,11 +84,48 @@ class Forest:
         return np.stack([tree.predict(rows)[:, 0] for tree in self._trees])
 
 
+class PastForest:
+    """Forest of the curves of past searches, whose losses are standardised."""
+
+    def __init__(self, encoding: Encoding, curves: Sequence[PastCurve]) -> None:
+        features = encoding.features(encoding.rows(curve.values for curve in curves))
+        points = [(n, epoch, loss) for n, curve in enumerate(curves) for epoch, loss in curve.points]
+        rows = np.column_stack([features[[n for n, _, _ in points]], np.log([epoch for _, epoch, _ in points])])
+        self._forest = Forest(rows, np.array([loss for _, _, loss in points]), TREES, seed=len(points))
+
+    def lend(self, own: Forest, inputs: Array, targets: Array) -> MixedForest:
+        """Return `own`, fitted to `inputs` and `targets`, with the share of trees that their number leaves to these."""
+        found = self._forest.predict(inputs).mean(axis=0)
+        count, spread = len(targets), float(targets.std())
+        variance = float(found.var())
+        fitted = float(np.mean((found - found.mean()) * (targets - targets.mean()))) / variance if variance > 0 else 0.0
+        slope = max(0.0, (count * fitted + SHRINKAGE * spread) / (count + SHRINKAGE))
+        offset = float(targets.mean()) - slope * float(found.mean())
+        lent = min(TREES - 1, round(TREES * FADING / (FADING + count)))
+        return MixedForest(own, self._forest, lent, slope, offset)
+
+
+@dataclass(frozen=True)
+class MixedForest:
+    """Forest of a search of which the first `lent` trees are those of `past`, in the scale of the search."""
+
+    own: Forest
+    past: Forest
+    lent: int
+    slope: float
+    offset: float
+
+    def predict(self, features: Array) -> Array:
+        """Return the prediction of every tree, (trees, rows)."""
+        past = self.past.predict(features)[: self.lent]
+        return np.concatenate([self.offset + self.slope * past, self.own.predict(features)[self.lent :]])
+
+
 @dataclass(frozen=True)
 class Knowledge:
     """The forests of the first results of a search."""
 
-    objectives: tuple[Forest, ...]
+    objectives: tuple[Forest | MixedForest, ...]
     """one for each objective; of a search by the loss alone, that of the losses"""
     seconds: Forest | None
     """logarithm of the seconds of an epoch; None: all take the same"""
@@ -130,10 +179,12 @@ def learn(
     learner: str = "extra-trees",
     constraints: Sequence[Constraint] = (),
     objectives: Sequence[SearchObjective] = SINGLE,
+    past: PastForest | None = None,
 ) -> Knowledge:
     """Fit the forests on `results`, of which at least one has a loss; `configurations` are those of all trials.
 
     `learner` is that of the forests of `objectives`. Improvements are over the best trial that meets the `constraints`.
+    The forest of losses has trees of `past` searches.
     """
     trials = sorted({result.trial for result in results})
     index = {trial: n for n, trial in enumerate(trials)}
@@ -145,11 +196,14 @@ def learn(
     failed = [index[result.trial] for result, point in zip(results, points, strict=True) if point is None]
     where = [index[result.trial] for result in told] + failed
     epochs = np.concatenate([np.log([result.epoch for result in told]), np.full(len(failed), last)])
-    inputs, forests = np.column_stack([features[where], epochs]), []
-    for column in zip(*(point for point in points if point is not None), strict=True):
+    inputs = np.column_stack([features[where], epochs])
+    forests: list[Forest | MixedForest] = []
+    columns = zip(*(point for point in points if point is not None), strict=True)
+    for objective, column in zip(objectives, columns, strict=True):
         values = scaled(column)
         targets = np.concatenate([values, np.full(len(failed), values.max())])
-        forests.append(Forest(inputs, targets, TREES, seed=len(results), learner=learner))
+        own = Forest(inputs, targets, TREES, seed=len(results), learner=learner)
+        forests.append(past.lend(own, inputs, targets) if past and objective.name == LOSS else own)
     measured: dict[int, dict[str, float]] = {trial: {} for trial in trials}
     for result in told:
         measured[result.trial].update(result.values)
@@ -160,15 +214,15 @@ def learn(
     return Knowledge(tuple(forests), _seconds(features, index, told), rungs, known, rows, broken, bounded)
 
 
-def sizes(results: int) -> int:
-    """Return the number of results of the latest forest when there are `results`, at least `STARTUP`."""
-    size = STARTUP
+def sizes(results: int, first: int = STARTUP) -> int:
+    """Return the number of results of the latest forest when there are `results`, at least `first`."""
+    size = first
     while (larger := max(size + 1, int(size * GROWTH))) <= results:
         size = larger
     return size
 
 
-def _predict(forests: Sequence[Forest], features: Array, epochs: Sequence[float]) -> Array:
+def _predict(forests: Sequence[Forest | MixedForest], features: Array, epochs: Sequence[float]) -> Array:
     """Return the predictions of all trees of `forests`, (trees, epochs, rows, forests)."""
     rows = np.concatenate([_with_epoch(features, epoch) for epoch in epochs])
     found = np.stack([forest.predict(rows) for forest in forests], axis=-1)
@@ -236,11 +290,11 @@ class ForestSampler(RandomSampler):
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
         """Return all ranges if the forest chooses this trial, none if it is random."""
-        results = _reported(study).results
-        if self._random.random() < self._random_share or len({result.trial for result in results}) < STARTUP:
+        results, least = _reported(study).results, _startup(_reported(study))
+        if self._random.random() < self._random_share or len({result.trial for result in results}) < least:
             return {}
         objectives = _reported(study).objectives
-        first = results[: sizes(len(results))]
+        first = results[: sizes(len(results), least)]
         if all(vector(objectives, result.loss, result.values) is None for result in first):
             return {}
         return {name: c for name, c in _reported(study).ranges.items() if not c.single()}
@@ -271,14 +325,21 @@ class ForestSampler(RandomSampler):
         return next(allowed, encoding.values(candidates[order[0]]))
 
     def _knowledge(self, study: ReportedStudy, encoding: Encoding, trials: Sequence[FrozenTrial]) -> Knowledge:
-        size = sizes(len(study.results))
+        size = sizes(len(study.results), _startup(study))
         if size not in study.cache:
+            past = study.cache.get("past") or (PastForest(encoding, study.past) if study.past else None)
             study.cache.clear()
+            study.cache["past"] = past
             results, configurations = study.results[:size], [t.params for t in trials]
             bounds, objectives = study.constraints, study.objectives
-            study.cache[size] = learn(encoding, configurations, results, self._learner, bounds, objectives)
+            study.cache[size] = learn(encoding, configurations, results, self._learner, bounds, objectives, past)
         known: Knowledge = study.cache[size]
         return known
+
+
+def _startup(study: ReportedStudy) -> int:
+    """Return the number of random trials with a result before the forest is used."""
+    return WARM_STARTUP if study.past else STARTUP
 
 
 def _reported(study: Study) -> ReportedStudy:

@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ripieno.search.constraints import Constraint, total_violation
 from ripieno.search.objectives import SINGLE, PriorityTable, SearchObjective, scalarize, vector
+from ripieno.search.warm_start import PastCurve
 
 _NAME = "view"
 _EPOCH = datetime(2000, 1, 1)
@@ -58,9 +59,12 @@ class InMemoryStudy(InMemoryStorage):
         ranges: Mapping[str, BaseDistribution],
         constraints: Sequence[Constraint] = (),
         objectives: tuple[SearchObjective, ...] = SINGLE,
+        past: Sequence[PastCurve] = (),
     ) -> None:
         super().__init__()
         self.ranges = dict(ranges)
+        self.past = tuple(past)
+        """curves of past searches, for samplers that learn from them"""
         self.objectives = objectives
         self._priorities = PriorityTable(objectives)
         self.constraints = tuple(constraints)
@@ -172,7 +176,7 @@ class ReportedStudy(Study):
         self.results = storage.results
         self.constraints, self.measured = storage.constraints, storage.measured
         self.allow, self.violation = storage.allow, storage.violation
-        self.objectives = storage.objectives
+        self.objectives, self.past = storage.objectives, storage.past
         self.cache = storage.cache
         """what a sampler keeps between trials; empty after a restart: each value must follow from the results alone"""
 

@@ -38,6 +38,7 @@ from ripieno.search.in_memory_study import InMemoryStudy, constraint_attributes,
 from ripieno.search.objectives import LOSS, SINGLE, find_objectives, vector
 from ripieno.search.samplers import MakeSampler, bind_sampler, sample, trial_seed
 from ripieno.search.space import Space, distributions
+from ripieno.search.warm_start import COLD, WarmStart
 from ripieno.types import Configuration, Failure, LiveFront
 
 PLOT = "dashboard:plot_data:hypervolume:0"
@@ -48,6 +49,8 @@ SAMPLED, DRAWN = 10, 100 * DRAWS
 """Proposals of the sampler, and random ones after these, until one meets the constraints."""
 REDRAWN = "redrawn"
 """Attribute of a trial: the configurations that were drawn for it before and break a constraint."""
+PLACE = "portfolio"
+"""Attribute of a trial: the place of its configuration, from 1, in the portfolio with which the search began."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ class Journal:
     """Study of a run at `path`, in memory if None; `sampler` is a name or a factory.
 
     A configuration that breaks `bounds` is drawn again; `constraints` are those of the results. Of several `objectives`
-    Optuna's tools see the values. Raises SearchError when the file is broken or cannot be written.
+    Optuna's tools see the values. The first trials are the portfolio of `warm_start`, and samplers see its curves.
+    Raises SearchError when the file is broken or cannot be written.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Journal:
         bounds: Bounds | None = None,
         constraints: Sequence[Constraint] = (),
         objectives: Sequence[str] = (LOSS,),
+        warm_start: WarmStart = COLD,
     ) -> None:
         self._space = space
         self._objectives = find_objectives(objectives)
@@ -114,7 +119,7 @@ class Journal:
             self._storage = JournalStorage(self._log)
         except (ValueError, KeyError) as error:
             raise SearchError(f"{path} is broken ({error}): restore it, or use another folder") from error
-        self._study = InMemoryStudy(distributions(space), constraints, self._objectives)
+        self._study = InMemoryStudy(distributions(space), constraints, self._objectives, warm_start.curves)
         self._bounds = bounds
         if bounds:
             self._study.allow = self._allows
@@ -143,6 +148,8 @@ class Journal:
         self._attributes = {t.number: dict(t.system_attrs) for t in trials}
         self.redrawn = sum(t.user_attrs.get(REDRAWN, 0) for t in trials)
         """configurations that broke a constraint and were drawn again"""
+        self._portfolio = warm_start.portfolio
+        self._place = max((t.user_attrs.get(PLACE, 0) for t in trials), default=0)
         self._last: dict[int, list[float]] = {}  # values of the objectives at the last rung of a trial
 
     def events(self) -> list[Event]:
@@ -208,16 +215,31 @@ class Journal:
 
     def _choose(self) -> None:
         """Choose the values of the next trial; after a kill the journal holds all of them or none."""
-        values, redrawn = self._draw()
-        self.redrawn += redrawn
+        attributes = {}
+        if (values := self._next_of_portfolio()) is not None:
+            attributes[PLACE] = self._place
+        else:
+            values, redrawn = self._draw()
+            self.redrawn += redrawn
+            if redrawn:
+                attributes[REDRAWN] = redrawn
         new = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=values,
             distributions=self._study.ranges,
-            user_attrs={REDRAWN: redrawn} if redrawn else None,
+            user_attrs=attributes or None,
         )
         self._ids.append(self._storage.create_new_trial(self._id, new))
         self._values.append(values)
+
+    def _next_of_portfolio(self) -> dict[str, Any] | None:
+        """Return the next values of the portfolio that meet the bounds; None: it has none."""
+        while self._place < len(self._portfolio):
+            values = dict(self._portfolio[self._place])
+            self._place += 1
+            if not self._bounds or self._allows(values):
+                return values
+        return None
 
     def _draw(self) -> tuple[dict[str, Any], int]:
         """Return values that meet the bounds, and the number of those refused before. Raises SearchError."""

@@ -22,6 +22,7 @@ from ripieno.search.constraints import (
 )
 from ripieno.search.progress import FrontSource, Snapshot, Summary
 from ripieno.search.settings import Settings, resolve_settings
+from ripieno.search.warm_start import COLD, WarmStart
 from ripieno.types import JobResult
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def run_search(
     fronts: FrontSource | None = None,
     costs: KnownCosts | None = None,
     limits: Bounds | None = None,
+    warm_start: WarmStart = COLD,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -50,7 +52,8 @@ def run_search(
     every event and every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated.
     `fronts` gives the snapshots their fronts of ensembles, which the journal keeps. `costs` returns what is known of a
     configuration before training, by name: the constraints of the settings on these bound what is drawn. So do
-    `limits`, which may bound predictions. Objectives may be among the costs.
+    `limits`, which may bound predictions. Objectives may be among the costs. The search begins with the portfolio of
+    `warm_start`, which every start must be given.
 
     Raises SearchError when the settings contradict the run's, when no configuration meets the constraints, when the
     journal cannot be read or written, or when more than half of the first jobs fail or lack a number that is an
@@ -68,7 +71,7 @@ def run_search(
             sampler = make_sampler(find_algorithm(settings.algorithm))
             bounds, measured = _constraints(settings, costs, limits)
             path, names = library.journal_path, settings.objective
-            journal = Journal(path, settings.space, sampler, settings.seed, bounds, measured, names)
+            journal = Journal(path, settings.space, sampler, settings.seed, bounds, measured, names, warm_start)
             driver = Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts, measured, costs)
             return driver.run()
     except BaseException:
@@ -107,13 +110,14 @@ def simulate(
     weight: Weight | None = None,
     decision_clock: Callable[[], float] | None = None,
     costs: KnownCosts | None = None,
+    warm_start: WarmStart = COLD,
 ) -> Simulation:
     """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
 
     `curve` returns the loss of a configuration after a number of epochs and the seconds they take, and, for objectives,
     a dict of other numbers by name; `train_seconds` are those of the curve unless it is in there. See `SimulatedPool`
     for `overhead` and `decision_clock`. `weight` is the search's estimate of an epoch's cost, as in `run_search`, and
-    `costs` are those known before training.
+    `costs` are those known before training; it begins with the portfolio of `warm_start`.
     Results are reported in order of arrival unless `settings` give another order. Nothing is written to disk: the
     journal is in memory.
 
@@ -132,7 +136,8 @@ def simulate(
     settings = replace(settings, order=settings.order or "arrival", window=settings.window or 2 * slots)
     bounds, measured = _constraints(settings, costs)
     sampler = make_sampler(find_algorithm(settings.algorithm))
-    journal = Journal(None, settings.space, sampler, settings.seed, bounds, measured, settings.objective)
+    names = settings.objective
+    journal = Journal(None, settings.space, sampler, settings.seed, bounds, measured, names, warm_start)
     pool = SimulatedPool(
         curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds, decision_clock=decision_clock
     )

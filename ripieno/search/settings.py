@@ -37,7 +37,7 @@ IMMUTABLE = (
 )
 """Settings that a resumed search must not change; `trials` may. `step` and `keep` are the algorithm's."""
 _RATIOS = ("step", "keep")
-_LATER = ("hours", "unit", "weights", "eta", "constraints", "budget", "objective")
+_LATER = ("hours", "unit", "weights", "eta", "constraints", "budget", "objective", "warm_start")
 """Settings that records of older versions lack."""
 
 
@@ -73,6 +73,8 @@ class Settings:
     """bound on the cost of an ensemble by kind; what costs more alone is not trained; None: no bound"""
     objective: tuple[str, ...] = (LOSS,)
     """what is made small (a metric that is better when larger: large): see `ripieno.search.objectives`"""
+    warm_start: tuple[str, ...] = ()
+    """names of the past searches from which the search learns: see `ripieno.search.warm_start`"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "constraints", tuple(map(str, parse_constraints(self.constraints))))
@@ -107,6 +109,8 @@ def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | 
         del plain["constraints"]
     if settings.budget is None:
         del plain["budget"]
+    if not settings.warm_start:
+        del plain["warm_start"]
     if plain["objective"] == (LOSS,):
         del plain["objective"]  # as in older versions
     else:
@@ -131,6 +135,7 @@ def kept_settings(path: Path) -> Settings | None:
         values = {f.name: kept[f.name] for f in fields(Settings) if f.name not in _LATER or f.name in kept}
         values["weights"] = tuple(values.get("weights", ()))
         values["constraints"] = tuple(values.get("constraints", ()))
+        values["warm_start"] = tuple(values.get("warm_start", ()))
         values["objective"] = tuple(values.get("objective", (LOSS,)))
         if isinstance(values["algorithm"], Mapping):  # older versions: a name, and eta
             values["algorithm"] = algorithm_from_plain(values["algorithm"])
