@@ -15,8 +15,8 @@ other tasks, and of the portfolio that their searches give, which trained other 
 With `--real` the tasks are data sets: a cold search of each, and one with the history of the others (`--from`). Trials
 run in this process, so that times are those of one worker. "share" counts the seconds that trials trained.
 
-Results of an earlier call are read from runs/, so that hours can be split; the searches go by seed, so that a call that
-is stopped leaves whole seeds. Writes benchmarks/results/search-warm-start.{json,txt}, of `--real`
+Results of an earlier call are read from runs/, so that hours can be split; the table has the number of pairs of searches
+of each algorithm. Writes benchmarks/results/search-warm-start.{json,txt}, of `--real`
 search-warm-start-real.
 """
 
@@ -120,7 +120,7 @@ def simulated(arguments: argparse.Namespace) -> None:
     tasks = bench().tasks[: arguments.tasks]
     cases = [(a, t, s) for s, a, t in product(range(arguments.seeds), arguments.algorithms, tasks)]
     left = [case for case in cases if case not in found]
-    for number, case in enumerate(left, 1):
+    for number, case in enumerate(() if arguments.table else left, 1):
         found[case] = compared(case)
         if not arguments.quick:
             with KEPT.open("a") as file:
@@ -128,11 +128,14 @@ def simulated(arguments: argparse.Namespace) -> None:
         print(f"\r{number} of {len(left)} pairs of searches", end="" if number < len(left) else "\n", file=sys.stderr)
     rows: list[dict[str, object]] = []
     for algorithm in arguments.algorithms:
-        of = [[found[algorithm, task, seed] for seed in range(arguments.seeds)] for task in tasks]
+        by_task = [[v for (a, t, _), v in found.items() if (a, t) == (algorithm, task)] for task in tasks]
+        of = [one for one in by_task if one]  # a call that was stopped leaves some out
         means = {name: np.array([statistics.mean(o[name] for o in one) for one in of]) for name in of[0][0]}
         rows.append(
             {
                 "algorithm": algorithm,
+                "tasks": len(of),
+                "pairs": sum(map(len, of)),
                 "share": float(means["share"].mean()),
                 "share 95 %": interval(means["share"]),
                 "median share": statistics.median(o["share"] for one in of for o in one),
@@ -142,8 +145,7 @@ def simulated(arguments: argparse.Namespace) -> None:
                 "end 95 %": interval(means["end"]),
             }
         )
-    settings = {"seeds": arguments.seeds, "tasks": len(tasks), "workers": WORKERS, "trainings": TRAININGS}
-    settings |= {"portfolio": SIZE}
+    settings: dict[str, object] = {"workers": WORKERS, "trainings": TRAININGS, "portfolio": SIZE}
     regret_rows = regrets()
     note = "regret of the first trainings: " + "; ".join(
         f"{row['of']} " + ", ".join(f"{row[f'after {n}']:.2f}" for n in AFTER) for row in regret_rows
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--tasks", type=int, default=34)
     parser.add_argument("--algorithms", nargs="+", default=["asha", "hyperband", "forest"])
+    parser.add_argument("--table", action="store_true", help="only write the table of what is known")
     parser.add_argument("--real", nargs="+", type=Path, metavar="DATA", help="data sets, in place of LCBench")
     parser.add_argument("--trials", type=int, default=40, help="of each real search")
     parser.add_argument("--epochs", type=int, default=9, help="of each real search")

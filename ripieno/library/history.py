@@ -33,7 +33,7 @@ DIGITS = 8
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a record says of a data set."""
+    """Form of a data set, and the number of its samples."""
 
     kind: str
     task: str

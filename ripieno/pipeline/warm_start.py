@@ -1,4 +1,4 @@
-"""What a new search takes from earlier runs: read, brought into its space, and kept in its own run."""
+"""Warm start of a new search from earlier runs: read, translated into its space, and kept in its own run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NO_SOURCES = PastSources()
 
 @dataclass(frozen=True)
 class BuiltInPortfolio:
-    """Portfolio of a built-in space, shipped as a file: see `scripts/portfolios`."""
+    """Portfolio of a built-in space, shipped as a file that `benchmarks/search/portfolios.py` writes."""
 
     space: str
     made_from: tuple[Mapping[str, Any], ...]

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from ripieno.config import check_fields, read_config, update
 from ripieno.errors import RipienoError, SearchError
-from ripieno.search.asha import Asha, hyperband
+from ripieno.search.asha import Asha, IsFavoured, hyperband
 from ripieno.search.generations import Generations
 from ripieno.search.samplers import SAMPLERS, MakeSampler, bind_sampler, complete_options
 from ripieno.search.scheduler import Scheduler
@@ -186,14 +186,19 @@ def change_algorithm(
     return replace(found, step=found.step if step is None else step, keep=found.keep if keep is None else keep)
 
 
-def make_scheduler(algorithm: Algorithm, epochs: int, trials: int | None) -> Scheduler:
-    """Return the scheduler of trials of at most `epochs` epochs; `trials` limits their number, None: no limit."""
+def make_scheduler(
+    algorithm: Algorithm, epochs: int, trials: int | None, is_favoured: IsFavoured | None = None
+) -> Scheduler:
+    """Return the scheduler of trials of at most `epochs` epochs; `trials` limits their number, None: no limit.
+
+    Successive halving stops fewer of the trials that `is_favoured`.
+    """
     if algorithm.scheduler != HALVING:
         return SCHEDULERS[algorithm.scheduler](epochs, algorithm.keep, trials)
     brackets = hyperband(epochs, algorithm.step)
     if algorithm.brackets != "all":
         brackets = brackets[:1] if algorithm.brackets == "one" else ((epochs,),)
-    return Asha(brackets, algorithm.keep, trials, algorithm.rule == "stopping", algorithm.step)
+    return Asha(brackets, algorithm.keep, trials, algorithm.rule == "stopping", algorithm.step, is_favoured)
 
 
 def make_sampler(algorithm: Algorithm) -> MakeSampler:

@@ -10,6 +10,9 @@ that early promotions rest on few results. Trials are ranked by their priority: 
 Hyperband hedges against first rungs too short to separate trials: each bracket leaves out one more of the low rungs,
 and new trials are distributed over the brackets in Hyperband's proportions. One bracket of one rung is random search.
 
+Trials that the caller favours, as past searches speak for them, need only be in the better half of a rung, the only
+one there included: they are trained further while there are too few others to judge by.
+
 In the papers one number, eta, is both the ratio of epochs (`step`) and that of survivors (`keep`).
 
 Pure decisions: the caller provides time, randomness and processes.
@@ -18,7 +21,7 @@ Pure decisions: the caller provides time, randomness and processes.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -67,6 +70,10 @@ def shares(brackets: int, keep: int, step: float | None = None) -> tuple[int, ..
     return tuple(ceil(brackets / cost) for cost in costs)
 
 
+IsFavoured = Callable[[int], bool]
+"""Tells whether past searches speak for a trial."""
+
+
 @dataclass
 class _Rung:
     """Results at one rung, best first; a failed trial is last, with an infinite priority."""
@@ -90,11 +97,18 @@ class _Rung:
         for entries in (self.ranking, self.waiting):
             entries[:] = sorted((priorities.get(t, old) if isfinite(old) else old, t) for old, t in entries)
 
-    def promotable(self, keep: int) -> list[tuple[float, int]]:
-        """Return (priority, trial) of the top 1/keep that were not promoted, best first."""
-        top = len(self.ranking) // keep
+    def promotable(self, keep: int, is_favoured: IsFavoured | None = None) -> list[tuple[float, int]]:
+        """Return (priority, trial) of the top 1/keep that were not promoted, best first.
+
+        Those that are favoured need only be in the better half.
+        """
+        top, half = len(self.ranking) // keep, -(-len(self.ranking) // 2)
         last = self.ranking[top - 1] if top else (-inf, 0)
-        return [entry for entry in self.waiting[: bisect_right(self.waiting, last)] if isfinite(entry[0])]
+        found = [entry for entry in self.waiting[: bisect_right(self.waiting, last)] if isfinite(entry[0])]
+        if is_favoured is not None and half > top:
+            others = self.waiting[len(found) : bisect_right(self.waiting, self.ranking[half - 1])]
+            found += [entry for entry in others if isfinite(entry[0]) and is_favoured(entry[1])]
+        return found
 
     def promote(self, trial: int) -> None:
         """Remove `trial` from the waiting ones; a linear scan, as promoted trials are near the head."""
@@ -108,7 +122,7 @@ class Asha:
 
     `step` is the ratio of the brackets' rungs, None: `keep`. `trials` limits how many are started; None: no limit.
     With `stopping`, trials train on at once or never. `candidates` lists the possible next steps, `start` records the
-    step taken, `tell` records its result.
+    step taken, `tell` records its result. Of trials that `is_favoured` one in two survives a rung.
     """
 
     def __init__(
@@ -118,6 +132,7 @@ class Asha:
         trials: int | None = None,
         stopping: bool = False,
         step: float | None = None,
+        is_favoured: IsFavoured | None = None,
     ) -> None:
         if trials is not None and trials < 1:
             raise SearchError(f"{trials} trials requested: a search needs at least 1")
@@ -125,6 +140,7 @@ class Asha:
         self.trials = trials
         self.stopping = stopping
         self.started = 0
+        self._is_favoured = is_favoured
         self._brackets = brackets
         self._shares = shares(len(brackets), keep, step)
         self._dealt = [0] * len(brackets)
@@ -143,7 +159,9 @@ class Asha:
             promotions = [
                 (priority, trial, stop)
                 for rung, stop in rungs_below
-                for priority, trial in (rung.waiting if self.stopping else rung.promotable(self.keep))
+                for priority, trial in (
+                    rung.waiting if self.stopping else rung.promotable(self.keep, self._is_favoured)
+                )
             ]
             yield from (TrialStep(trial, start, stop) for _, trial, stop in sorted(promotions))
         if self.trials is None or self.started < self.trials:
@@ -174,7 +192,8 @@ class Asha:
         rank = priority if priority is not None and isfinite(priority) else inf
         rung = self._rungs[self._bracket[step.trial]][step.stop]
         if self.stopping:
-            rung.admit(rank, step.trial, self.keep)
+            is_favoured = self._is_favoured is not None and self._is_favoured(step.trial)
+            rung.admit(rank, step.trial, min(2, self.keep) if is_favoured else self.keep)
         else:
             rung.add(rank, step.trial)
 

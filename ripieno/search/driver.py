@@ -78,7 +78,10 @@ class Driver:
         self._watch = watch or (lambda _: None)
         self._fronts = fronts
         self._kept_front = fronts.latest() if fronts else None  # the last one in the journal
-        self._scheduler = make_scheduler(find_algorithm(settings.algorithm), settings.epochs, settings.trials)
+        is_favoured = journal.is_of_portfolio if journal.has_portfolio else None
+        self._scheduler = make_scheduler(
+            find_algorithm(settings.algorithm), settings.epochs, settings.trials, is_favoured
+        )
         for old, new in (("options", "candidates"), ("issue", "start")):
             if not hasattr(self._scheduler, new):  # a user's own scheduler, written for the former names
                 warn_renamed(f"Scheduler.{old}", new)

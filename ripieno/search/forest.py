@@ -60,6 +60,8 @@ TREES = 30
 """Trees of the forest of losses."""
 FEW_TREES = 10
 """Trees of the forest of seconds."""
+_PAST = 0
+"""Key of the forest of past searches among those of numbers of results."""
 LEARNERS = {"extra-trees": "ExtraTreesRegressor", "random-forest": "RandomForestRegressor"}
 """Classes of scikit-learn by the names of the learners of losses."""
 
@@ -327,9 +329,9 @@ class ForestSampler(RandomSampler):
     def _knowledge(self, study: ReportedStudy, encoding: Encoding, trials: Sequence[FrozenTrial]) -> Knowledge:
         size = sizes(len(study.results), _startup(study))
         if size not in study.cache:
-            past = study.cache.get("past") or (PastForest(encoding, study.past) if study.past else None)
+            past = study.cache.get(_PAST) or (PastForest(encoding, study.past) if study.past else None)
             study.cache.clear()
-            study.cache["past"] = past
+            study.cache[_PAST] = past
             results, configurations = study.results[:size], [t.params for t in trials]
             bounds, objectives = study.constraints, study.objectives
             study.cache[size] = learn(encoding, configurations, results, self._learner, bounds, objectives, past)

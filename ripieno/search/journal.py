@@ -149,7 +149,10 @@ class Journal:
         self.redrawn = sum(t.user_attrs.get(REDRAWN, 0) for t in trials)
         """configurations that broke a constraint and were drawn again"""
         self._portfolio = warm_start.portfolio
-        self._place = max((t.user_attrs.get(PLACE, 0) for t in trials), default=0)
+        self.has_portfolio = bool(warm_start.portfolio)
+        """whether the first trials are of a portfolio"""
+        self._places = {t.number: int(t.user_attrs[PLACE]) for t in trials if PLACE in t.user_attrs}
+        self._place = max(self._places.values(), default=0)
         self._last: dict[int, list[float]] = {}  # values of the objectives at the last rung of a trial
 
     def events(self) -> list[Event]:
@@ -217,7 +220,7 @@ class Journal:
         """Choose the values of the next trial; after a kill the journal holds all of them or none."""
         attributes = {}
         if (values := self._next_of_portfolio()) is not None:
-            attributes[PLACE] = self._place
+            attributes[PLACE] = self._places[len(self._values)] = self._place
         else:
             values, redrawn = self._draw()
             self.redrawn += redrawn
@@ -263,6 +266,10 @@ class Journal:
         assert self._bounds is not None
         single = {name: c.to_external_repr(only_value(c)) for name, c in self._study.ranges.items() if c.single()}
         return self._bounds.allow({**single, **values, **self._space.fixed})
+
+    def is_of_portfolio(self, trial: int) -> bool:
+        """Return whether the configuration of `trial` is one of the portfolio with which the search began."""
+        return trial in self._places
 
     def violation(self, trial: int) -> float:
         """Return how far a trial is beyond the measured constraints by its last results, 0 where it meets them."""

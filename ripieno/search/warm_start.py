@@ -66,7 +66,7 @@ class PastCurve:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a search takes from past ones: the configurations to begin with, and what its sampler may learn from."""
+    """Findings of past searches that a search takes: configurations to begin with, and losses for its sampler."""
 
     sources: tuple[str, ...] = ()
     """names of the past searches, and of a built-in portfolio"""

@@ -234,21 +234,21 @@ class Mutants:
     """Faulty variants of `Asha`, each a change of one method."""
 
     @staticmethod
-    def promotes_whoever_waits(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+    def promotes_whoever_waits(rung: _Rung, eta: int, *_: object) -> list[tuple[float, int]]:
         return [found for found in rung.waiting if isfinite(found[0])]
 
     @staticmethod
-    def rounds_the_share_up(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+    def rounds_the_share_up(rung: _Rung, eta: int, *_: object) -> list[tuple[float, int]]:
         top = rung.ranking[: -(-len(rung.ranking) // eta)]
         return [found for found in rung.waiting if found in top and isfinite(found[0])]
 
     @staticmethod
-    def promotes_failures(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+    def promotes_failures(rung: _Rung, eta: int, *_: object) -> list[tuple[float, int]]:
         top = rung.ranking[: len(rung.ranking) // eta]
         return [found for found in rung.waiting if found in top]
 
     @staticmethod
-    def never_promotes(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+    def never_promotes(rung: _Rung, eta: int, *_: object) -> list[tuple[float, int]]:
         return []
 
     @staticmethod
@@ -380,3 +380,27 @@ def test_the_rank_of_a_promoted_trial_is_that_in_its_rung_and_bracket() -> None:
     asha.start(promoted)
     following = next(step for step in asha.candidates() if step.start == 1)
     assert asha.rank(following) == (2, len(rung))
+
+
+def test_a_favoured_trial_goes_on_while_it_is_in_the_better_half() -> None:
+    asha = Asha(((1, 3, 9),), is_favoured=lambda trial: trial < 4)
+    start(asha, [0.5])
+    assert next(asha.candidates()) == TrialStep(0, 1, 3)  # the only one
+    start(asha, [0.4, 0.3, 0.6, 0.35])
+    promoted = [step.trial for step in asha.candidates() if step.start]
+    assert promoted == [2, 1]  # of 0.3, 0.35, 0.4, 0.5, 0.6: 4 is not favoured, 3 and 0 are in the worse half
+    plain = Asha(((1, 3, 9),))
+    start(plain, [0.5, 0.4, 0.3, 0.6, 0.35])
+    assert [step.trial for step in plain.candidates() if step.start] == [2]
+
+
+def test_a_failed_favoured_trial_stops() -> None:
+    asha = Asha(((1, 3),), is_favoured=lambda trial: True)
+    start(asha, [None])
+    assert all(step.start == 0 for step in asha.candidates())
+
+
+def test_with_stopping_a_favoured_trial_trains_on_in_the_better_half() -> None:
+    asha = Asha(((1, 3),), stopping=True, is_favoured=lambda trial: trial == 2)
+    start(asha, [0.5, 0.6, 0.55])
+    assert [step.trial for step in asha.candidates() if step.start] == [0, 2]

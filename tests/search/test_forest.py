@@ -17,11 +17,13 @@ from ripieno.errors import SearchError
 from ripieno.search import Settings, samplers, simulate
 from ripieno.search.algorithms import Algorithm, check_algorithm
 from ripieno.search.encoding import Encoding
-from ripieno.search.forest import STARTUP, Knowledge, learn, sizes
+from ripieno.search.forest import FADING, STARTUP, TREES, WARM_STARTUP, Forest, Knowledge, PastForest, learn, sizes
 from ripieno.search.in_memory_study import InMemoryStudy, ReportedStudy, Result
 from ripieno.search.objectives import scaled
+from ripieno.search.portfolio import PastModel
 from ripieno.search.samplers import find_sampler, sample
 from ripieno.search.space import Categorical, Continuous, Integer, Space, distributions
+from ripieno.search.warm_start import PastCurve, PastResult, PastSearch, PastTrial
 
 LINE = Space("line", "none", {"x": Continuous(0.0, 1.0)})
 PLANE = Space("plane", "none", {"x": Continuous(0.0, 1.0), "y": Continuous(0.0, 1.0)})
@@ -226,3 +228,47 @@ def test_the_learner_is_one_of_two() -> None:
     assert by_name["extra-trees"] != by_name["random-forest"]
     with pytest.raises(SearchError, match="no learner 'lines'; there are: extra-trees, random-forest"):
         check_algorithm(Algorithm(sampler="forest", learner="lines"))
+
+
+def past_curves(best: float, trials: int = 60) -> tuple[PastCurve, ...]:
+    """Return curves of a search of the line whose losses are lowest at `best`."""
+    draw = np.random.default_rng(0).random(trials).tolist()
+    told = [PastTrial({"x": x}, (PastResult(1, 50 * (1 + abs(x - best))),)) for x in draw]
+    return PastModel(LINE, PastSearch("past", LINE, tuple(told))).curves(trials, 1)
+
+
+def warm_view(best: float, trials: int, told: Callable[[float], float]) -> InMemoryStudy:
+    """Return a view after random trials of the line, with curves of a past search."""
+    view = InMemoryStudy(distributions(LINE), past=past_curves(best))
+    for trial in range(trials):
+        view.start(sample(find_sampler("random"), view, 0))
+        view.tell(trial, 1, told(view.get_all_trials(0)[trial].params["x"]), last=False, seconds=1.0)
+    return view
+
+
+def test_past_searches_teach_before_there_are_results_enough() -> None:
+    near = [abs(v["x"] - 0.7) < 0.15 for v in chosen(warm_view(0.7, WARM_STARTUP, lambda x: 1 + abs(x - 0.7)))]
+    assert np.mean(near) > 0.7
+    assert not chosen(view_of(LINE, WARM_STARTUP, lambda v: [(1, 1.0 + abs(v["x"] - 0.7), 1.0)]))
+    assert not chosen(warm_view(0.7, WARM_STARTUP - 1, lambda x: 1 + abs(x - 0.7)))
+
+
+def test_past_searches_that_mislead_are_forgotten() -> None:
+    found = chosen(warm_view(0.2, 60, lambda x: 1 + abs(x - 0.8)))
+    assert np.mean([abs(v["x"] - 0.8) < 0.15 for v in found]) > 0.7
+
+
+def test_the_trees_of_past_searches_become_fewer_and_have_the_scale_of_the_search() -> None:
+    encoding = Encoding(distributions(LINE))
+    past = PastForest(encoding, past_curves(0.5))
+    lent = []
+    for count in (2, FADING, 20 * FADING):
+        x = np.linspace(0.0, 1.0, count)
+        inputs, targets = np.column_stack([x, np.zeros(count)]), 7 + 3 * abs(x - 0.5)
+        mixed = past.lend(Forest(inputs, targets, TREES, seed=0), inputs, targets)
+        lent.append(mixed.lent)
+        assert mixed.predict(inputs).shape == (TREES, count)
+    assert lent[0] > lent[1] == TREES // 2 > lent[2] >= 1
+    assert np.allclose(mixed.predict(inputs)[: mixed.lent].mean(axis=0), targets, atol=0.25)
+    flat = past.lend(Forest(inputs, -targets, TREES, seed=0), inputs, -targets)
+    assert flat.slope == 0  # what past searches found best is worst here
