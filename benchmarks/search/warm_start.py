@@ -15,8 +15,8 @@ other tasks, and of the portfolio that their searches give, which trained other 
 With `--real` the tasks are data sets: a cold search of each, and one with the history of the others (`--from`). Trials
 run in this process, so that times are those of one worker. "share" counts the seconds that trials trained.
 
-Results of an earlier call are read from runs/, so that hours can be split; the table has the number of pairs of searches
-of each algorithm. Writes benchmarks/results/search-warm-start.{json,txt}, of `--real`
+Results of an earlier call are read from runs/, so that hours can be split; the table has the number of pairs of
+searches of each algorithm. Writes benchmarks/results/search-warm-start.{json,txt}, of `--real`
 search-warm-start-real.
 """
 
