@@ -37,6 +37,7 @@ TYPES = {"digits": "multiclass", "cancer": "binary", "diabetes": "regression", "
 PUBLISHED = {"fashion": "Fashion-MNIST"}
 """Names of the tasks in the published tables."""
 SCORES = ("acc", "logloss", "auc", "rmse")
+TIMES = {"fit (s)": "training_duration", "predict (s)": "predict_duration", "models": "models_count"}
 
 
 def read_table(name: str, data: Path | None) -> pandas.DataFrame:
@@ -87,7 +88,8 @@ def run(framework: str, task: str, tasks: Path, output: Path, options: argparse.
 
     if not (rows := [r for r in finished() if r["result"]]):
         words = [named, tasks, "-t", task, "-u", USER, "-o", output, f"-Xseed={options.seed}"]
-        command = [options.python, options.harness / "runbenchmark.py", *words]
+        script = Path(__file__).with_name("harness.py")
+        command = [options.python, script, options.harness / "runbenchmark.py", *words]
         print(f"{named} on {task} ...", flush=True)
         log = output / f"{named}-{task}.log"
         with open(log, "w") as stream:
@@ -96,12 +98,17 @@ def run(framework: str, task: str, tasks: Path, output: Path, options: argparse.
     return rows[-1]
 
 
-def shown(task: str, row: dict[str, str]) -> dict[str, Any]:
+def shown(task: str, row: dict[str, str], harness: Path) -> dict[str, Any]:
     """Return a line of the table."""
-    scores = {name: float(row[name]) for name in SCORES if row.get(name)}
-    times = {"fit (s)": "training_duration", "predict (s)": "predict_duration", "models": "models_count"}
-    numbers = {title: float(row[name]) for title, name in times.items() if row.get(name)}
-    return {"task": task, "framework": row["framework"], **scores, **numbers, "info": row.get("info") or ""}
+    info = (row.get("info") or "").replace(str(harness), "HARNESS")
+    return line(task, row["framework"], row, TIMES) | {"info": info[:100]}
+
+
+def line(task: str, framework: str, row: dict[str, str], times: dict[str, str]) -> dict[str, Any]:
+    """Return scores and times, empty where there are none; `times` are columns of `row` by title."""
+    columns = {name: name for name in SCORES} | times
+    numbers = {title: float(row[name]) if row.get(name) else "" for title, name in columns.items()}
+    return {"task": task, "framework": framework, **numbers}
 
 
 def published(task: str, folder: Path) -> list[dict[str, Any]]:
@@ -114,10 +121,8 @@ def published(task: str, folder: Path) -> list[dict[str, Any]]:
     for row in rows:
         if row["task"] == PUBLISHED[task]:
             title = f"{row['framework'].removesuffix('_benchmark')}, published, {row['constraint'].split('_')[0]}"
-            scores = {name: float(row[name]) for name in SCORES if row.get(name)}
-            numbers = {"fit (s)": float(row["seconds"])} | ({"models": float(row["models"])} if row["models"] else {})
-            lines.append({"task": task, "framework": title, **scores, **numbers})
-    return sorted(lines, key=lambda line: line["logloss"])
+            lines.append(line(task, title, row, {"fit (s)": "seconds", "models": "models"}))
+    return sorted(lines, key=lambda one: one["logloss"])
 
 
 def main() -> None:
@@ -141,7 +146,10 @@ def main() -> None:
     tasks.write_text(json.dumps([write_task(name, options) for name in options.tasks], indent=1))  # JSON is YAML
     rows: list[dict[str, Any]] = []
     for task in options.tasks:
-        rows += [shown(task, run(framework, task, tasks, output, options)) for framework in options.frameworks]
+        rows += [
+            shown(task, run(framework, task, tasks, output, options), options.harness)
+            for framework in options.frameworks
+        ]
         rows += published(task, options.reference)
     commit = ["git", "-C", str(options.harness), "rev-parse", "--short", "HEAD"]
     harness = subprocess.run(commit, capture_output=True, text=True).stdout.strip() or "unknown"

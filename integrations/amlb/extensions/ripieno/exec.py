@@ -49,14 +49,14 @@ def run(dataset: Any, config: Any) -> dict[str, Any]:
     folder = Path(config.result_dir) / "run"  # the benchmark removes it, however this process ends
     train, test = dataset.train, dataset.test
     targets = train.y.reshape(-1).astype(np.int64 if classification else np.float64)
-    rows = np.arange(len(targets))
+    frame = train.X
     if classification and len(rare := rows_of_rare_classes(targets)):
         log.info("%d rows of rare classes are repeated, so that each split of ripieno has one", len(rare))
-        rows = np.concatenate([rows, rare])
+        frame, targets = pd.concat([frame, frame.iloc[rare]]), np.concatenate([targets, targets[rare]])
 
     with Timer() as training, MemoryGuard(config.max_mem_size_mb):
-        estimator = _estimator(parameters, train.X, config, classification, folder)
-        _fit(estimator, samples_of(train.X.iloc[rows], parameters.images), targets[rows], config)
+        estimator = _estimator(parameters, frame, config, classification, folder)
+        _fit(estimator, samples_of(frame, parameters.images), targets, config)
     log.info("Finished fit in %.1f s.", training.duration)
 
     bundle, inference_times = estimator.bundle_, {}
