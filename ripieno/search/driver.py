@@ -28,6 +28,7 @@ from ripieno.search.forecast import expected_epochs
 from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
 from ripieno.search.objectives import KEPT, LOSS, find_objectives, missing_values
+from ripieno.search.predictions import PredictionChecks
 from ripieno.search.progress import (
     Ending,
     FrontSource,
@@ -95,6 +96,7 @@ class Driver:
         self._results: dict[TrialStep, JobFinished] = {}  # not reported to the scheduler yet
         self._last: dict[int, JobFinished] = {}  # last reported result, by trial
         self._stats = SearchStats(self._objectives)
+        self._checks = PredictionChecks(journal.predictions)
         self._measured: dict[int, dict[str, float]] = {}  # costs that are measured after the first rung, by trial
         encoding = Encoding(distributions(settings.space))
         self._durations = DurationPredictor(
@@ -340,6 +342,7 @@ class Driver:
         self._queue.remove(step, self._pool.slots, self._clock())
         self._order.arrived(step)
         self._stats.add(job, result.loss, result.values)
+        self._checks.add(step.trial, step.stop, result.loss, result.seconds)
         measured = {name: value for name, value in result.values.items() if name in KEPT}
         self._measured.setdefault(step.trial, {}).update(measured)
         self._durations.add(step, self._cost(step), result.seconds if result.loss is not None else 0.0)
@@ -406,6 +409,7 @@ class Driver:
             redrawn=self._journal.redrawn,
             infeasible=sum(self._journal.violation(trial) > 0 for trial in self._last) if self._constraints else None,
             trial_front=self._stats.trial_front(),
+            correlations=self._checks.correlations(),
         )
 
 

@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ripieno.search.constraints import Constraint, total_violation
 from ripieno.search.objectives import SINGLE, PriorityTable, SearchObjective, scalarize, vector
+from ripieno.search.predictions import TrialPrediction
 from ripieno.search.warm_start import PastCurve
 
 _NAME = "view"
@@ -76,6 +77,8 @@ class InMemoryStudy(InMemoryStorage):
         self.results: list[Result] = []
         """in the order in which they were reported"""
         self.cache: dict[Any, Any] = {}
+        """see `ReportedStudy`"""
+        self.predictions: dict[int, TrialPrediction] = {}
         """see `ReportedStudy`"""
         self._trials: list[FrozenTrial] = []
         with quiet():
@@ -144,7 +147,7 @@ class InMemoryStudy(InMemoryStorage):
         """Return a study of the same trials for one objective, in which `scalarize` makes the losses."""
         scalars = scalarize([vector(self.objectives, r.loss, r.values) for r in self.results], weights)
         study = InMemoryStudy(self.ranges, self.constraints)
-        study.allow = self.allow
+        study.allow, study.predictions = self.allow, self.predictions
         for frozen in self._trials:
             study.start(frozen.params)
         for result, scalar in zip(self.results, scalars, strict=True):
@@ -179,6 +182,8 @@ class ReportedStudy(Study):
         self.objectives, self.past = storage.objectives, storage.past
         self.cache = storage.cache
         """what a sampler keeps between trials; empty after a restart: each value must follow from the results alone"""
+        self.predictions = storage.predictions
+        """what samplers predicted of trials, by number; a sampler may add that of the trial it chooses"""
 
     @property
     def direction(self) -> StudyDirection:

@@ -36,6 +36,7 @@ from ripieno.errors import SearchError
 from ripieno.search.constraints import DRAWS, Bounds, Constraint, draw_values, only_value
 from ripieno.search.in_memory_study import InMemoryStudy, constraint_attributes, quiet
 from ripieno.search.objectives import LOSS, SINGLE, find_objectives, vector
+from ripieno.search.predictions import TrialPrediction
 from ripieno.search.samplers import MakeSampler, bind_sampler, sample, trial_seed
 from ripieno.search.space import Space, distributions
 from ripieno.search.warm_start import COLD, WarmStart
@@ -49,6 +50,8 @@ SAMPLED, DRAWN = 10, 100 * DRAWS
 """Proposals of the sampler, and random ones after these, until one meets the constraints."""
 REDRAWN = "redrawn"
 """Attribute of a trial: the configurations that were drawn for it before and break a constraint."""
+PREDICTION = "prediction"
+"""Attribute of a trial: its number and what its sampler predicted of it, see `TrialPrediction`."""
 PLACE = "portfolio"
 """Attribute of a trial: the place of its configuration, from 1, in the portfolio with which the search began."""
 
@@ -142,6 +145,12 @@ class Journal:
         self._plotted = len(self._volumes)
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
         self._values = [t.params for t in trials]
+        self.predictions = self._study.predictions
+        """what samplers predicted of trials, by number"""
+        for trial in trials:
+            if PREDICTION in trial.user_attrs:
+                fields = {name: value for name, value in trial.user_attrs[PREDICTION].items() if name != "trial"}
+                self.predictions[trial.number] = TrialPrediction(**fields)
         self._ids = [t._trial_id for t in trials]
         self._reported = {(t.number, epoch) for t in trials for epoch in t.intermediate_values}
         self._ended = {t.number for t in trials if t.state.is_finished()}
@@ -218,7 +227,7 @@ class Journal:
 
     def _choose(self) -> None:
         """Choose the values of the next trial; after a kill the journal holds all of them or none."""
-        attributes = {}
+        attributes: dict[str, Any] = {}
         if (values := self._next_of_portfolio()) is not None:
             attributes[PLACE] = self._places[len(self._values)] = self._place
         else:
@@ -226,6 +235,8 @@ class Journal:
             self.redrawn += redrawn
             if redrawn:
                 attributes[REDRAWN] = redrawn
+            if (prediction := self.predictions.get(len(self._values))) is not None:
+                attributes[PREDICTION] = {"trial": len(self._values), **asdict(prediction)}
         new = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=values,
@@ -250,6 +261,7 @@ class Journal:
         for attempt in range(1, SAMPLED + DRAWN):
             if not self._bounds or self._allows(values):
                 return values, attempt - 1
+            self.predictions.pop(len(self._values), None)  # of the refused values
             if attempt < SAMPLED:
                 values = sample(self._sampler, self._study, self._seed, attempt)
             else:

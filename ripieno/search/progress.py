@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from ripieno.search.forecast import predict_best_loss
 from ripieno.search.objectives import LOSS, SINGLE, SearchObjective, Vector, dominates, vector
+from ripieno.search.predictions import StepCorrelation
 from ripieno.types import Job, JobResult, LiveFront, Member
 
 TOP = 10
@@ -108,6 +109,8 @@ class Snapshot:
     """trials that break a measured constraint; None: there is none"""
     trial_front: tuple[FrontTrial, ...] = ()
     """members that no other dominates, by the first objective; empty in a search for one objective"""
+    correlations: tuple[StepCorrelation, ...] = ()
+    """of predicted and measured values, by step; empty where the sampler predicts nothing"""
 
 
 class FrontSource(Protocol):
