@@ -151,7 +151,7 @@ def simulated(arguments: argparse.Namespace) -> None:
         f"{row['of']} " + ", ".join(f"{row[f'after {n}']:.2f}" for n in AFTER) for row in regret_rows
     )
     name = "search-warm-start" + "-quick" * arguments.quick
-    record(name, settings | {"regrets": regret_rows}, rows, f"{note} (after {', '.join(map(str, AFTER))})")
+    record(name, settings, rows, f"{note} (after {', '.join(map(str, AFTER))})")
 
 
 def regrets() -> list[dict[str, object]]:

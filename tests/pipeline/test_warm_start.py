@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,17 @@ from sklearn.datasets import load_digits
 import ripieno
 from ripieno.errors import BrokenFileWarning, LibraryError, SearchError
 from ripieno.library.history import History, read_record
-from ripieno.pipeline.warm_start import FILE, describe
-from ripieno.search.warm_start import WarmStart
+from ripieno.pipeline.warm_start import (
+    FILE,
+    built_in_names,
+    built_in_portfolio,
+    describe,
+    plan_warm_start,
+    read_sources,
+)
+from ripieno.search.built_in_spaces import SPACES
+from ripieno.search.space import Integer, Space
+from ripieno.search.warm_start import WarmStart, translate
 from tests.command_line import ripieno as command_line
 
 SPACE = {"ranges": {"rate": {"kind": "continuous", "low": 0.01, "high": 1.0, "log": True}}}
@@ -209,3 +219,38 @@ def test_the_line_on_what_was_taken() -> None:
     assert (
         describe(shipped, 2) == "2 configurations of 2 earlier runs and the built-in table portfolio start the search"
     )
+
+
+def test_built_in_portfolios_are_of_their_spaces_and_say_what_they_were_made_from() -> None:
+    names = built_in_names()
+    assert names
+    for name in names:
+        found, space = built_in_portfolio(name), SPACES[name]
+        assert found is not None
+        assert found.space == name
+        assert found.configurations
+        assert all(translate(space, space, values) == values for values in found.configurations)
+        assert len(set(map(str, found.configurations))) == len(found.configurations)
+        assert all(about["trials"] > 0 and about["name"] for about in found.made_from)
+        assert [len(losses) for losses in found.losses] == [len(found.made_from)] * len(found.configurations)
+        assert f"| `{name}` |" in (Path(__file__).parents[2] / "docs" / "history.md").read_text()
+
+
+def test_a_built_in_portfolio_is_used_where_the_word_asks_for_it(past: Path) -> None:
+    shipped, notes = built_in_portfolio("extra-trees"), list[str]()
+    space = SPACES["extra-trees"]
+    assert shipped is not None
+    for sources in (read_sources("built-in", None), read_sources(None, "built-in")):
+        found = plan_warm_start(sources, space, 9, 8, notes)
+        assert found.portfolio == shipped.configurations[:4]
+        assert found.sources == ("built-in extra-trees",)
+        assert notes.pop() == "4 configurations of the built-in extra-trees portfolio start the search"
+    assert not plan_warm_start(read_sources(None, None), space, 9, 8, notes)
+    narrow = replace(space, ranges={**space.ranges, "min_samples_leaf": Integer(1, 2)})
+    fitted = plan_warm_start(read_sources("built-in", None), narrow, 9, None, notes).portfolio
+    assert max(int(values["min_samples_leaf"]) for values in fitted) == 2
+    other = Space("mine", "trees:extra-trees", space.ranges)
+    with pytest.raises(SearchError, match=r"space mine has no built-in portfolio; there are: .*extra-trees"):
+        plan_warm_start(read_sources("built-in", None), other, 9, None, [])
+    assert not plan_warm_start(read_sources(None, "built-in"), other, 9, None, notes)
+    assert "space mine has no built-in portfolio" in notes[-1]
