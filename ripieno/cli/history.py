@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from ripieno.cli.app import app, examples
 from ripieno.errors import RipienoError
 from ripieno.shell_command import command
 
-Action = Literal["add", "list", "forget"]
+ACTIONS = ("add", "list", "forget")
 
 
 @app.command(
@@ -23,7 +23,7 @@ Action = Literal["add", "list", "forget"]
     )
 )
 def history(
-    action: Annotated[Action, typer.Argument(help="add runs, list the records, or forget some")],
+    action: Annotated[str, typer.Argument(help="add runs, list the records, or forget some")],
     names: Annotated[list[str] | None, typer.Argument(help="Runs to add, or records to forget")] = None,
     folder: Annotated[
         Path | None,
@@ -40,6 +40,8 @@ def history(
     from ripieno import pipeline
     from ripieno.pipeline.history import find_folder
 
+    if action not in ACTIONS:
+        raise RipienoError(f"no action {action!r} of history; there are: {', '.join(ACTIONS)}")
     if bool(names) == (action == "list"):
         what = "takes no names" if names else "needs a run" if action == "add" else "needs the name of a record"
         raise RipienoError(f"history {action} {what}: see ripieno history --help")

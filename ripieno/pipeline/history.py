@@ -146,6 +146,8 @@ def past_search(record: SearchRecord) -> PastSearch:
         space = space_from_plain(record.space)
     except SearchError as error:
         raise LibraryError(f"record {record.name} is broken: {error}") from error
+    if (least := min((epoch for trial in record.trials for epoch, _, _ in trial.results), default=1)) < 1:
+        raise LibraryError(f"record {record.name} is broken: it has a result after {least} epochs")
     trials = (
         PastTrial(trial.values, tuple(PastResult(epoch, loss, seconds) for epoch, loss, seconds in trial.results))
         for trial in record.trials

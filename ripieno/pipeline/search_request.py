@@ -29,6 +29,7 @@ from ripieno.search.objectives import parse_objectives
 from ripieno.search.policy_space import fix_policy, has_policy, keep_policy, policy_words
 from ripieno.search.settings import Settings, check_same, kept_settings
 from ripieno.search.space import Space
+from ripieno.search.warm_start import check_same_space
 
 DEFAULT_HOURS = 1.0
 """Hours of a search without any bound."""
@@ -104,6 +105,8 @@ def read_request(
     past = NO_SOURCES
     if before is None:
         past = read_sources(options.from_, options.history)
+        for search in () if chosen.is_default and chosen.is_network else past.named:  # the data decide the space
+            check_same_space(chosen.space, search)
     else:
         check_sources(library.path, before, options.from_)
     if mismatch := find_mismatch(settings.algorithm, len(settings.objective)):

@@ -88,10 +88,7 @@ class PastModel:
         features = self.encoding.features(self.encoding.rows(t.values for t in told))
         rows = np.column_stack([features[[n for n, _, _ in self._points]], np.log([e for _, e, _ in self._points])])
         self._forest = Forest(rows, np.array(standard), TREES, seed=len(standard))
-        finals = self._predict(features)
-        for n, epoch, z in self._points:
-            if epoch == self.last:
-                finals[n] = z
+        finals = self._predict(features)  # of trials that reached the last epoch their own losses: trees are full grown
         self.order = np.argsort(finals, kind="stable")
         """numbers of the trials, best first"""
         self._best, self._median = float(finals.min()), float(np.median(finals))
