@@ -209,7 +209,7 @@ def test_the_command_adds_lists_and_forgets(past: Path, tmp_path: Path) -> None:
         (("add", tmp_path), f"{tmp_path} is not a run"),
         (("list", "x"), "history list takes no names"),
         (("drop", "x"), "no action 'drop' of history; there are: add, list, forget"),
-        ((), "Missing argument 'ACTION'"),
+        ((), "Missing argument 'action'"),
     ):
         failed = command_line("history", *words, "--history", folder)
         assert failed.returncode == 2
