@@ -175,6 +175,7 @@ def show(
         console.out.print(f"validation: {validation_words(summary.folds)}")
     if summary.live_front is not None:
         console.out.print("front of the search:", front_line(summary.live_front), soft_wrap=True)
+    correlations = summary.predictions.correlations()
     for policy in summary.policies:
         console.say(f"augmentation by policy: {policy}")
     if stalls := tables.stall_line(summary.members):
@@ -184,6 +185,9 @@ def show(
         console.out.print(line)
     for line in tables.cell_lines(ranked[:top]):
         console.out.print(line, soft_wrap=True)
+    if correlations:
+        console.out.print(tables.correlations(correlations))
+        console.out.print(tables.time_front_line(summary.members), soft_wrap=True)
     for origin in summary.weights.values():
         console.out.print(f"weights of {origin.name}: {origin.source}, licence {origin.licence or 'not stated'}")
     if summary.ensembles:
@@ -214,6 +218,7 @@ def show(
         folds=summary.folds,
         live_front=summary.live_front,
         policies=list(summary.policies),
+        **({"predictions": tables.predictions_dict(summary.predictions, summary.members)} if correlations else {}),
     )
 
 

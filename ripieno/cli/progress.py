@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ripieno.clock import now as unix_now
 from ripieno.library import Library
 from ripieno.library.trial_progress import TrialProgress, read_progress
 from ripieno.models.cell_config import name_cell
+from ripieno.reports.predictions import describe_correlation
 from ripieno.search.callbacks import Watcher, logger
 from ripieno.search.progress import (
     TOP,
@@ -37,7 +38,7 @@ from ripieno.search.progress import (
     seconds_left,
 )
 from ripieno.tasks.display import loss_title
-from ripieno.types import Configuration, Failure, Job, JobResult, LiveFront, Value
+from ripieno.types import Configuration, Failure, Job, JobResult, Value
 
 ENDINGS = {"": "stopped", "trials": "all trials are done", "deadline": "the time is up"}
 EVENTS = 4
@@ -252,6 +253,8 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
         f"mean of {describe_top(last.top_trials)} {_loss(last.top_loss)}",
     )
     grid.add_row("library", f"{last.members} members of {last.trials} trials")
+    if last.correlations:
+        grid.add_row("predicted", describe_correlation(last.correlations[-1]))
     if last.trial_front:
         grid.add_row("trials", trial_front_line(last.trial_front))
     grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
@@ -283,6 +286,8 @@ def to_dict(watch: ProgressCallback) -> dict[str, object]:
     figures = {name: getattr(last, name) for name in names}
     figures |= {"occupancy": last.occupancy, "slots": last.slots, "front": last.front}
     figures |= {"redrawn": last.redrawn, "infeasible": last.infeasible}
+    if last.correlations:
+        figures["correlations"] = [asdict(step) for step in last.correlations]
     if last.trial_front:
         figures["trial_front"] = [{"member": trial.member, **trial.values} for trial in last.trial_front]
     return figures
@@ -354,7 +359,8 @@ class SearchView:
         snapshot, later = self._snapshot, max(0.0, self._now() - self._snapshot.now)
         known = self._progress(snapshot.running)
         figures = _figures(snapshot, options.max_width)
-        front = [] if snapshot.front is None else [_front_row(snapshot.front)]
+        front = [] if snapshot.front is None else [_row("front", front_line(snapshot.front))]
+        front += [_row("predicted", describe_correlation(step)) for step in snapshot.correlations[-1:]]
         room = console.size.height - AROUND - figures.row_count - len(front)
         events = max(0, min(EVENTS, room - 2))
         yield Group(
@@ -453,8 +459,8 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     return grid
 
 
-def _front_row(front: LiveFront) -> Text:
-    line = Text.assemble(("front ", "dim"), front_line(front))
+def _row(name: str, words: Text | str) -> Text:
+    line = Text.assemble((f"{name} ", "dim"), words)
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
 

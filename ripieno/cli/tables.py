@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -14,6 +15,8 @@ from ripieno.library.bundle import BackendReport
 from ripieno.models.cell_config import FAMILY as CELL
 from ripieno.models.cell_config import cell_of
 from ripieno.models.cell_plan import cell_kind
+from ripieno.reports.predictions import prediction_dict, time_front
+from ripieno.search.predictions import PredictionChecks, StepCorrelation
 from ripieno.tasks.display import format_metric, metric_names
 from ripieno.tasks.metrics import METRICS, dashed_name, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
@@ -87,6 +90,30 @@ def cell_lines(rows: Sequence[Member]) -> list[str]:
     """Return a line with the cell of each of the members that are networks of cells."""
     of_cells = [m for m in rows if m.family == CELL]
     return [f"cell of {m.id}: {cell_of(m.configuration, cell_kind(m.input))}" for m in of_cells]
+
+
+def correlations(rows: Sequence[StepCorrelation]) -> Table:
+    """Return a table of the rank correlations of predicted and measured values, by step."""
+    view = table("predictions against results", "step", "trials", "rank correlation of loss", "of seconds")
+    for row in rows:
+        view.add_row(str(row.step), str(row.trials), number(row.loss, ".2f"), number(row.seconds, ".2f"))
+    return view
+
+
+def time_front_line(members: Sequence[Member]) -> str:
+    """Return a line on the members that no other beats in both loss and seconds of training."""
+    front = time_front(members)
+    ends = [f"{m.id} {m.loss:.4f} in {m.seconds:.3g} s" for m in (front[0], front[-1])] if front else []
+    return f"front of loss and seconds of training: {len(front)} members" + (f", {' to '.join(ends)}" if ends else "")
+
+
+def predictions_dict(checks: PredictionChecks, members: Sequence[Member]) -> dict[str, object]:
+    """Return predictions, their rank correlations by step, and the front of loss and time, for `--json`."""
+    return {
+        "steps": [asdict(step) for step in checks.correlations()],
+        "trials": [prediction_dict(one) for one in checks.compared],
+        "front": [m.id for m in time_front(members)],
+    }
 
 
 def soups(rows: Sequence[Soup]) -> Table:

@@ -14,6 +14,8 @@ from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.library.cost_table import read_cost_table
 from ripieno.library.diversity import disagreement
 from ripieno.reports.front_history import read_front_history
+from ripieno.reports.predictions import read_predictions
+from ripieno.search.predictions import PredictionChecks
 from ripieno.shell_command import command
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
@@ -81,6 +83,8 @@ class RunSummary:
     """last front of ensembles of the search; None of runs without one"""
     policies: tuple[str, ...] = ()
     """learnt policies of augmentation that members trained with, as in their configurations"""
+    predictions: PredictionChecks = field(default_factory=lambda: PredictionChecks({}))
+    """what the sampler of the search predicted of trials, beside the results"""
 
 
 def show(run: str | Path | Library) -> RunSummary:
@@ -104,6 +108,7 @@ def show(run: str | Path | Library) -> RunSummary:
         weights=find_origins(library.path, members),
         folds=folds_of(library),
         live_front=next(iter(read_front_history(library.journal_path)[-1:]), None),
+        predictions=read_predictions(library.journal_path),
         policies=tuple(sorted({str(m.configuration["policy"]) for m in members if m.configuration.get("policy")})),
     )
 

@@ -165,7 +165,7 @@ def failures(journal: Path) -> tuple[FailedJob, ...]:
     """Return the failed jobs of the journal; an incomplete last line, which is still being written, is ignored."""
     return tuple(
         FailedJob(int(e["trial"]), int(e["stop"]), str(why.get("reason")), str(why.get("message")))
-        for e in _events(journal, b'"failure":{')
+        for e in journal_events(journal, b'"failure":{')
         if (why := e.get("failure"))
     )
 
@@ -174,12 +174,12 @@ def promotions(journal: Path) -> tuple[Promotion, ...]:
     """Return the promotions of the journal whose rank is known, in their order; older versions kept no ranks."""
     return tuple(
         Promotion(*(int(e[name]) for name in ("trial", "start", "stop", "rank", "ranked")))
-        for e in _events(journal, b'"rank":')
+        for e in journal_events(journal, b'"rank":')
         if e.get("rank")
     )
 
 
-def _events(journal: Path, word: bytes) -> Iterator[dict[str, Any]]:
+def journal_events(journal: Path, word: bytes) -> Iterator[dict[str, Any]]:
     """Yield the events of the lines of the journal that contain `word`; an incomplete last line is left out."""
     for line in journal.read_bytes().split(b"\n") if journal.exists() else ():
         if word in line:

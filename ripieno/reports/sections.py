@@ -22,6 +22,7 @@ from ripieno.reports.front_history import read_front_history
 from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.payload import places
 from ripieno.reports.plot_files import PlotFile, PlotWriter
+from ripieno.reports.predictions import draw_predictions, read_predictions
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import (
     Promotion,
@@ -39,6 +40,7 @@ from ripieno.reports.search import (
 from ripieno.reports.series_lines import without_padding
 from ripieno.reports.task_tables import ROWS, Row, error_by_decile
 from ripieno.reports.uncertainty import draw_uncertainty
+from ripieno.search.predictions import StepCorrelation
 from ripieno.search.progress import TOP, describe_top
 from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
@@ -61,6 +63,10 @@ class Sections:
     trials: int
     slots: int
     search: list[PlotFile] = field(default_factory=list)
+    predictions: list[PlotFile] = field(default_factory=list)
+    """of the sampler against the results; empty where it predicts nothing"""
+    correlations: tuple[StepCorrelation, ...] = ()
+    """of these, by step"""
     hyperparameters: list[PlotFile] = field(default_factory=list)
     library: list[PlotFile] = field(default_factory=list)
     front: list[PlotFile] = field(default_factory=list)
@@ -107,6 +113,8 @@ def draw(
     csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading)
     search = _search(folder, tried, intervals, promoted, reading.loss, training_unit(reading.members))
     search += draw_live_front(folder, read_front_history(reading.library.journal_path), reading.loss)
+    checks = read_predictions(reading.library.journal_path)
+    predictions = draw_predictions(folder, checks, reading.members, reading.loss)
     hyperparameters = []
     for name in names:
         step()
@@ -129,6 +137,8 @@ def draw(
         trials=len(tried),
         slots=slots,
         search=search,
+        predictions=predictions,
+        correlations=checks.correlations(),
         hyperparameters=hyperparameters,
         library=library,
         front=front,

@@ -14,6 +14,7 @@ from ripieno.cli import progress
 from ripieno.cli.progress import ProgressCallback, end_of, progress_of, start_of, summary
 from ripieno.library import Library
 from ripieno.library.trial_progress import ProgressWriter, TrialProgress
+from ripieno.search.predictions import StepCorrelation
 from ripieno.search.progress import RunningJob, SkippedStep, Snapshot
 from ripieno.types import Failure, FrontEnsemble, Input, Job, JobResult, LiveFront, Member, classification
 
@@ -249,3 +250,10 @@ def test_the_loss_at_the_end_is_predicted_while_it_may_fall() -> None:
     assert line.endswith("best loss at the end: about 0.0312")
     assert "at the end" not in drawn(replace(quarter, left=100.0))
     assert "at the end" not in drawn(snapshot())
+
+
+def test_the_view_has_a_line_of_how_well_the_last_step_was_predicted() -> None:
+    steps = (StepCorrelation(1, 40, 0.3, 0.8), StepCorrelation(2, 24, 0.68, None))
+    line = "predicted rank correlation of loss 0.68, of seconds -, of 24 trials in step 2"
+    assert line in drawn(snapshot(correlations=steps))
+    assert "predicted" not in drawn(snapshot())
