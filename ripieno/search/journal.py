@@ -39,7 +39,7 @@ from ripieno.search.objectives import LOSS, SINGLE, find_objectives, vector
 from ripieno.search.predictions import TrialPrediction
 from ripieno.search.samplers import MakeSampler, bind_sampler, sample, trial_seed
 from ripieno.search.space import Space, distributions
-from ripieno.search.warm_start import COLD, WarmStart
+from ripieno.search.warm_start import COLD, WarmStart, values_key
 from ripieno.types import Configuration, Failure, LiveFront
 
 PLOT = "dashboard:plot_data:hypervolume:0"
@@ -158,6 +158,7 @@ class Journal:
         self.redrawn = sum(t.user_attrs.get(REDRAWN, 0) for t in trials)
         """configurations that broke a constraint and were drawn again"""
         self._portfolio = warm_start.portfolio
+        self._tried = {values_key(v) for v in (*warm_start.portfolio, *(curve.values for curve in warm_start.curves))}
         self.has_portfolio = bool(warm_start.portfolio)
         """whether the first trials are of a portfolio"""
         self._places = {t.number: int(t.user_attrs[PLACE]) for t in trials if PLACE in t.user_attrs}
@@ -256,11 +257,17 @@ class Journal:
         return None
 
     def _draw(self) -> tuple[dict[str, Any], int]:
-        """Return values that meet the bounds, and the number of those refused before. Raises SearchError."""
+        """Return values that meet the bounds, and the number of those that did not before. Raises SearchError.
+
+        What past searches tried is drawn again a few times, as they may have had the same seed.
+        """
         values = sample(self._sampler, self._study, self._seed)
+        redrawn = 0
         for attempt in range(1, SAMPLED + DRAWN):
-            if not self._bounds or self._allows(values):
-                return values, attempt - 1
+            is_allowed = not self._bounds or self._allows(values)
+            if is_allowed and (attempt >= SAMPLED or values_key(values) not in self._tried):
+                return values, redrawn
+            redrawn += not is_allowed
             self.predictions.pop(len(self._values), None)  # of the refused values
             if attempt < SAMPLED:
                 values = sample(self._sampler, self._study, self._seed, attempt)

@@ -21,8 +21,8 @@ from ripieno.search.encoding import Encoding
 from ripieno.search.forest import TREES, Forest
 from ripieno.search.objectives import scaled
 from ripieno.search.space import Space, distributions
-from ripieno.search.warm_start import PastCurve, PastSearch, PastTrial, WarmStart, alternate, translated
-from ripieno.types import Configuration, Value
+from ripieno.search.warm_start import PastCurve, PastSearch, PastTrial, WarmStart, alternate, translated, values_key
+from ripieno.types import Configuration
 
 SIZE = 16
 """Most configurations of a portfolio."""
@@ -129,7 +129,7 @@ def rated_portfolio(models: Sequence[PastModel], size: int) -> list[tuple[Config
         return []
     most = max(size, min(CANDIDATES, POOL // len(models)))
     best = (model.trials[n].values for model in models for n in model.order[:most])
-    candidates = {_key(values): values for values in best}
+    candidates = {values_key(values): values for values in best}
     column = {key: n for n, key in enumerate(candidates)}
     configurations = list(candidates.values())
     encoding = models[0].encoding
@@ -137,13 +137,9 @@ def rated_portfolio(models: Sequence[PastModel], size: int) -> list[tuple[Config
     table = np.stack([model.predict(features) for model in models])
     for row, model in zip(table, models, strict=True):
         for trial, loss in zip(model.trials, model.losses, strict=True):
-            if (known := column.get(_key(trial.values))) is not None:
+            if (known := column.get(values_key(trial.values))) is not None:
                 row[known] = loss
     return [(configurations[c], table[:, c].tolist()) for c in greedy_portfolio(table, size)]
-
-
-def _key(values: Configuration) -> tuple[tuple[str, Value], ...]:
-    return tuple(sorted(values.items()))
 
 
 def make_warm_start(

@@ -82,6 +82,11 @@ COLD = WarmStart()
 """Start without past searches."""
 
 
+def values_key(values: Configuration) -> tuple[tuple[str, Value], ...]:
+    """Return a key that equal values of ranges share."""
+    return tuple(sorted(values.items()))
+
+
 def family_group(family: str) -> str:
     """Return the name that families share if one space can search them all: `timm` of `timm:resnet18`."""
     if timm_config.is_timm(family):

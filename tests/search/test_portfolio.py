@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ripieno.search import Continuous, Settings, Space, simulate
+from ripieno.search import Categorical, Continuous, Settings, Space, simulate
 from ripieno.search.algorithms import Algorithm
 from ripieno.search.portfolio import (
     SIZE,
@@ -162,3 +162,19 @@ def test_trials_of_the_portfolio_are_trained_further_while_they_are_in_the_bette
     warm = WarmStart(("a",), ({"x": 0.35, "y": 0.5}, {"x": 0.3, "y": 0.5}))
     steps = [o.job for o in simulate(Settings(PLANE, "asha", epochs=9, trials=6), bowl, 1, warm_start=warm).outcomes]
     assert [(job.trial, job.stop) for job in steps[:3]] == [(0, 1), (0, 3), (0, 9)]
+
+
+def test_what_past_searches_tried_is_not_tried_again_but_for_the_portfolio() -> None:
+    cold = configurations(WarmStart())  # of the same seed
+    trials = tuple(PastTrial(values, (PastResult(9, bowl(values, 9)[0]),)) for values in cold)
+    warm = make_warm_start([PastModel(PLANE, PastSearch("past", PLANE, trials))], 9, 12)
+    found = configurations(warm)
+    assert found[:6] == list(warm.portfolio)
+    assert not [values for values in found[6:] if values in cold]
+
+
+def test_a_space_that_past_searches_have_exhausted_is_searched_again() -> None:
+    space = Space("two", "none", {"x": Categorical((0.1, 0.4))})
+    warm = WarmStart(("a",), ({"x": 0.4}, {"x": 0.1}))
+    outcomes = simulate(Settings(space, epochs=3, trials=5), bowl, 1, warm_start=warm).outcomes
+    assert len({o.job.trial for o in outcomes}) == 5
