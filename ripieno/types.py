@@ -697,6 +697,8 @@ class Bundle:
     """backend by member and device, where it is not `backend`"""
     cascade: Cascade | None = None
     """early exit, if the user chose it"""
+    prior: tuple[float, ...] = ()
+    """share of each class among the samples that it was selected by; empty: not known, or not of one class each"""
     trusted: tuple[str, ...] = field(default=(), compare=False, metadata={"stored": False})
     """the user's model families (`module:function`) that may be imported; not stored"""
 

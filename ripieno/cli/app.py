@@ -114,6 +114,9 @@ SplitByOpt = Annotated[
         "--split-by", help="Column of a table that orders or groups the rows of the splits", show_default="random"
     ),
 ]
+PriorOpt = Annotated[
+    str, typer.Option("--prior", help="Shares of classes: trained, or auto (estimated from all predictions)")
+]
 IsolationOpt = Annotated[
     str, typer.Option("--isolation", help="Run workers in threads or processes: auto, thread or process")
 ]

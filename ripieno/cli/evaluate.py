@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
 from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, IgnoreOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.cli.app import BundleArg, FamilyOpt, IgnoreOpt, PriorOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.notes import Notes
 from ripieno.shell_command import command
 from ripieno.tasks.metrics import METRICS
@@ -47,6 +48,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Inputs unlike those of training: measure how well uncertainty tells them"),
     ] = None,
+    prior: PriorOpt = "trained",
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
@@ -62,6 +64,7 @@ def evaluate(
     from ripieno import pipeline
     from ripieno.data.evaluation_data import EvaluationSplit
     from ripieno.data.long_table import SeriesColumns
+    from ripieno.pipeline.prediction import Prior
 
     known = parsing.parse_choice(EvaluationSplit, "--split", split)
     columns = SeriesColumns(series or "", time or "", tuple(parsing.parse_names(value)))
@@ -76,6 +79,7 @@ def evaluate(
             target=target or (),
             ignore=ignore or (),
             unknown=unknown,
+            prior=parsing.parse_choice(Prior, "--prior", prior),
             progress=progress,
         )
     console.out.print(_scores(found))
@@ -84,6 +88,8 @@ def evaluate(
         console.out.print(_coverage(found, level, rows))
     if found.unknown:
         console.out.print(_unknown(found))
+    if found.prior is not None:
+        console.out.print(_shares(found))
     counts = found.confusion()
     if counts is not None:
         console.out.print(confusion_table(found, counts, console.out.width))
@@ -100,6 +106,7 @@ def evaluate(
         coverage={f"{level:g}": list(rows) for level, rows in found.coverage.items()},
         unknown={name: area._asdict() for name, area in found.unknown.items()},
         unknown_samples=found.unknown_samples,
+        prior=None if found.prior is None else dict(zip(found.task.names, found.prior.estimated.tolist(), strict=True)),
         confusion=None if counts is None else counts.tolist(),
     )
 
@@ -131,6 +138,17 @@ def _unknown(found: BundleEvaluation) -> Table:
     view = console.table(title, "by", "AUROC", "95 % interval")
     for name, area in found.unknown.items():
         view.add_row(name, f"{area.value:.4f}", f"{area.low:.4f} to {area.high:.4f}")
+    return view
+
+
+def _shares(found: BundleEvaluation) -> Table:
+    """Return the shares of the classes that predictions were corrected to, those that changed most first."""
+    assert found.prior is not None
+    trained, estimated = found.prior.trained, found.prior.estimated
+    title = f"shares of classes, estimated from {found.prior.answers:,} predictions without their targets"
+    view = console.table(title, "class", "trained" if found.prior.known else "assumed", "estimated")
+    for i in np.argsort(-np.abs(estimated - trained), kind="stable")[:MOST_CLASSES]:
+        view.add_row(found.task.names[i], f"{trained[i]:.1%}", f"{estimated[i]:.1%}")
     return view
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.cli.app import BundleArg, FamilyOpt, PriorOpt, SeriesOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.errors import RipienoError
 from ripieno.notes import Notes
 from ripieno.shell_command import command
@@ -49,6 +49,7 @@ def predict(
         float | None,
         typer.Option(help="Level of sets or intervals, of those that the bundle has", show_default="the first"),
     ] = None,
+    prior: PriorOpt = "trained",
     series: SeriesOpt = None,
     time: TimeOpt = None,
     value: ValueOpt = None,
@@ -59,6 +60,9 @@ def predict(
     With --output, predictions are written while images are read: any number of
     images can be predicted. --json then holds only those that are listed.
 
+    --prior auto corrects predictions where classes are more or less frequent
+    than in training. It needs all predictions in memory, the more the better.
+
     A segmentation writes a mask for each picture, an indexed PNG of its size, to
     the folder --output. Pictures that are larger than the network's input are cut
     into tiles that overlap.
@@ -67,13 +71,15 @@ def predict(
     from ripieno.data.tiles import OVERLAP
     from ripieno.library import read_bundle
     from ripieno.pipeline.mask_prediction import predict_masks
-    from ripieno.pipeline.prediction import PredictionBatch, stream_predictions
+    from ripieno.pipeline.prediction import PredictionBatch, Prior, check_prior, stream_predictions
     from ripieno.pipeline.prediction_files import check_output, prediction_writer
     from ripieno.pipeline.prediction_tables import TABLES
     from ripieno.tasks.registry import kind_of
 
     parsing.at_least("--top", top)
     deployment = read_bundle(bundle, family or ())
+    shares = parsing.parse_choice(Prior, "--prior", prior)
+    check_prior(deployment, shares)
     if output is not None:
         check_output(output, deployment.task, images)
     has_masks = kind_of(deployment.task).is_pixelwise
@@ -106,6 +112,7 @@ def predict(
                 progress=progress,
                 columns=columns,
                 coverage=coverage,
+                prior=shares,
             )
         for batch in stream:
             count += len(batch.names)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from ripieno import files
 from ripieno.backends.backend_id import file_of
@@ -166,10 +167,13 @@ def write_bundle(
         if (member.input, member.task) != (members[0].input, members[0].task):
             pair = f"{member.id} and {members[0].id}"
             raise LibraryError(f"{pair} differ in input or task; they cannot be combined")
+    prior = _class_shares(library, members[0].task)
     chosen: dict[str, dict[str, str]] = {}
     for fit in proof.choices if proof else ():
         chosen.setdefault(fit.member, {})[fit.device] = fit.backend
-    bundle = Bundle(ensemble, allocation, members, members[0].input, members[0].task, backend, chosen=chosen)
+    bundle = Bundle(
+        ensemble, allocation, members, members[0].input, members[0].task, backend, chosen=chosen, prior=prior
+    )
     for name in model_files(bundle):
         if not (library.path / _source_name(name, "library")).exists():
             owner, _, file = name.removeprefix("members/").partition("/")
@@ -180,6 +184,18 @@ def write_bundle(
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     register_bundle(library, path)
     return replace(bundle, path=path, trusted=library.trusted)
+
+
+def _class_shares(library: Library, task: Task) -> tuple[float, ...]:
+    """Return the share of each class among the validation samples; empty where they are not known, or of other tasks.
+
+    Splits are stratified: they are also the shares of the training samples.
+    """
+    kind = kind_of(task)
+    if kind.activation != "softmax" or kind.is_pixelwise or not library.targets_path("valid").exists():
+        return ()
+    counts = np.bincount(library.targets(), minlength=len(task.names))
+    return tuple((counts / counts.sum()).tolist())
 
 
 def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -> Bundle:
@@ -250,6 +266,7 @@ def _check_parts(bundle: Bundle) -> None:
         ({m.id for m in bundle.members} >= set(names), "it does not describe all members of its ensemble"),
         (placed >= set(names), "its allocation does not place all members of its ensemble"),
         (devices >= used, "its allocation places members on devices that it does not describe"),
+        (len(bundle.prior) in (0, len(bundle.task.names)), "it has shares of other classes than those of its task"),
         (alike, "its members have another input or another task than the bundle"),
         (dtype in ("uint8", "float32"), f"its input is of {dtype!r}, not uint8 or float32"),
         (len(shape) > 0 and min(shape) > 0, f"its input has shape {list(shape)}, which holds no sample"),

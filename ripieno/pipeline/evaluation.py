@@ -16,7 +16,14 @@ from ripieno.data.prediction_inputs import count_inputs, stream_inputs
 from ripieno.data.sources import ignored_values, names_of
 from ripieno.errors import DataError
 from ripieno.library import read_bundle
-from ripieno.pipeline.prediction import PredictionBatch, predict_batches
+from ripieno.pipeline.prediction import (
+    PredictionBatch,
+    Prior,
+    check_prior,
+    correct_batches,
+    describe_correction,
+    predict_batches,
+)
 from ripieno.reports.task_tables import ROWS, Row, pixel_rows
 from ripieno.tasks.calibration_error import (
     COVERED,
@@ -27,6 +34,7 @@ from ripieno.tasks.calibration_error import (
     measure_calibration,
 )
 from ripieno.tasks.detection import DetectionArea, detection_area
+from ripieno.tasks.label_shift import PriorCorrection
 from ripieno.tasks.metrics import normal_log_loss
 from ripieno.tasks.observed_coverage import ObservedCoverage, PixelCoverage, observed_coverage
 from ripieno.tasks.pixels import PixelTotals, confusion, most_likely, sample_blocks
@@ -80,6 +88,8 @@ class BundleEvaluation:
     unknown: Mapping[str, DetectionArea] = field(default_factory=dict)
     """probability that an unknown sample has a larger number than a known one, by number; empty without unknown data"""
     unknown_samples: int = 0
+    prior: PriorCorrection | None = None
+    """how the shares of the classes were corrected; None: they were not"""
 
     def confusion(self) -> Ints | None:
         """Return samples or counted pixels by true and predicted class; None unless classes exclude each other."""
@@ -104,6 +114,7 @@ def evaluate(
     target: str | Sequence[str] = (),
     ignore: str | int | Sequence[str | int] = (),
     unknown: Any = None,
+    prior: Prior = "trained",
     progress: ProgressFunction = lambda *_: None,
 ) -> BundleEvaluation:
     """Predict the samples of `data` with a bundle, and compare the predictions with its targets.
@@ -115,11 +126,13 @@ def evaluate(
     sample, where they are not all that it has besides the inputs. `ignore` names values or classes of masks that are
     not scored. A segmentation is scored at the size of the networks' inputs, a block of samples at a time. `unknown`
     are inputs unlike those of training, as for `ripieno.predict`: how well uncertainty tells them from `data` is
-    measured.
+    measured. With `prior` "auto" predictions are corrected as `ripieno.predict` does, without a look at the targets.
 
-    Raises DataError for data of other classes or of another shape, LibraryError when `bundle` is none.
+    Raises DataError for data of other classes or of another shape, LibraryError when `bundle` is none, SelectionError
+    for a `prior` that the task does not have.
     """
     bundle = read_bundle(bundle, trusted)
+    check_prior(bundle, prior)
     found = read_evaluation_data(
         data, bundle.input, bundle.task, split, notes, columns, names_of(target), ignored_values(ignore)
     )
@@ -127,7 +140,11 @@ def evaluate(
         return _evaluate_masks(bundle, found, unknown, notes, progress)
     stream = predict_batches(bundle, found.batches(bundle.input), len(found.rows), progress)
     task, kind, thresholds = bundle.task, kind_of(bundle.task), bundle.ensemble.thresholds
-    batches = list(stream)
+    batches, correction = list(stream), None
+    if prior == "auto":
+        batches, correction = correct_batches(batches, bundle)
+        if notes is not None and correction is not None:
+            notes.append(describe_correction(correction, task.names))
     predicted = _Predicted.joined(batches, kind)
     predictions, targets = predicted.predictions, found.targets
     has_probabilities = kind.activation != "identity"
@@ -156,7 +173,7 @@ def evaluate(
     return BundleEvaluation(
         task, found.split, len(predictions), measured, resamples,
         ROWS[task.kind](predictions, targets, task, thresholds), predictions, targets,
-        _coverage(bundle, predicted, targets, notes), calibration, area, detected, others,
+        _coverage(bundle, predicted, targets, notes), calibration, area, detected, others, correction,
     )  # fmt: skip
 
 
