@@ -73,7 +73,7 @@ def plan_search(
     if request.before is not None:
         warm_start = kept_warm_start(request.library, request.before)
     else:
-        warm_start = plan_warm_start(request.past, settings.space, settings.epochs, settings.trials, notes)
+        warm_start = plan_warm_start(request.past, settings.space, settings.epochs, settings.trials, notes, progress)
         settings = dataclasses.replace(settings, warm_start=warm_start.sources)
     costs: KnownCosts | None = None
     if request.chosen.is_network:

@@ -13,6 +13,7 @@ from ripieno import files
 from ripieno.errors import LibraryError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline.history import VARIABLE, existing, find_folder, past_search, read_source
+from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.search.built_in_spaces import find_space
 from ripieno.search.portfolio import PastModel, make_warm_start
 from ripieno.search.settings import Settings
@@ -104,7 +105,14 @@ def check_sources(run: Path, before: Settings, sources: str | Path | Sequence[st
             )
 
 
-def plan_warm_start(sources: PastSources, space: Space, epochs: int, trials: int | None, notes: list[str]) -> WarmStart:
+def plan_warm_start(
+    sources: PastSources,
+    space: Space,
+    epochs: int,
+    trials: int | None,
+    notes: list[str],
+    progress: ProgressFunction = no_progress,
+) -> WarmStart:
     """Return what a search of `space` takes from `sources`, and say it in `notes`.
 
     Raises SearchError for a search of another space, one of which nothing fits, and a space without the built-in
@@ -112,20 +120,22 @@ def plan_warm_start(sources: PastSources, space: Space, epochs: int, trials: int
     """
     for past in sources.named:
         check_same_space(space, past)
-    models = [PastModel(space, past) for past in sources.named]
-    if unfit := next((model for model in models if not model.trials), None):
-        raise SearchError(
-            f"no configuration of {unfit.name} is in the space of this search, which lacks its choices: learn from "
-            "another run, or give another --space"
-        )
     alike = [past for past in sources.recorded if not find_difference(space, past.space)]
-    others = distinct((*sources.named, *alike))[len(sources.named) :]
-    models += [model for model in (PastModel(space, past) for past in others) if model.trials]
     if sources.folder and not alike:
         notes.append(f"history {sources.folder} has no search of space {space.name}: none of it is used")
+    models: list[PastModel] = []
+    searches = distinct((*sources.named, *alike))
+    for number, past in enumerate(searches):
+        progress("learning from earlier runs", number, len(searches))
+        model = PastModel(space, past)
+        if past in sources.named and not model.trials:
+            raise SearchError(
+                f"no configuration of {past.name} is in the space of this search, which lacks its choices: learn from "
+                "another run, or give another --space"
+            )
+        models += [model] if model.trials else []
     shipped = built_in_configurations(space, sources.is_required, notes) if sources.built_in else ()
-    name = f"{BUILT_IN} {space.name}"
-    found = make_warm_start(models, epochs, trials, (name, shipped))
+    found = make_warm_start(models, epochs, trials, (f"{BUILT_IN} {space.name}", shipped))
     if found:
         notes.append(describe(found, len(models)))
     return found
