@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,16 @@ KeepOpt = Annotated[
     ),
 ]
 EtaOpt = Annotated[int | None, typer.Option(help="Sets --step and --keep")]
+FirstOpt = Annotated[
+    int | None, typer.Option(help="Of popnas: first trials, of cells of one block", show_default="32, or the run's")
+]
+BeamOpt = Annotated[
+    int | None, typer.Option(help="Of popnas: trials of each further step", show_default="24, or the run's")
+]
+MacroOpt = Annotated[
+    str | None,
+    typer.Option(help="Of popnas: other hyperparameters along with cells, or after", show_default="along"),
+]
 
 
 @app.command(
@@ -41,6 +51,9 @@ def algorithm(
     step: StepOpt = None,
     keep: KeepOpt = None,
     eta: EtaOpt = None,
+    first: FirstOpt = None,
+    beam: BeamOpt = None,
+    macro: MacroOpt = None,
     output: Annotated[Path | None, typer.Option(help="JSON file to write, for tune --algorithm")] = None,
 ) -> None:
     """Show all options of a search algorithm, or write them to a file to change.
@@ -57,7 +70,8 @@ def algorithm(
     )
     from ripieno.search.samplers import SAMPLERS
 
-    found = change_algorithm(find_algorithm(name), eta=eta, step=step, keep=keep)
+    growth: dict[str, Any] = {"first": first, "beam": beam, "macro": macro}
+    found = change_algorithm(find_algorithm(name), eta=eta, step=step, keep=keep, **growth)
     plain = algorithm_to_plain(found)
     if output is not None:
         if output.suffix != ".json":
@@ -68,11 +82,11 @@ def algorithm(
         files.write_bytes(output, (json.dumps(plain, indent=2) + "\n").encode())
     table = console.table(f"algorithm {plain['name']}", "option", "value", "meaning")
     for setting in settings(found):
-        value = plain[setting.key[0]]
+        value = plain.get(setting.key[0])
         table.add_row(setting.key[0], "" if value is None else str(value), setting.help.replace("`", ""))
     console.out.print(table)
     for what, names in (("names", ALGORITHMS), ("schedulers", (*LADDERS, *SCHEDULERS)), ("samplers", SAMPLERS)):
         console.say(f"{what:<12}", ", ".join(names))
-    ratios = {"step": step, "keep": keep, "eta": eta} if output is None else {}  # a file has them
+    ratios = {"step": step, "keep": keep, "eta": eta, **growth} if output is None else {}  # a file has them
     following = command("tune", "DATA", algorithm=output or name, **ratios)
     console.print_result(output or "", following, algorithm=plain)

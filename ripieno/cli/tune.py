@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.algorithm import EtaOpt, KeepOpt, StepOpt
+from ripieno.cli.algorithm import BeamOpt, EtaOpt, FirstOpt, KeepOpt, MacroOpt, StepOpt
 from ripieno.cli.app import ColumnOpt, DropOpt, IgnoreOpt, SeriesOpt, SplitByOpt, TimeOpt, ValueOpt, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
@@ -56,6 +56,9 @@ def tune(
     step: StepOpt = None,
     keep: KeepOpt = None,
     eta: EtaOpt = None,
+    first: FirstOpt = None,
+    beam: BeamOpt = None,
+    macro: MacroOpt = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed; the same seed and trials give the same library", show_default="0, or the run's"),

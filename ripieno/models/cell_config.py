@@ -102,14 +102,17 @@ def cell_config(configuration: Configuration) -> CellConfig:
 def cell_text(configuration: Configuration, kind: DataKind) -> str:
     """Return the text of the cell that `configuration` names, or whose blocks it has, or the default of `kind`."""
     config = cell_config(configuration)
-    if not config.blocks:
-        return config.cell or DEFAULTS[kind]
-    blocks = []
-    for block in SLOTS[: config.blocks]:
-        if missing := [name for side in block for name in side if name not in configuration]:
-            raise ModelError(f"blocks is {config.blocks}, but the configuration has no {missing[0]}: name it too")
-        blocks.append("+".join(f"{configuration[operator]}({configuration[input]})" for input, operator in block))
-    return ";".join(blocks)
+    return slots_text(configuration) if config.blocks else config.cell or DEFAULTS[kind]
+
+
+def slots_text(values: Configuration) -> str:
+    """Return the text of the cell whose `blocks` and `SLOTS` are in `values`. Raises ModelError for a missing one."""
+    texts = []
+    for block in SLOTS[: int(values["blocks"])]:
+        if missing := [name for side in block for name in side if name not in values]:
+            raise ModelError(f"blocks is {values['blocks']}, but the configuration has no {missing[0]}: name it too")
+        texts.append("+".join(f"{values[operator]}({values[input]})" for input, operator in block))
+    return ";".join(texts)
 
 
 def cell_of(configuration: Configuration, kind: DataKind) -> Cell:

@@ -36,6 +36,12 @@ class SearchOptions:
     """one in `keep` trials of a rung trains on to the next; the algorithm's"""
     eta: int | None = None
     """sets `step` and `keep`"""
+    first: int | None = None
+    """of popnas: number of the first trials, which have one block; the algorithm's"""
+    beam: int | None = None
+    """of popnas: trials of each further number of blocks; the algorithm's"""
+    macro: str | None = None
+    """of popnas: when other hyperparameters are searched: `along` or `after`; the algorithm's"""
     seed: int | None = None
     constraint: Sequence[str] | None = None
     """bounds of trials, such as `bytes<=4e6`, `latency<=0.010` or `accuracy>=0.8`; None: the run's, or none"""

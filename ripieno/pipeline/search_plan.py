@@ -19,10 +19,12 @@ from ripieno.pipeline.warm_start import kept_warm_start, plan_warm_start
 from ripieno.pipeline.weights import fetch_weights
 from ripieno.profiles.devices import local_devices
 from ripieno.profiles.energy import open_counter
+from ripieno.search.algorithms import find_algorithm
 from ripieno.search.constraints import Constraint, KnownCosts, check_bounds, parse_constraints, split_constraints
+from ripieno.search.growth import GROWING_SAMPLER, find_growth
 from ripieno.search.objectives import MEASURED, check_objectives
 from ripieno.search.settings import Settings
-from ripieno.search.space import backbone_names
+from ripieno.search.space import backbone_names, distributions
 from ripieno.search.warm_start import COLD, WarmStart
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
@@ -81,10 +83,22 @@ def plan_search(
     measured = check_constraints(settings, fitted, costs)
     config = training_config(request, settings, measured_costs(settings, costs, measured))
     check_numbers(config, dataset, settings.objective, [c.name for c in measured])
+    if request.is_new and (line := first_candidates(settings)):
+        notes.append(line)
     if request.seconds is None:
         notes.extend(timing_notes(settings.objective, measured))
     plan = SearchPlan(request, dataset, fitted, settings, config, execution, costs, warm_start)
     return plan_networks(plan, progress, notes) if request.chosen.is_network else plan_trainer(plan, notes)
+
+
+def first_candidates(settings: Settings) -> str:
+    """Return a line on the first trials of an algorithm whose configurations grow; empty: it is another one."""
+    algorithm, growth = find_algorithm(settings.algorithm), find_growth(distributions(settings.space))
+    if algorithm.sampler != GROWING_SAMPLER or growth is None:
+        return ""
+    every = len(growth.first())
+    count = min(every, algorithm.first or every)
+    return f"popnas begins with {'all' if count == every else f'{count} of'} {every} cells of one block, drawn evenly"
 
 
 def check_energy(request: SearchRequest, execution: ExecutionConfig, notes: list[str]) -> None:

@@ -22,13 +22,14 @@ from ripieno.pipeline.search_options import FreeMembers, SearchOptions
 from ripieno.pipeline.space_choice import AUTO, choose_space
 from ripieno.pipeline.warm_start import NO_SOURCES, PastSources, check_sources, read_sources
 from ripieno.pipeline.weights import WeightsSource, fetch_weights, find_weights, keep_backbones
-from ripieno.search.algorithms import change_algorithm, check_algorithm, find_mismatch
+from ripieno.search.algorithms import GROWTH_OPTIONS, change_algorithm, check_algorithm, find_algorithm, find_mismatch
 from ripieno.search.augmentation_space import leave_out, parse_without
 from ripieno.search.built_in_spaces import fit_space
+from ripieno.search.growth import GROWING, GROWING_SAMPLER, find_growth
 from ripieno.search.objectives import parse_objectives
 from ripieno.search.policy_space import fix_policy, has_policy, keep_policy, policy_words
 from ripieno.search.settings import Settings, check_same, kept_settings
-from ripieno.search.space import Space
+from ripieno.search.space import Space, distributions
 from ripieno.search.warm_start import check_same_space
 
 DEFAULT_HOURS = 1.0
@@ -47,6 +48,8 @@ class SpaceRequest:
     """policy of augmentation that all networks train with"""
     without: tuple[str, ...] = ()
     """changes that augmentation leaves out"""
+    family: str | None = None
+    """family that is asked for, or that the algorithm needs"""
 
     @property
     def is_network(self) -> bool:
@@ -109,6 +112,7 @@ def read_request(
             check_same_space(chosen.space, search)
     else:
         check_sources(library.path, before, options.from_)
+    check_growth(settings)
     if mismatch := find_mismatch(settings.algorithm, len(settings.objective)):
         notes.append(mismatch)
     used = None if before is None else before.weights
@@ -132,9 +136,11 @@ def read_space(
     """
     kept = find_dataset(library.dataset_path)
     known_task = task if kept is None else kept.task.kind
-    space, trainer = choose_space(
-        options.space, options.family, options.trainer, options.weights, before, on_gpu, known_task
-    )
+    family = options.family
+    if (options.space, family, options.trainer, options.weights, before) == (AUTO, None, None, None, None):
+        grows = options.algorithm is not None and find_algorithm(options.algorithm).sampler == GROWING_SAMPLER
+        family = CELL if grows else None
+    space, trainer = choose_space(options.space, family, options.trainer, options.weights, before, on_gpu, known_task)
     is_network = trainer == "network"
     if options.augmentation is not None and not is_network:
         raise SearchError(f"trainer {trainer} takes no augmentation: leave it out")
@@ -156,9 +162,19 @@ def read_space(
         space = leave_out(space, without)
     if is_network and kept is not None:
         space = fit_space(space, kept.kind, kept.task)
-    depends_on_data = options.family in (None, CELL)  # other families have one space for a device
+    depends_on_data = family in (None, CELL)  # other families have one space for a device
     is_default = before is None and depends_on_data and (options.space, options.weights) == (AUTO, None)
-    return SpaceRequest(space, trainer, is_default, policy, without)
+    return SpaceRequest(space, trainer, is_default, policy, without, family)
+
+
+def check_growth(settings: Settings) -> None:
+    """Raise SearchError for an algorithm that grows configurations in a space whose configurations do not grow."""
+    space = settings.space
+    if find_algorithm(settings.algorithm).sampler == GROWING_SAMPLER and find_growth(distributions(space)) is None:
+        raise SearchError(
+            f"algorithm popnas grows cells block by block, which space {space.name} of family {space.family} cannot: "
+            f"use --family {' or '.join(GROWING)}, or another algorithm"
+        )
 
 
 def read_settings(
@@ -180,7 +196,10 @@ def read_settings(
     check_arguments(*(getattr(data_options, n) for n in ("size", "split", "metric", "task", "kind", "folds")))
     seed = kept_seed(library) if options.seed is None and before is None else options.seed
     settings = before or Settings(space)
-    algorithm = change_algorithm(settings.algorithm, options.algorithm, options.eta, options.step, options.keep)
+    growth = {name: getattr(options, name) for name in GROWTH_OPTIONS}
+    algorithm = change_algorithm(
+        settings.algorithm, options.algorithm, options.eta, options.step, options.keep, **growth
+    )
     given = {"epochs": options.epochs, "seed": seed, "budget": budget or None}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     asked |= {"algorithm": algorithm, "trials": trials, "hours": hours}

@@ -66,7 +66,7 @@ def find_data_space(request: SearchRequest, dataset: Dataset) -> Space:
     """Return the space of a request; that of the kind of data and the task where nothing else decides it."""
     chosen, space = request.chosen, request.chosen.space
     if chosen.is_default and chosen.is_network:
-        space = default_space(chosen.trainer, request.on_gpu, request.options.family, dataset.kind, dataset.task.kind)
+        space = default_space(chosen.trainer, request.on_gpu, chosen.family, dataset.kind, dataset.task.kind)
         space = space if chosen.policy is None else fix_policy(space, chosen.policy)
     if chosen.policy is not None:
         check_kind(chosen.policy, dataset.kind, f"policy {request.options.augmentation}")

@@ -37,6 +37,9 @@ def tune(
     step: float | None = None,
     keep: int | None = None,
     eta: int | None = None,
+    first: int | None = None,
+    beam: int | None = None,
+    macro: str | None = None,
     seed: int | None = None,
     slots: int | None = None,
     pool: PoolName = ExecutionConfig.pool,
@@ -105,7 +108,9 @@ def tune(
     which allows their download; without any these networks start random.
 
     Algorithms: `algorithm` is a name, a pair such as `asha+tpe`, a JSON file or an `Algorithm` (`ripieno.search`);
-    `step` and `keep` replace its two, and `eta` sets both.
+    `step` and `keep` replace its two, and `eta` sets both. `popnas` grows networks of cells: `first` is the number of
+    its first trials, `beam` that of each further number of blocks; with `macro` "after" all other hyperparameters are
+    searched on the front of the last step.
 
     Execution: `pool`, `device`, `slots` and the next four parameters say where trials train: see `ExecutionConfig`.
     Without `slots`, a profile decides how many trials share this machine, when it takes at most 2 % of `hours`: see

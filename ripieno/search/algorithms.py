@@ -30,6 +30,10 @@ SCHEDULERS: dict[str, MakeScheduler] = {
     "generations": lambda epochs, _keep, trials: Generations(epochs, trials=trials),
 }
 """Schedulers besides successive halving, by name; add custom ones here. `generations` runs a dozen trials at a time."""
+GROWTH_OPTIONS = ("first", "beam", "macro")
+"""Options of the sampler that grows cells."""
+SAMPLER_OPTIONS = ("random_share", "candidates", "learner", *GROWTH_OPTIONS)
+"""Options of samplers."""
 Brackets = Literal["all", "one", "full"]
 Rule = Literal["promotion", "stopping"]
 
@@ -51,13 +55,19 @@ class Algorithm:
     keep: int = 3
     """survival: one in `keep` of the trials of a rung trains on to the next; at least 2"""
     sampler: str = "random"
-    """name of a sampler; the next three options are for it, None: its default, or it has none"""
+    """name of a sampler; the next options are for it, None: its default, or it has none"""
     random_share: Annotated[float, Meta(ge=0, le=1)] | None = None
     """share of the new trials with a random configuration, whatever the sampler"""
     candidates: Annotated[int, Meta(ge=1)] | None = None
     """configurations that the sampler rates for every one that it proposes"""
     learner: str | None = None
     """model that the sampler fits to the results"""
+    first: Annotated[int, Meta(ge=1)] | None = None
+    """of `popnas`: number of the first trials, which have one block"""
+    beam: Annotated[int, Meta(ge=1)] | None = None
+    """of `popnas`: trials of each further number of blocks"""
+    macro: Literal["along", "after"] | None = None
+    """of `popnas`: whether other hyperparameters are searched along with the cells, or after them on their front"""
 
     def __post_init__(self) -> None:
         check_fields(self, SearchError)
@@ -67,7 +77,7 @@ class Algorithm:
             raise SearchError(f"keep {self.keep}: one in `keep` trials survives a rung, so it must be at least 2")
         if self.scheduler != HALVING:
             _check_other_scheduler(self)
-        given = {name: getattr(self, name) for name in ("random_share", "candidates", "learner")}
+        given = {name: getattr(self, name) for name in SAMPLER_OPTIONS}
         for name, value in complete_options(self.sampler, given).items():
             object.__setattr__(self, name, value)
 
@@ -108,6 +118,7 @@ _PAIRS = {
     "smac": ("full", "smac"),
     "genetic": ("generations", "genetic"),
     "forest": ("hyperband", "forest"),
+    "popnas": ("full", "popnas"),
 }
 ALGORITHMS = {name: _pair(*pair, name) for name, pair in _PAIRS.items()}
 """Algorithms by name; any other pair is written `SCHEDULER+SAMPLER`, as in `asha+forest`."""
@@ -159,7 +170,8 @@ def algorithm_from_plain(plain: Mapping[str, Any]) -> Algorithm:
 def algorithm_to_plain(algorithm: Algorithm) -> dict[str, Any]:
     """Return all options of an algorithm as plain values, for JSON."""
     step = int(algorithm.step) if algorithm.step.is_integer() else algorithm.step
-    return asdict(algorithm) | {"step": step}
+    plain = asdict(algorithm) | {"step": step}
+    return {name: value for name, value in plain.items() if value is not None or name not in GROWTH_OPTIONS}
 
 
 def change_algorithm(
@@ -168,11 +180,13 @@ def change_algorithm(
     eta: int | None = None,
     step: float | None = None,
     keep: int | None = None,
+    **growth: Any,
 ) -> Algorithm:
     """Return the `asked` algorithm, or `algorithm`, with another `step` and `keep`; `eta` sets both.
 
-    Asked for by its name, the algorithm stays as it is: that of a run may have had its step and keep changed. Raises
-    SearchError as `find_algorithm`, and for `eta` with one of the two.
+    `growth` are `GROWTH_OPTIONS`; None leaves one as it is. Asked for by its name, the algorithm stays as it is: that
+    of a run may have had its options changed. Raises SearchError as `find_algorithm`, and for `eta` with one of the
+    two.
     """
     found = find_algorithm(algorithm)
     if asked is not None and (is_file(asked) or asked != found.name):
@@ -183,7 +197,8 @@ def change_algorithm(
         if eta < 2:
             raise SearchError(f"eta {eta}: must be at least 2")
         step = keep = eta
-    return replace(found, step=found.step if step is None else step, keep=found.keep if keep is None else keep)
+    changes: dict[str, Any] = {"step": step, "keep": keep, **growth}
+    return replace(found, **{name: value for name, value in changes.items() if value is not None})
 
 
 def make_scheduler(
@@ -203,7 +218,7 @@ def make_scheduler(
 
 def make_sampler(algorithm: Algorithm) -> MakeSampler:
     """Return the factory of the algorithm's sampler, with its options."""
-    options = {name: getattr(algorithm, name) for name in ("random_share", "candidates", "learner")}
+    options = {name: getattr(algorithm, name) for name in SAMPLER_OPTIONS}
     return bind_sampler(algorithm.sampler, options)
 
 

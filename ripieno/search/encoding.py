@@ -28,7 +28,7 @@ class Encoding:
     def rows(self, configurations: Iterable[Mapping[str, Any]]) -> Array:
         """Return the rows of `configurations`, (configurations, ranges)."""
         rows = [[c.to_internal_repr(values[name]) for name, c in self._ranges.items()] for values in configurations]
-        return np.array(rows, float).reshape(-1, len(self._ranges))
+        return np.array(rows, float).reshape(len(rows), len(self._ranges))
 
     def values(self, row: Array) -> dict[str, Any]:
         """Return the value of each range in `row`."""
@@ -48,6 +48,12 @@ class Encoding:
         """Return `count` rows drawn uniformly from the ranges."""
         places = random.random((count, len(self._ranges)))
         return np.stack([_at(c, column) for c, column in zip(self._ranges.values(), places.T, strict=True)], axis=1)
+
+    def middle(self) -> Array:
+        """Return the row (1, ranges) of the middle of every range; of choices the first."""
+        places = [0.0 if isinstance(choice, CategoricalDistribution) else 0.5 for choice in self._ranges.values()]
+        columns = [_at(c, np.array([place])) for c, place in zip(self._ranges.values(), places, strict=True)]
+        return np.stack(columns, axis=1)
 
     def neighbours(self, rows: Array, spread: float, share: float, random: np.random.Generator) -> Array:
         """Return a neighbour of each of `rows`: a random range of it changes, and each other with probability `share`.

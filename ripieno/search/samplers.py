@@ -31,6 +31,21 @@ def _forest(seed: int, random_share: float = 0.25, candidates: int = 350, learne
     return ForestSampler(seed, random_share, candidates, learner)
 
 
+def _popnas(
+    seed: int,
+    random_share: float = 0.0,
+    candidates: int = 600,
+    learner: str = "extra-trees",
+    first: int = 32,
+    beam: int = 24,
+    macro: str = "along",
+) -> BaseSampler:
+    require("sklearn")
+    from ripieno.search.popnas import PopnasSampler
+
+    return PopnasSampler(seed, random_share, candidates, learner, first, beam, macro)
+
+
 def _genetic(seed: int) -> BaseSampler:
     from ripieno.search.genetic import GeneticSampler
 
@@ -69,8 +84,8 @@ def _multivariate_tpe(seed: int, candidates: int = 24) -> BaseSampler:
 MakeSampler = Callable[..., "BaseSampler"]
 """Factory of a sampler from a trial's seed. A sampler may read all trials of its study, but keeps no state.
 
-Its other arguments are the options of `Algorithm` that the sampler has: `candidates`, `learner`. Their defaults are
-the sampler's. It need not know `random_share`: `bind_sampler` draws that share of the trials at random. If it has
+Its other arguments are the options of `Algorithm` that the sampler has, such as `candidates`. Their defaults are the
+sampler's. It need not know `random_share`: `bind_sampler` draws that share of the trials at random. If it has
 that argument, it draws them itself.
 """
 SAMPLERS: dict[str, MakeSampler] = {
@@ -78,6 +93,7 @@ SAMPLERS: dict[str, MakeSampler] = {
     "tpe": _tpe,
     "multivariate-tpe": _multivariate_tpe,
     "forest": _forest,
+    "popnas": _popnas,
     "gp": _gp,
     "genetic": _genetic,
     "smac": _smac,
@@ -87,7 +103,7 @@ SAMPLERS: dict[str, MakeSampler] = {
     "parego-gp": _gp,
 }
 """Samplers by name; add custom ones here."""
-SEVERAL = ("random", "tpe", "multivariate-tpe", "forest", "gp", "genetic", "nsga2", "nsga3")
+SEVERAL = ("random", "tpe", "multivariate-tpe", "forest", "popnas", "gp", "genetic", "nsga2", "nsga3")
 """Samplers that learn from several objectives. The others see one: a random scalarisation of them (ParEGO)."""
 
 
