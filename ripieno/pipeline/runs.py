@@ -84,7 +84,7 @@ class RunSummary:
     policies: tuple[str, ...] = ()
     """learnt policies of augmentation that members trained with, as in their configurations"""
     predictions: PredictionChecks = field(default_factory=lambda: PredictionChecks({}))
-    """what the sampler of the search predicted of trials, beside the results"""
+    """what the sampler of the search predicted of trials, with the results"""
 
 
 def show(run: str | Path | Library) -> RunSummary:

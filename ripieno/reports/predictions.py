@@ -25,7 +25,7 @@ DOTS = 400
 
 
 def read_predictions(journal: Path) -> PredictionChecks:
-    """Return the predictions of a journal beside the results; an incomplete last line is left out."""
+    """Return the predictions of a journal with the results; an incomplete last line is left out."""
     predictions = {int(fields.pop("trial")): TrialPrediction(**fields) for fields in _predictions(journal)}
     checks = PredictionChecks(predictions)
     for event in journal_events(journal, b'"arrived"') if predictions else ():

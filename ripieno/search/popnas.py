@@ -111,7 +111,8 @@ class Predictors:
     def plain_losses(self, drawn: Sequence[Drawn], epoch: int) -> Array:
         """Return predicted losses after `epoch` as they are measured, (drawn,)."""
         found = self.losses(drawn, epoch)
-        return np.exp(found) if self._is_log else found
+        plain: Array = np.exp(found) if self._is_log else found
+        return plain
 
     def seconds(self, drawn: Sequence[Drawn]) -> Array:
         """Return the predicted seconds of an epoch, (drawn,); all equal where they are not known."""
@@ -158,7 +159,7 @@ class _Ridge:
 
     @property
     def slopes(self) -> Array:
-        """What a unit of each feature adds."""
+        """Increase of the prediction with a unit of each feature."""
         slopes: Array = self._model.coef_ / self._scale
         return slopes
 
@@ -166,7 +167,8 @@ class _Ridge:
         """Return predictions, at most as far beyond the known targets as these are apart."""
         found = self._model.predict((features - self._mean) / self._scale)
         span = self._high - self._low
-        return np.clip(found, self._low - span, self._high + span)
+        clipped: Array = np.clip(found, self._low - span, self._high + span)
+        return clipped
 
 
 def _epoch_seconds(results: Sequence[Result]) -> dict[int, float]:

@@ -29,7 +29,7 @@ class TrialPrediction:
 
 @dataclass(frozen=True)
 class ComparedPrediction:
-    """Prediction of a trial beside the loss and the seconds of training that were measured at the same epoch."""
+    """Prediction of a trial with the loss and the seconds of training that were measured at the same epoch."""
 
     trial: int
     prediction: TrialPrediction
