@@ -36,9 +36,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "nas"))
 sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
-from ecnas import EcNas
+from ecnas_cells import EcNas
 from lcbench import EPOCHS, LCBench
 from record import record
 

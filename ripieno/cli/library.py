@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -176,6 +176,7 @@ def show(
     if summary.live_front is not None:
         console.out.print("front of the search:", front_line(summary.live_front), soft_wrap=True)
     correlations = summary.predictions.correlations()
+    predictions: dict[str, Any] = {}
     for policy in summary.policies:
         console.say(f"augmentation by policy: {policy}")
     if stalls := tables.stall_line(summary.members):
@@ -186,6 +187,7 @@ def show(
     for line in tables.cell_lines(ranked[:top]):
         console.out.print(line, soft_wrap=True)
     if correlations:
+        predictions["predictions"] = tables.predictions_dict(summary.predictions, summary.members)
         console.out.print(tables.correlations(correlations))
         console.out.print(tables.time_front_line(summary.members), soft_wrap=True)
     for origin in summary.weights.values():
@@ -218,7 +220,7 @@ def show(
         folds=summary.folds,
         live_front=summary.live_front,
         policies=list(summary.policies),
-        **({"predictions": tables.predictions_dict(summary.predictions, summary.members)} if correlations else {}),
+        **predictions,
     )
 
 

@@ -98,10 +98,10 @@ def rank_correlation(pairs: Sequence[tuple[float | None, float]]) -> float | Non
     known = [(a, b) for a, b in pairs if a is not None]
     if len(known) < LEAST:
         return None
-    ranks = [_ranks(side) for side in zip(*known, strict=True)]
-    if any(own.std() == 0 for own in ranks):
+    first, second = (_ranks(side) for side in zip(*known, strict=True))
+    if first.std() == 0 or second.std() == 0:
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _ranks(values: Sequence[float]) -> Floats:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 from ripieno.search import Categorical, Space
-from ripieno.types import Configuration
+from ripieno.types import Configuration, Value
 
 FILE = Path(__file__).resolve().parents[2] / "../shared/data/nas/ecnas_cells.csv.gz"
 VERTICES = 5
@@ -21,6 +22,20 @@ TRAINED = (2, 4)
 
 Cell = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 """Operations and edges, numbered so that isomorphic cells are equal."""
+Configured = tuple[Value, ...]
+"""Values of a configuration, in the order of the space."""
+
+
+@dataclass(frozen=True)
+class TrainedCell:
+    """Results of the training of a cell; those of epochs are tuples, one number for each of `TRAINED`."""
+
+    errors: tuple[float, ...]
+    """on validation images"""
+    test_errors: tuple[float, ...]
+    seconds: tuple[float, ...]
+    joules: tuple[float, ...]
+    predict_seconds: float
 
 
 class EcNas:
@@ -35,29 +50,50 @@ class EcNas:
     )
 
     @cached_property
-    def rows(self) -> dict[Cell, tuple[tuple[float, float, float], ...]]:
-        """Return of each cell error, training seconds and joules after each of `TRAINED`."""
+    def rows(self) -> dict[Cell, TrainedCell]:
+        """Return the training of each cell."""
         found = {}
         with gzip.open(FILE, "rt") as file:
             for row in csv.DictReader(file):
                 if row["space"] == "5V9E":
                     lines, operations = row["adjacency"].split(";"), tuple(map(int, row["ops"].split()))
                     edges = [(a, b) for a, line in enumerate(lines) for b, bit in enumerate(line) if bit == "1"]
-                    found[canonical(operations, edges)] = tuple(
-                        (1 - float(row[f"valid_e{e}"]), float(row[f"seconds_e{e}"]), 3.6e6 * float(row[f"kwh_e{e}"]))
-                        for e in TRAINED
+                    found[canonical(operations, edges)] = TrainedCell(
+                        errors=tuple(1 - float(row[f"valid_e{e}"]) for e in TRAINED),
+                        test_errors=tuple(1 - float(row[f"test_e{e}"]) for e in TRAINED),
+                        seconds=tuple(float(row[f"seconds_e{e}"]) for e in TRAINED),
+                        joules=tuple(3.6e6 * float(row[f"kwh_e{e}"]) for e in TRAINED),
+                        predict_seconds=float(row["predict_seconds"]),
                     )
+        return found
+
+    def cell(self, configuration: Configuration) -> Cell:
+        """Return the cell of a configuration, without vertices that are on no path."""
+        chosen = [OPERATIONS[str(configuration[f"operation{n}"])] for n in range(1, VERTICES - 1)]
+        return pruned((INPUT, *chosen, OUTPUT), [(a, b) for a, b in PAIRS if configuration[f"edge{a}{b}"]])
+
+    @cached_property
+    def drawn_evenly(self) -> frozenset[Configured]:
+        """Return the values of one configuration for each cell: random ones of these are random cells."""
+        chosen: dict[Cell, Configured] = {}
+        for values in product(*(one.choices for one in self.space.ranges.values())):
+            chosen.setdefault(self.cell(dict(zip(self.space.ranges, values, strict=True))), values)
+        return frozenset(values for cell, values in chosen.items() if cell in self.rows)
+
+    def values(self, configuration: Configuration) -> Configured:
+        """Return the values of the hyperparameters in their order."""
+        return tuple(configuration[name] for name in self.space.ranges)
+
+    def trained(self, configuration: Configuration) -> TrainedCell:
+        """Return the training of the cell of a configuration. Raises ValueError for one that is no cell."""
+        if (found := self.rows.get(self.cell(configuration))) is None:
+            raise ValueError("no cell: it has ten edges, or none from input to output")
         return found
 
     def curve(self, configuration: Configuration, epoch: int) -> tuple[float, float, dict[str, float]]:
         """Return error, seconds and joules of a cell after a unit. Raises ValueError for one that is no cell."""
-        chosen = [OPERATIONS[str(configuration[f"operation{n}"])] for n in range(1, VERTICES - 1)]
-        edges = [(a, b) for a, b in PAIRS if configuration[f"edge{a}{b}"]]
-        cell = pruned((INPUT, *chosen, OUTPUT), edges)
-        if cell not in self.rows:
-            raise ValueError("no cell: it has ten edges, or none from input to output")
-        error, seconds, joules = self.rows[cell][epoch - 1]
-        return error, seconds, {"joules": joules}
+        found = self.trained(configuration)
+        return found.errors[epoch - 1], found.seconds[epoch - 1], {"joules": found.joules[epoch - 1]}
 
 
 def pruned(operations: tuple[int, ...], edges: list[tuple[int, int]]) -> Cell:
