@@ -53,7 +53,8 @@ class RandomPolicy:
     """operations that are not drawn"""
 
     def __post_init__(self) -> None:
-        if not _is_number(self.operations) or self.operations not in range(MOST_OPERATIONS + 1):
+        is_whole = isinstance(self.operations, int) and not isinstance(self.operations, bool)
+        if not is_whole or not 0 <= self.operations <= MOST_OPERATIONS:
             raise DataError(f"operations is {self.operations!r}: it must be a whole number from 0 to {MOST_OPERATIONS}")
         if self.magnitude != RANDOM:
             _check_share("magnitude", self.magnitude, f" or {RANDOM!r}")
@@ -158,7 +159,7 @@ def policy_to_plain(policy: Policy) -> dict[str, Any]:
 def policy_from_plain(fields: Mapping[str, Any]) -> Policy:
     """Return the policy of plain values, the inverse of `policy_to_plain`. Raises DataError naming what is wrong."""
     kind: Any = fields.get("kind")
-    if kind not in OPERATIONS:
+    if not isinstance(kind, str) or kind not in OPERATIONS:
         raise DataError(f'"kind" is {kind!r}: it must be one of {", ".join(OPERATIONS)}')
     is_learnt = "steps" in fields
     names = ("kind", "steps") if is_learnt else ("kind", "operations", "magnitude", "without")
@@ -194,12 +195,14 @@ def read_policy(path: str | Path, kind: DataKind | None = None) -> Policy:
         if not isinstance(fields, dict):
             raise DataError("it must hold one JSON object")
         version = fields.get("version", type_version)
-        if not isinstance(version, int) or version > type_version:
+        if not isinstance(version, int):
+            raise DataError(f'"version" is {version!r}: it must be a whole number')
+        if version > type_version:
             raise DataError(f"version {version!r} is above {type_version}, the latest that ripieno knows: upgrade it")
         return check_kind(policy_from_plain(fields), kind)
     except OSError as error:
         raise DataError(f"policy {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"policy {path} is not JSON: {error}") from error
     except DataError as error:
         raise DataError(f"policy {path}: {error}") from error

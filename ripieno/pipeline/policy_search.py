@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -49,7 +50,9 @@ MINUTES = 5.0
 SEARCH_SHARE = 0.6
 """Share of the time for the search; the rest is for the judgement."""
 FEWEST_PAIRS, MOST_PAIRS = 3, 6
-"""Pairs of proxies that are compared: the fewest whatever the time, and the most."""
+"""Pairs of proxies that are compared: those that the time is divided for, and the most."""
+MARGIN = 1.3
+"""Factor by which a proxy of the comparison may be slower than the slowest one of the search."""
 TRAINED, HELD_OUT = 4000, 2000
 """Samples that a proxy is trained on, and those of the search and of the judgement, at most."""
 VALUES = 100_000_000
@@ -206,11 +209,11 @@ def search_policy(
         device="cuda" if execution.on_gpu() else "cpu",
         threads=execution.threads(),
         spare=execution.spare(),
+        deadline=None if minutes is None else started + 60 * minutes,
     )
     work = functools.partial(train_proxy, task, dataset.kind)
-    seconds = None if minutes is None else 60 * minutes
     with execution.open(work, searched.logs_path) as workers:
-        deadline = None if seconds is None else started + SEARCH_SHARE * seconds
+        deadline = None if minutes is None else started + 60 * SEARCH_SHARE * minutes
         last = run_search(searched, settings, workers, deadline=deadline, watch=watch)
         best = best_policy(searched.members())
         if best is None:
@@ -219,8 +222,10 @@ def search_policy(
                 f"{searched.logs_path}, or give more --minutes"
             )
         policy = policy_from_text(best.configuration["policy"], dataset.kind)
-        deadline = None if seconds is None else started + seconds
-        losses = compare(policy, fixed, options.epochs, settings.metric, workers, deadline, progress)
+        epochs = options.epochs
+        if minutes is not None:
+            epochs = comparable_epochs(searched.members(), epochs, workers.slots, task.deadline - clock.now(), minutes)
+        losses = compare(policy, fixed, epochs, settings.metric, workers, task.deadline, progress)
     return _result(library, options, policy, losses, settings.metric, folder, last.trials)
 
 
@@ -307,6 +312,22 @@ def best_policy(members: list[Member]) -> Member | None:
     return min((m for m in members if m.epoch == most), key=lambda m: (m.loss, m.id), default=None)
 
 
+def comparable_epochs(members: Sequence[Member], epochs: int, slots: int, left: float, minutes: float) -> int:
+    """Return the epochs, at most `epochs`, of which the fewest pairs can be compared in the `left` seconds.
+
+    The slowest of the `members` of the search tells the time of an epoch. Raises SearchError with the least time where
+    not even one epoch fits into the `minutes` of search and comparison.
+    """
+    epoch = MARGIN * max(member.seconds / member.epoch for member in members) * math.ceil(2 * FEWEST_PAIRS / slots)
+    if epoch > left:
+        least = max(minutes + (epoch - left) / 60, epoch / (1 - SEARCH_SHARE) / 60)
+        raise SearchError(
+            f"{minutes:g} minutes are too few to compare a policy with no augmentation: give at least "
+            f"{math.ceil(10 * least) / 10:g}; what was trained is kept"
+        )
+    return min(epochs, int(left / epoch))
+
+
 def compare(
     policy: LearntPolicy,
     fixed: Configuration,
@@ -318,7 +339,7 @@ def compare(
 ) -> list[tuple[float, float]]:
     """Train pairs of proxies of equal seeds; return the losses of each, with `policy` and without.
 
-    Pairs in which a proxy failed are left out. Pairs begin until the deadline, the first ones whatever the time.
+    Pairs in which a proxy failed, or was cut by the deadline, are left out. None begins after the deadline.
     """
     step, losses = "comparing with no augmentation", dict[tuple[int, bool], float]()
     waiting, done = 0, 0
@@ -328,7 +349,7 @@ def compare(
         while waiting > most:
             for result in pool.wait(1.0):
                 waiting, done = waiting - 1, done + 1
-                if result.member is not None:
+                if result.member is not None and result.member.epoch == epochs:
                     key = result.job.trial, bool(result.job.configuration.get("policy"))
                     losses[key] = result.member.losses[metric]
                 progress(step, min(done, 2 * MOST_PAIRS), 2 * MOST_PAIRS)
@@ -337,8 +358,8 @@ def compare(
     for pair in range(MOST_PAIRS):
         if pair >= FEWEST_PAIRS:
             collect(max(0, pool.slots - 2))
-            if deadline is not None and clock.now() >= deadline:
-                break
+        if deadline is not None and clock.now() >= deadline:
+            break
         for configuration in ({**fixed, "policy": policy.text}, {**fixed}):
             pool.submit(Job(pair, configuration, 0, epochs))
             waiting += 1
@@ -369,7 +390,10 @@ def _result(
     from ripieno.data import open_dataset
 
     if len(losses) < 2:
-        raise SearchError(f"the policy cannot be judged, as its networks fail: see {folder / 'with' / 'logs'}")
+        raise SearchError(
+            f"fewer than two pairs of networks were trained to judge the policy: they failed, see "
+            f"{folder / 'with' / 'logs'}, or the time was too short, give more --minutes; what was trained is kept"
+        )
     path = Path(options.out) if options.out is not None else library.path / "augmentation.json"
     result = PolicyResult(
         policy=policy,

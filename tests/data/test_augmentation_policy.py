@@ -82,6 +82,9 @@ STEP = {"operation": "rotate", "probability": 0.5, "magnitude": 0.5}
         ({"kind": "sound", "operations": 1}, "\"kind\" is 'sound': it must be one of image, series, table"),
         ({"kind": "image", "operations": 1, "strength": 1}, "unknown field 'strength'"),
         ({"kind": "image", "operations": 1, "version": 99}, "version 99 is above"),
+        ({"kind": "image", "operations": 1, "version": "1"}, "\"version\" is '1': it must be a whole number"),
+        ({"kind": ["image"], "operations": 1}, "\"kind\" is ['image']: it must be one of"),
+        ({"kind": "image", "operations": 1.0}, "operations is 1.0: it must be a whole number"),
         ([1], "it must hold one JSON object"),
     ],
 )
@@ -99,9 +102,10 @@ def test_a_wrong_file_is_one_line_naming_it(fields, said, tmp_path):
 def test_a_file_that_is_missing_or_not_json_is_one_line(tmp_path):
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_policy(tmp_path / "none.json")
-    (tmp_path / "p.json").write_text("{")
-    with pytest.raises(DataError, match="is not JSON"):
-        read_policy(tmp_path / "p.json")
+    for text in ("", "{", "[" * 100_000):
+        (tmp_path / "p.json").write_text(text)
+        with pytest.raises(DataError, match="is not JSON"):
+            read_policy(tmp_path / "p.json")
 
 
 def test_a_file_of_another_kind_of_data_is_refused(tmp_path):

@@ -17,7 +17,15 @@ from ripieno.data.augmentation_policy import LearntPolicy, PolicyStep, read_poli
 from ripieno.errors import DataError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline import policy_search
-from ripieno.pipeline.policy_search import PolicyOptions, PolicyResult, best_policy, compare, divide, interval_of
+from ripieno.pipeline.policy_search import (
+    PolicyOptions,
+    PolicyResult,
+    best_policy,
+    comparable_epochs,
+    compare,
+    divide,
+    interval_of,
+)
 from ripieno.types import Dataset, Failure, Job, JobResult, classification
 
 POLICY = LearntPolicy("table", (PolicyStep("noise", 0.5, 0.5),))
@@ -77,13 +85,22 @@ def test_pairs_of_equal_trials_are_compared_and_failed_ones_left_out() -> None:
         if job.trial == 1 and job.configuration.get("policy"):
             return JobResult(job, failure=Failure("diverged", "not finite"))
         loss = job.trial + (0.25 if job.configuration.get("policy") else 0.5)
-        member: Any = SimpleNamespace(losses={"loss": loss})
+        member: Any = SimpleNamespace(losses={"loss": loss}, epoch=2 if job.trial == 4 else 3)  # cut by the deadline
         return JobResult(job, member)
 
     losses = compare(POLICY, {"units": 8}, 3, "loss", InlinePool(work), None)
-    assert losses == [(i + 0.25, i + 0.5) for i in range(policy_search.MOST_PAIRS) if i != 1]
-    late = compare(POLICY, {"units": 8}, 3, "loss", InlinePool(work), 0.0)  # the time is up
-    assert len(late) == policy_search.FEWEST_PAIRS - 1
+    assert losses == [(i + 0.25, i + 0.5) for i in range(policy_search.MOST_PAIRS) if i not in (1, 4)]
+    assert compare(POLICY, {"units": 8}, 3, "loss", InlinePool(work), 0.0) == []  # the time is up
+
+
+def test_a_comparison_is_as_long_as_its_time_allows() -> None:
+    members: Any = [SimpleNamespace(epoch=e, seconds=s) for e, s in [(1, 2.0), (3, 3.0)]]
+    # six networks in two slots: three rounds of 2 s an epoch, and the margin
+    assert comparable_epochs(members, 9, 2, 30.0, 5) == 3
+    assert comparable_epochs(members, 2, 2, 30.0, 5) == 2
+    assert comparable_epochs(members, 9, 6, 30.0, 5) == 9
+    with pytest.raises(SearchError, match=r"0.05 minutes are too few .*: give at least 0.7; what was trained is kept"):
+        comparable_epochs(members, 9, 1, 1.0, 0.05)
 
 
 @pytest.mark.parametrize("options", [{"minutes": 0}, {"minutes": float("nan")}, {"trials": 0}, {"epochs": 0}])
