@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ripieno.pipeline import measure as measure
     from ripieno.pipeline import predict as predict
     from ripieno.pipeline import predict_masks as predict_masks
+    from ripieno.pipeline import reselect as reselect
+    from ripieno.pipeline import reweight as reweight
     from ripieno.pipeline import select as select
     from ripieno.pipeline import show as show
     from ripieno.pipeline import soup as soup
@@ -72,7 +74,8 @@ _MODULES = {
     "errors": "RipienoError",
     "library": "Library",
     "pipeline": "add_history allocate augment cascade compare coverage doctor evaluate evict export forget_history "
-    "front front_history import_ list_history measure predict predict_masks select show soup suspects tune variants",
+    "front front_history import_ list_history measure predict predict_masks reselect reweight select show soup "
+    "suspects tune variants",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

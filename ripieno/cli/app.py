@@ -20,7 +20,7 @@ OUTPUT_OPTIONS = {
 STAGES = {
     "Library": ("tune", "augment", "algorithm", "history", "import", "soup", "variants", "measure", "show", "evict"),
     "Ensemble": ("select", "front", "coverage"),
-    "Bundle": ("allocate", "explain", "bench", "cascade", "evaluate", "predict", "export"),
+    "Bundle": ("allocate", "explain", "bench", "cascade", "evaluate", "predict", "export", "reselect", "reweight"),
     "Server": ("serve", "deploy", "top"),
     "Other": ("report", "compare", "suspects", "doctor", "demo"),
 }

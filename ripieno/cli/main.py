@@ -12,6 +12,7 @@ from ripieno.cli import (
     history,
     library,
     predict,
+    reselect,
     select,
     serve,
     soup,
@@ -25,6 +26,6 @@ __all__ = ["COMMAND_MODULES", "app"]
 
 COMMAND_MODULES = (
     tune, augment, algorithm, history, library, soup, variants, select, coverage, allocate, bundle, evaluate, predict,
-    serve, compare, suspects, doctor,
+    reselect, serve, compare, suspects, doctor,
 )  # fmt: skip
 """The modules that register commands on import."""

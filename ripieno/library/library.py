@@ -14,6 +14,7 @@ RUN/progress/TRIAL.json            epoch and batch of a trial that is training: 
 RUN/backbones/                     weights of pretrained backbones: see `ripieno.library.backbones`
 RUN/features/BACKBONE.npy          features of the data set's samples by a frozen backbone: see `ripieno.train.features`
 RUN/soups/BACKBONE.json            averages tried of the trials on a backbone: see `ripieno.library.soups`
+RUN/recent/FINGERPRINT/ID.npy      predictions of recent inputs: see `ripieno.pipeline.recent_predictions`
 RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
 RUN/cost-models.json               models of costs before training: see `ripieno.pipeline.cost_samples`
 RUN/ensembles/B80.json             selected ensembles
@@ -103,6 +104,10 @@ class Library:
     def member_path(self, member: str) -> Path:
         """Folder of a member, present or not."""
         return self.path / "library" / plain_name(member)
+
+    def recent_path(self, fingerprint: str, member: str) -> Path:
+        """Predictions of recent inputs, which the fingerprint names, by a member, present or not."""
+        return self.path / "recent" / plain_name(fingerprint) / f"{plain_name(member)}.npy"
 
     def checkpoint_path(self, trial: int) -> Path:
         """Checkpoint of a trial, present or not."""

@@ -35,6 +35,9 @@ from ripieno.pipeline.offline_plan import plan_offline as plan_offline
 from ripieno.pipeline.policy_search import PolicyResult as PolicyResult
 from ripieno.pipeline.policy_search import augment as augment
 from ripieno.pipeline.prediction import predict as predict
+from ripieno.pipeline.reselection import Reselection as Reselection
+from ripieno.pipeline.reselection import reselect as reselect
+from ripieno.pipeline.reselection import reweight as reweight
 from ripieno.pipeline.runs import ProgressFunction as ProgressFunction
 from ripieno.pipeline.runs import RunSummary as RunSummary
 from ripieno.pipeline.runs import metric_of as metric_of
