@@ -136,7 +136,7 @@ def _data_summary(library: Library) -> DataSummary | None:
     dataset: Dataset | None = find_dataset(library.dataset_path)
     if dataset is None:
         return None
-    samples = {split: len(dataset.rows(split)) for split in SPLITS}
+    samples: dict[str, int] = {split: len(dataset.rows(split)) for split in SPLITS}
     return DataSummary(dataset.kind, dataset.task.kind, samples, dataset.input.shape, dataset.task.output[-1])
 
 

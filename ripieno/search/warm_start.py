@@ -123,10 +123,10 @@ def translate(space: Space, past: Space, values: Configuration) -> Configuration
             return None
     found: dict[str, Value] = {}
     for name, choice in space.ranges.items():
-        value = nearest(choice, before[name]) if name in before else middle(choice)
-        if value is None:
+        fitted = nearest(choice, before[name]) if name in before else middle(choice)
+        if fitted is None:
             return None
-        found[name] = value
+        found[name] = fitted
     return found
 
 
