@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ripieno.cli import console
+from ripieno.library import Library
+from ripieno.pipeline.budgets import constrained_budget, kept_budget, needs_no_measurement
 from ripieno.reports.front_history import front_budgets
 from ripieno.shell_command import command
 from ripieno.types import LiveFront
@@ -44,6 +46,23 @@ def select_command(front: LiveFront, run: Path) -> str:
     if front.cost == "members":
         return command("select", run, size=f"{budget:g}")
     return command("select", run, budget=f"{front.cost}={short_amount(budget)}")
+
+
+def next_commands(library: Library, run: Path, front: LiveFront | None, *, has_untried: bool) -> tuple[str, str]:
+    """Return the command that selects at once after a search, empty without one, and the one that is next.
+
+    The next one measures, unless the search bounds only costs that are counted: then it selects, and the first is
+    empty. Both give way to `soup` where averages of weights are untried.
+    """
+    bounds = constrained_budget(library)
+    selecting = "" if front is None else select_command(front, run)
+    if kept_budget(run):  # by which it selects
+        selecting = command("select", run)
+    elif bounds:
+        selecting = f"{command('select', run)} --budget {' '.join(bounds)}"
+    if has_untried:
+        return selecting, command("soup", run)
+    return ("", selecting) if needs_no_measurement(library) else (selecting, command("measure", run))
 
 
 def _unit(cost: str, amount: float) -> str:

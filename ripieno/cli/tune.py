@@ -13,7 +13,6 @@ from ripieno.cli.app import ColumnOpt, DropOpt, IgnoreOpt, SeriesOpt, SplitByOpt
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
-from ripieno.shell_command import command
 
 
 @app.command(
@@ -214,9 +213,8 @@ def tune(
     given["skip_bad"] = skip_bad or None
     given["without"] = without or None
     from ripieno import pipeline
-    from ripieno.cli.front_view import front_table, select_command
+    from ripieno.cli.front_view import front_table, next_commands
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
-    from ripieno.pipeline.budgets import constrained_budget, kept_budget
     from ripieno.pipeline.preparation import DataOptions
     from ripieno.pipeline.search_options import SearchOptions
     from ripieno.pipeline.soups import has_untried
@@ -242,14 +240,11 @@ def tune(
     console.out.print(tables.stall_line(ranked))
     if watch.last is not None and watch.last.front is not None:
         console.out.print(front_table(watch.last.front))
-    if kept_budget(run):  # by which it selects
-        console.say("select ", (command("select", run), "bold cyan"))
-    elif bounds := constrained_budget(library):
-        console.say("select ", (f"{command('select', run)} --budget {' '.join(bounds)}", "bold cyan"))
-    elif watch.last is not None and watch.last.front is not None:
-        console.say("select ", (select_command(watch.last.front, run), "bold cyan"))
+    front = None if watch.last is None else watch.last.front
+    selecting, following = next_commands(library, run, front, has_untried=has_untried(library))
+    if selecting:
+        console.say("select ", (selecting, "bold cyan"))
     for line in view_commands:
         console.say("view  ", (line, "bold cyan"))
     members = [tables.member_dict(m) for m in ranked]
-    following = command("soup" if has_untried(library) else "measure", run)
     console.print_result(run, following, f"{len(ranked)} members", **to_dict(watch), library=members)

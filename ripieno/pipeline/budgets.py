@@ -45,6 +45,12 @@ def constrained_budget(library: Library) -> list[str]:
     return [f"{c.name}={c.bound:.12g}" for c in bounds if c.sign == "<=" and c.name in (*MEASURED, *COUNTED)]
 
 
+def needs_no_measurement(library: Library) -> bool:
+    """Return whether a run's search bounds costs, and only such as are counted, so that `select` can follow at once."""
+    kinds = kept_budget(library.path) or dict(bound.split("=") for bound in constrained_budget(library))
+    return bool(kinds) and all(kind in COUNTED for kind in kinds)
+
+
 def plain_budget(bounds: Mapping[str, float]) -> Budget:
     """Return bounds as a user gives them: seconds alone as a number."""
     return bounds["seconds"] if set(bounds) == {"seconds"} else dict(bounds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -31,11 +31,13 @@ from ripieno.pipeline.costs import UNCOUNTABLE, profile_members
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.pipeline.time_fit import feature_seconds
 from ripieno.profiles import local_devices
+from ripieno.search.constraints import Constraint, read_value
 from ripieno.train import TrainingConfig
 from ripieno.train.feature_trees import FeatureTreeTrainer
 from ripieno.train.folds import FoldTrainer, kept_trainer, predict_valid
 from ripieno.train.frozen_backbone import FrozenBackbone, load_pretrained
 from ripieno.train.job import trial_seed
+from ripieno.train.member_costs import KINDS
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
 from ripieno.train.trainer import Trainer
@@ -103,20 +105,19 @@ def add_free_members(
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     backbone: Configuration | None = None,
-    budget: Mapping[str, float] | None = None,
+    constraints: Sequence[Constraint] = (),
 ) -> None:
     """Train the free members that the library lacks, unless its search has begun or the inputs are large.
 
     Trees on large images take the features by `backbone`, the configuration of a pretrained network, if there is one.
     `seconds` is the time of the search, which bounds theirs. `notes` gets a remark where the extra `trees` is absent.
-    With a `budget`, a bound by kind of cost, each is measured, and one that exceeds it alone is removed.
+    One that breaks one of the `constraints` alone is removed; costs that they bound are measured for it.
     """
     if library.journal_path.exists() or not (_is_small(dataset) or backbone):
         return
-    budget = budget or {}
-    if "flops" in budget:
+    if any(constraint.name == "flops" for constraint in constraints):
         if notes is not None:
-            notes.append(f"the search begins without free members: {UNCOUNTABLE}, so that none fits a budget of flops")
+            notes.append(f"the search begins without free members: {UNCOUNTABLE}, so that none fits a bound of flops")
         return
     backbone = None if _is_small(dataset) else backbone
     models = _models(dataset)
@@ -145,10 +146,10 @@ def add_free_members(
             progress("training free members", done, len(missing))
             try:
                 _add(library, config, few, dataset, name, features)
-                if over := _exceeding(library, member := _member_id(name, features is not None), budget):
+                if broken := _broken(library, member := _member_id(name, features is not None), constraints):
                     library.remove(member)
                     if notes is not None:
-                        notes.append(f"free member {name} was left out: {over} exceed the budget")
+                        notes.append(f"free member {name} was left out: {broken}")
             except (ModelError, EngineError, LibraryError) as error:  # a free member must not end a search
                 if notes is not None:
                     notes.append(f"free member {name} was left out: {error}")
@@ -237,16 +238,26 @@ def _add(
     add_member(library, kept_trainer(trainer), member, dataset, predictions)
 
 
-def _exceeding(library: Library, member: str, budget: Mapping[str, float]) -> str:
-    """Return the costs by which a member alone exceeds the `budget`, measured where that takes it; empty: it fits."""
-    device = local_devices("cpu")[0]
-    if any(kind in MEASURED for kind in budget):
-        profile_members(library, [member], device, "onnx")
-    costs = read_cost_table(library, budget.keys(), device.kind, [library.member(member)])
-    if not costs.own:
-        return " and ".join(budget)
-    alone = {kind: costs.alone(kind)[member] for kind in budget}
-    return " and ".join(f"{cost:.3g} {kind}" for kind, cost in alone.items() if cost > budget[kind])
+def _broken(library: Library, member: str, constraints: Sequence[Constraint]) -> str:
+    """Return what of the `constraints` a member alone breaks, measured where that takes it; empty: it meets them all.
+
+    A cost that is not known breaks its bound; another number that is not known breaks none.
+    """
+    one, device = library.member(member), local_devices("cpu")[0]
+    kinds = {c.name for c in constraints if c.name in KINDS}
+    if timed := kinds & {*MEASURED}:
+        profile_members(library, [member], device, "onnx", energy="joules" in timed)
+    broken = []
+    for constraint in constraints:
+        name = constraint.name
+        value = read_value(name, one)
+        if name in kinds:
+            value = read_cost_table(library, [name], device.kind, [one]).alone(name).get(member)
+            if value is None:
+                broken.append(f"its {name} are not known, which {constraint} bounds")
+        if value is not None and constraint.violation(value) > 0:
+            broken.append(f"its {name} {value:.3g} breaks {constraint}")
+    return " and ".join(broken)
 
 
 def _is_small(dataset: Dataset) -> bool:

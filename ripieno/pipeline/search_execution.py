@@ -17,6 +17,7 @@ from ripieno.pipeline.search_plan import SearchPlan
 from ripieno.pipeline.timm_space import cheapest_backbone
 from ripieno.pipeline.warm_start import keep_warm_start
 from ripieno.search import run_search
+from ripieno.search.constraints import Constraint, parse_constraints
 from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.settings import resolve_settings
 from ripieno.tasks.registry import kind_of
@@ -54,7 +55,10 @@ def train_free_members(plan: SearchPlan, progress: ProgressFunction, notes: list
         progress,
         notes,
         backbone,
-        settings.budget,
+        [
+            *parse_constraints(settings.constraints),
+            *(Constraint(k, "<=", b) for k, b in (settings.budget or {}).items()),
+        ],
     )
 
 

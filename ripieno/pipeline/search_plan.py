@@ -20,7 +20,14 @@ from ripieno.pipeline.weights import fetch_weights
 from ripieno.profiles.devices import local_devices
 from ripieno.profiles.energy import open_counter
 from ripieno.search.algorithms import find_algorithm
-from ripieno.search.constraints import Constraint, KnownCosts, check_bounds, parse_constraints, split_constraints
+from ripieno.search.constraints import (
+    Bounds,
+    Constraint,
+    KnownCosts,
+    check_bounds,
+    parse_constraints,
+    split_constraints,
+)
 from ripieno.search.growth import GROWING_SAMPLER, find_growth
 from ripieno.search.objectives import MEASURED, check_objectives
 from ripieno.search.settings import Settings
@@ -122,10 +129,17 @@ def check_energy(request: SearchRequest, execution: ExecutionConfig, notes: list
 
 def check_constraints(settings: Settings, fitted: FittedSpace, costs: KnownCosts | None) -> tuple[Constraint, ...]:
     """Return the constraints that are measured. Raises SearchError when no configuration meets the other bounds."""
-    bounds, measured = split_constraints(parse_constraints(settings.constraints), settings.space, costs)
-    limits = None if fitted.budget is None else fitted.budget.limits
-    check_bounds(bounds.joined(limits), settings.space, settings.seed)
+    bounds, measured = find_bounds(settings, fitted, costs)
+    check_bounds(bounds, settings.space, settings.seed)
     return measured
+
+
+def find_bounds(
+    settings: Settings, fitted: FittedSpace, costs: KnownCosts | None
+) -> tuple[Bounds, tuple[Constraint, ...]]:
+    """Return what bounds the configurations of a search, by constraints and budget, and the measured constraints."""
+    bounds, measured = split_constraints(parse_constraints(settings.constraints), settings.space, costs)
+    return bounds.joined(None if fitted.budget is None else fitted.budget.limits), measured
 
 
 def measured_costs(settings: Settings, costs: KnownCosts | None, constraints: Sequence[Constraint]) -> tuple[str, ...]:
@@ -192,7 +206,15 @@ def plan_networks(plan: SearchPlan, progress: ProgressFunction, notes: list[str]
     """Return the plan with the number of trials that share this machine, where the user has not said it."""
     execution, fitted = plan.execution, plan.fitted
     if execution.auto_packing and (
-        pack := find_packing(plan.config, fitted.space, fitted.weight, execution.gpus(), plan.request.seconds, progress)
+        pack := find_packing(
+            plan.config,
+            fitted.space,
+            fitted.weight,
+            execution.gpus(),
+            plan.request.seconds,
+            progress,
+            find_bounds(plan.settings, fitted, plan.costs)[0].filter,
+        )
     ):
         execution = dataclasses.replace(execution, pack=pack[0])
         notes.append(pack[1])

@@ -11,6 +11,7 @@ from ripieno.data.augmentation_policy import check_kind
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError, require
 from ripieno.models.build import built_in_family
+from ripieno.models.configuration_costs import KNOWN, configuration_costs
 from ripieno.models.family_config import fitting_families, network_group
 from ripieno.pipeline.augmentation_fit import fit_augmentation
 from ripieno.pipeline.cost_samples import find_cost_models
@@ -24,6 +25,7 @@ from ripieno.pipeline.weights import keep_backbones
 from ripieno.resources import usable_cores
 from ripieno.search.augmentation_space import leave_out
 from ripieno.search.built_in_spaces import fit_space, is_built_in_space
+from ripieno.search.constraints import Bounds, Constraint, parse_constraints, split_constraints
 from ripieno.search.policy_space import fix_policy
 from ripieno.search.space import Space
 from ripieno.types import Configuration, Dataset
@@ -109,6 +111,7 @@ def fit_to_hours(
 ) -> FittedSpace:
     """Return a space without networks, and with epochs, that are too slow for a search of `seconds` on this machine."""
     samples = len(dataset.rows("train"))
+    allow = counted_bounds(request, dataset, fitted.space).filter
     space, epochs, remarks = fit_to_time(
         fitted.space,
         fitted.epochs,
@@ -117,10 +120,19 @@ def fit_to_hours(
         seconds * len(usable_cores()),
         pretrained=bool(request.sources),
         epochs_given=request.options.epochs is not None,
-        pace=functools.partial(measure_pace, request.library, fitted.space, fitted.weight, seconds, samples),
+        pace=functools.partial(measure_pace, request.library, fitted.space, fitted.weight, seconds, samples, allow),
+        allow=allow,
     )
     notes.extend(remarks)
     return dataclasses.replace(fitted, space=space, epochs=epochs)
+
+
+def counted_bounds(request: SearchRequest, dataset: Dataset, space: Space) -> Bounds:
+    """Return the bounds of the configurations of `space`, by constraints and budget, that need no measurement."""
+    settings = request.settings
+    costs = functools.partial(configuration_costs, space.family, input=dataset.input, task=dataset.task)
+    budget = [Constraint(kind, "<=", bound) for kind, bound in (settings.budget or {}).items() if kind in KNOWN]
+    return split_constraints([*parse_constraints(settings.constraints), *budget], space, costs)[0]
 
 
 def fit_to_bounds(

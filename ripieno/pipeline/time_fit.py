@@ -55,6 +55,9 @@ TIMING_SHARE = 0.02
 _MIDDLE: Configuration = {"architecture": "Unet", "decoder_width": 0.5}
 """Values of networks of smp by which encoders are compared."""
 
+Filter = Callable[[Configuration], bool]
+"""True for a configuration that the bounds of a search allow."""
+
 
 def fit_to_time(
     space: Space,
@@ -66,20 +69,22 @@ def fit_to_time(
     pretrained: bool,
     epochs_given: bool,
     pace: Callable[[], float] = lambda: 1.0,
+    allow: Filter | None = None,
 ) -> tuple[Space, int, list[str]]:
     """Return `space` and the maximum number of `epochs`, fitted to the `seconds` of all cores, and remarks on it.
 
     `cost` estimates the milliseconds of an epoch of a configuration by one core. Backbones and epochs are fitted where
     networks of timm are `pretrained`, epochs only unless the user has given them. Sizes are fitted for the families of
-    `SIZED`; there `pace` measures the factor by which this machine is slower than `cost` says.
+    `SIZED`; there `pace` measures the factor by which this machine is slower than `cost` says. Sizes and networks that
+    `allow` refuses, by the bounds of the search, do not count; backbones all do.
     """
     if space.family in SIZED:
-        slowest = max(map(cost, sample_configurations(space, 0, DRAWN))) * (dataset.fold_count + 1) / 1000
+        slowest = max(map(cost, sample_configurations(space, 0, DRAWN, allow))) * (dataset.fold_count + 1) / 1000
         if CLOSE * slowest <= EPOCH_SHARE * seconds:
             return space, epochs, []
-        space, remark = fit_sizes(space, cost, (dataset.fold_count + 1) * pace(), seconds)
+        space, remark = fit_sizes(space, cost, (dataset.fold_count + 1) * pace(), seconds, allow)
         return space, epochs, [remark] if remark else []
-    space, *remarks = fit_networks(space, cost, dataset.fold_count + 1, epochs, seconds)
+    space, *remarks = fit_networks(space, cost, dataset.fold_count + 1, epochs, seconds, allow)
     pretrained = pretrained and is_timm(space.family)
     if pretrained:
         space, remark = fit_backbones(space, dataset, seconds)
@@ -91,7 +96,12 @@ def fit_to_time(
 
 
 def fit_networks(
-    space: Space, cost: Callable[[Configuration], float], models: int, epochs: int, seconds: float
+    space: Space,
+    cost: Callable[[Configuration], float],
+    models: int,
+    epochs: int,
+    seconds: float,
+    allow: Filter | None = None,
 ) -> tuple[Space, str]:
     """Return `space` without the values that are too slow for a search, and a remark, empty without any.
 
@@ -103,7 +113,7 @@ def fit_networks(
     name, choice = next(((n, c) for n in names if isinstance(c := space.ranges.get(n), Categorical)), ("", None))
     if not isinstance(choice, Categorical):
         return space, ""
-    drawn: list[Configuration] = sample_configurations(space, 0, DRAWN)
+    drawn: list[Configuration] = sample_configurations(space, 0, DRAWN, allow)
     if is_smp(space.family):  # a count takes a network's construction, so one an encoder
         drawn = [{**drawn[0], **{n: value for n, value in _MIDDLE.items() if n in space.ranges}}]
     took: dict[Value, float] = {
@@ -119,7 +129,12 @@ def fit_networks(
 
 
 def measure_pace(
-    library: Library, space: Space, cost: Callable[[Configuration], float], seconds: float, samples: int
+    library: Library,
+    space: Space,
+    cost: Callable[[Configuration], float],
+    seconds: float,
+    samples: int,
+    allow: Filter | None = None,
 ) -> float:
     """Return the factor by which a core of this machine trains slower than `cost` says; 1 where none is measured.
 
@@ -128,7 +143,8 @@ def measure_pace(
     """
     if TIMING_SHARE * seconds < 3 * TIMING_SECONDS:
         return 1.0
-    middle = sorted(sample_configurations(space, 0, DRAWN), key=cost)[DRAWN // 2]
+    drawn = sorted(sample_configurations(space, 0, DRAWN, allow), key=cost)
+    middle = drawn[len(drawn) // 2]
     config = TrainingConfig(run=library.path.resolve(), dataset=library.dataset_path.resolve(), family=space.family)
     try:
         rate = measure_throughput(config, middle, TIMING_SECONDS, batches=2).rate
@@ -137,16 +153,22 @@ def measure_pace(
     return 1000 * samples / rate / cost(middle)
 
 
-def fit_sizes(space: Space, cost: Callable[[Configuration], float], factor: float, seconds: float) -> tuple[Space, str]:
+def fit_sizes(
+    space: Space,
+    cost: Callable[[Configuration], float],
+    factor: float,
+    seconds: float,
+    allow: Filter | None = None,
+) -> tuple[Space, str]:
     """Return `space` without the ends of its ranges that make networks too slow, and a remark, empty without any.
 
     An epoch takes `factor` times the milliseconds that `cost` estimates. A network is too slow if that is more than
-    `EPOCH_SHARE` of the `seconds` of all cores. Ranges are cut until at most `SLOW_SHARE` of the configurations are too
-    slow, or nothing makes them faster. Each time the cut is made that saves most time for the share of its range that
-    it takes away. The result depends on the arguments only.
+    `EPOCH_SHARE` of the `seconds` of all cores. Ranges are cut until at most `SLOW_SHARE` of the configurations that
+    `allow` accepts are too slow, or nothing makes them faster. Each time the cut is made that saves most time for the
+    share of its range that it takes away. The result depends on the arguments only.
     """
     bound = 1000 * EPOCH_SHARE * seconds / factor
-    drawn = sample_configurations(space, 0, DRAWN)
+    drawn = sample_configurations(space, 0, DRAWN, allow)
     ranges = dict(space.ranges)
     while sum(cost(configuration) > bound for configuration in drawn) > SLOW_SHARE * len(drawn):
         mean = fmean(map(cost, drawn))

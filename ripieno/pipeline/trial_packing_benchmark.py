@@ -40,6 +40,8 @@ from ripieno.types import Configuration, Job, JobResult
 
 DRAWN = 48
 """Configurations drawn from a space to find its three sizes."""
+REDRAWN = 10
+"""Draws for each configuration that is wanted, at most, where bounds leave some out."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,13 @@ def find_packing(
     gpus: Sequence[str],
     seconds: float | None,
     progress: ProgressFunction = no_progress,
+    allow: Callable[[Configuration], bool] | None = None,
 ) -> tuple[PackingConfig, str] | None:
     """Return the pack for a search of `seconds`, and the reason in one line; None if a profile is not worth its time.
 
     The first start decides. Later starts on a machine of the same size use its record, and a search that began with the
-    equal split keeps it. `gpus` are the numbers of the GPUs to train on. See `is_worth_profiling`.
+    equal split keeps it. `gpus` are the numbers of the GPUs to train on. Configurations that `allow` refuses, by the
+    bounds of the search, are not timed. See `is_worth_profiling`.
     """
     path = config.run / "packing.json"
     cores = len(usable_cores())
@@ -76,7 +80,7 @@ def find_packing(
         begun = record is None and (config.run / "run.json").exists()
         if begun or not is_worth_profiling(packs, seconds):
             return None
-        middles = representative_configurations(sample_configurations(space, config.seed), cost)
+        middles = representative_configurations(sample_configurations(space, config.seed, DRAWN, allow), cost)
         most = SHARE * (seconds or 0.0)
         record = measure_and_choose(config, machine, packs, middles, gpus[:1], most, progress)
         files.write_json(path, record)
@@ -85,12 +89,23 @@ def find_packing(
     return record.chosen, line
 
 
-def sample_configurations(space: Space, seed: int, count: int = DRAWN) -> list[Configuration]:
-    """Draw `count` random configurations of `space`."""
+def sample_configurations(
+    space: Space, seed: int, count: int = DRAWN, allow: Callable[[Configuration], bool] | None = None
+) -> list[Configuration]:
+    """Draw `count` random configurations of `space`, of those that `allow` accepts.
+
+    They are fewer where few of `REDRAWN` times as many are accepted, and any where none is.
+    """
     from ripieno.search.journal import Journal
 
     journal = Journal(None, space, "random", seed)
-    return [journal.configuration(trial) for trial in range(count)]
+    if allow is None:
+        return [journal.configuration(trial) for trial in range(count)]
+    accepted: list[Configuration] = []
+    for trial in range(REDRAWN * count):
+        if len(accepted) < count and allow(journal.configuration(trial)):
+            accepted.append(journal.configuration(trial))
+    return accepted or [journal.configuration(trial) for trial in range(count)]
 
 
 def measure_and_choose(

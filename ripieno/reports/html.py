@@ -26,7 +26,7 @@ from ripieno.reports.pixel_explorer import explore_pixels
 from ripieno.reports.plot_files import PlotWriter
 from ripieno.reports.row_values import row_values
 from ripieno.reports.run_data import RunData, load_run
-from ripieno.reports.search import failures
+from ripieno.reports.search import failures, search_terms
 from ripieno.reports.series_lines import series_lines
 from ripieno.reports.suspects import PAGE
 from ripieno.reports.thumbnails import pick, thumbnails
@@ -111,6 +111,7 @@ def _render(
         augmented=augmented_samples(reading),
         failed=failed[:FAILED],
         failures=len(failed),
+        terms=search_terms(reading.library.path / "run.json"),
         has_suspects=(reading.library.path / PAGE).exists(),
         listed=reading.members[:LISTED],
         style=page_asset("style.css"),

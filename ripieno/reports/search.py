@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ripieno.errors import SearchError
+from ripieno.search.objectives import LOSS
+from ripieno.search.settings import kept_settings
 from ripieno.types import Configuration, Epoch, Member, Value
 
 
@@ -159,6 +162,25 @@ def trend(trials: Sequence[TrialSummary], name: str) -> float | None:
 def numeric(value: Value) -> bool:
     """Return True if a hyperparameter's value is a number, not a string or a boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def search_terms(path: Path) -> str:
+    """Return a sentence on objectives, budget and constraints of the search whose settings are in the file `path`.
+
+    It is empty where the search has none but the loss, or the file cannot be read.
+    """
+    try:
+        settings = kept_settings(path)
+    except SearchError:
+        return ""
+    if settings is None:
+        return ""
+    terms = [] if settings.objective == (LOSS,) else [f"several objectives: {', '.join(settings.objective)}"]
+    if settings.budget:
+        terms.append("a budget: " + ", ".join(f"{kind}={bound:g}" for kind, bound in settings.budget.items()))
+    if settings.constraints:
+        terms.append(f"constraints: {', '.join(settings.constraints)}")
+    return f"The search had {'; '.join(terms)}." if terms else ""
 
 
 def failures(journal: Path) -> tuple[FailedJob, ...]:

@@ -109,6 +109,11 @@ class Bounds:
             lambda configuration: {**self.costs(configuration), **other.costs(configuration)},
         )
 
+    @property
+    def filter(self) -> Callable[[Configuration], bool] | None:
+        """`allow`; None without constraints."""
+        return self.allow if self else None
+
     def allow(self, configuration: Configuration) -> bool:
         """Return whether a configuration meets all constraints."""
         return not self.constraints or total_violation(self.constraints, self.costs(configuration)) <= 0

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ripieno.cli.front_view import front_line, front_table, select_command, short_amount
+from ripieno.cli.front_view import front_line, front_table, next_commands, select_command, short_amount
 from ripieno.cli.parsing import parse_quantity
+from ripieno.library import Library
+from ripieno.search.built_in_spaces import find_space
+from ripieno.search.settings import Settings, resolve_settings
 from ripieno.types import FrontEnsemble, LiveFront
 from tests.cli.test_progress import drawn, snapshot
 
@@ -63,3 +67,25 @@ def test_the_live_view_has_a_line_of_the_front_and_fits_the_terminal() -> None:
     assert "front hypervolume 0.457; loss 0.4800 within 1 member" in shown
     assert len(shown.rstrip("\n").splitlines()) <= 11
     assert np.max([len(line) for line in shown.splitlines()]) <= 80
+
+
+@pytest.mark.parametrize(
+    ("bounds", "selecting", "following"),
+    [
+        ({}, "select RUN --size 8", "measure RUN"),
+        ({"constraints": ("bytes<=60k", "accuracy>=0.5")}, "", "select RUN --budget bytes=60000"),
+        ({"constraints": ("bytes<=60k", "latency<=1")}, "select RUN --budget bytes=60000 latency=1", "measure RUN"),
+        ({"constraints": ("accuracy>=0.5",)}, "select RUN --size 8", "measure RUN"),
+        ({"budget": {"flops": 1e9}}, "", "select RUN"),
+        ({"budget": {"flops": 1e9, "seconds": 2.0}}, "select RUN", "measure RUN"),
+    ],
+)
+def test_only_a_search_that_bounds_measured_costs_is_measured_next(
+    bounds: dict[str, Any], selecting: str, following: str, tmp_path: Path
+) -> None:
+    settings = Settings(find_space("resnet-tiny"), "random", 3, 9, metric="valid_cross_entropy", **bounds)
+    resolve_settings(tmp_path / "run.json", settings, 1, None)
+    wanted = [text and f"ripieno {text.replace('RUN', str(tmp_path))}" for text in (selecting, following)]
+    library = Library(tmp_path)
+    assert [*next_commands(library, tmp_path, MEMBERS, has_untried=False)] == wanted
+    assert next_commands(library, tmp_path, None, has_untried=True)[1] == f"ripieno soup {tmp_path}"

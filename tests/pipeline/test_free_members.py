@@ -21,6 +21,7 @@ from ripieno.errors import SearchError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline import free_members
 from ripieno.pipeline.free_members import MODELS, add_free_members
+from ripieno.search.constraints import parse_constraint
 from ripieno.train import TrainingConfig
 from ripieno.types import Dataset
 
@@ -159,10 +160,16 @@ def test_one_that_exceeds_the_budget_alone_is_not_kept(
     data = open_dataset(library.dataset_path)
     config = TrainingConfig(run=library.path, dataset=library.dataset_path, family="resnet")
     notes: list[str] = []
-    add_free_members(library, config, data, notes=notes, budget={"flops": 1e12})
+    add_free_members(library, config, data, notes=notes, constraints=[parse_constraint("flops<=1e12")])
     assert library.ids() == []
     assert [note.startswith("the search begins without free members: the operations in") for note in notes] == [True]
-    add_free_members(library, config, data, notes=notes, budget={"parameters": 20000.0})
+    bounds = [*map(parse_constraint, ("parameters<=20000", "accuracy>=0.1", "unknown<=1"))]
+    add_free_members(library, config, data, notes=notes, constraints=bounds)
     assert library.ids() == ["trees-lightgbm-small"]
     assert len(notes) == 2
-    assert "parameters exceed the budget" in notes[-1]
+    assert notes[-1].startswith("free member trees-random-forest was left out: its parameters ")
+    assert notes[-1].endswith(" breaks parameters<=20000")
+    library.remove("trees-lightgbm-small")
+    add_free_members(library, config, data, notes=notes, constraints=[parse_constraint("accuracy>=1")])
+    assert library.ids() == []
+    assert notes[-1].endswith(" breaks accuracy>=1")

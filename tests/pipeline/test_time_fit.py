@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from safetensors.torch import save_file
 
 import ripieno
 from ripieno.data import load_dataset
+from ripieno.library import Library
 from ripieno.models.timm_network import make_backbone
 from ripieno.pipeline import time_fit
 from ripieno.pipeline.epoch_cost import estimate_epoch_cost
+from ripieno.pipeline.space_fit import FittedSpace, fit_to_hours
 from ripieno.pipeline.time_fit import (
     feature_seconds,
     fit_backbones,
@@ -27,8 +30,9 @@ from ripieno.pipeline.time_fit import (
 )
 from ripieno.pipeline.timm_space import fit_resolution
 from ripieno.pipeline.trial_packing_benchmark import sample_configurations
+from ripieno.resources import usable_cores
 from ripieno.search.built_in_spaces import SPACES, find_space
-from ripieno.search.settings import kept_settings
+from ripieno.search.settings import Settings, kept_settings
 from ripieno.search.space import Categorical, Integer, Space, fix_backbone, fix_network
 from ripieno.types import Configuration, Input
 
@@ -108,6 +112,41 @@ def test_no_more_is_cut_than_the_time_demands() -> None:
     assert [w.high for w in widths if isinstance(w, Integer)] == sorted({w.high for w in widths}, reverse=True)
     assert widths[-1] == Integer(6, 6, log=True)
     assert {most.ranges[f"blocks_{n}"] for n in (1, 2, 3, 4)} == {Integer(1, 1)}
+
+
+def test_networks_that_the_bounds_of_a_search_leave_out_cut_nothing() -> None:
+    bound = 1000 * time_fit.EPOCH_SHARE * 360 / 2
+
+    def allow(configuration: Configuration) -> bool:
+        return COLOUR(configuration) <= bound
+
+    assert fit_sizes(RESNETS, COLOUR, 2.0, 360.0, allow) == (RESNETS, "")
+    drawn = sample_configurations(RESNETS, 0, time_fit.DRAWN, allow)
+    assert len(drawn) == time_fit.DRAWN
+    assert all(map(allow, drawn))
+    # where nothing is allowed, all counts
+    assert fit_sizes(RESNETS, COLOUR, 2.0, 360.0, lambda _: False) == fit_sizes(RESNETS, COLOUR, 2.0, 360.0)
+    series = partial(fit_networks, SPACE, COST, 1, 27, 600)
+    assert series()[0] == series(lambda c: bool(c["network"] != "fcn"))[0]
+
+
+@pytest.mark.parametrize("bound", [{"constraints": ("parameters<=50000",)}, {"budget": {"parameters": 50000.0}}])
+def test_the_time_of_a_search_is_fitted_to_what_its_bounds_allow(bound: dict[str, Any], tmp_path: Path) -> None:
+    dataset = load_dataset((IMAGES, LABELS), folds=0)
+    fitted = FittedSpace(RESNETS, 27, COLOUR)
+
+    def ranges(**options: Any) -> dict[str, Any]:
+        request: Any = SimpleNamespace(
+            settings=Settings(RESNETS, "random", 3, 27, metric="valid_cross_entropy", **options),
+            library=Library(tmp_path),
+            sources={},
+            options=SimpleNamespace(epochs=None),
+        )
+        return dict(fit_to_hours(request, dataset, fitted, 120 / len(usable_cores()), []).space.ranges)
+
+    free, bounded = ranges(), ranges(**bound)
+    assert free != RESNETS.ranges
+    assert bounded["width"].high > free["width"].high
 
 
 def test_the_machine_is_timed_only_where_it_may_be_too_slow() -> None:

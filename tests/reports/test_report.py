@@ -23,6 +23,8 @@ from ripieno.library.bench_records import BenchRecord, keep_bench
 from ripieno.library.cost_table import read_cost_table
 from ripieno.reports import report
 from ripieno.reports.figures import figures
+from ripieno.search.built_in_spaces import find_space
+from ripieno.search.settings import Settings, resolve_settings
 from tests.reports.conftest import EVIL, HARM, Made
 from tests.reports.made_run import make_run
 
@@ -228,7 +230,10 @@ def test_the_headline_is_the_best_of_the_table_of_ensembles(tmp_path: Path) -> N
                 losses | {"valid_cross_entropy": loss}, loss=aim,
             )
         )  # fmt: skip
+    settings = Settings(find_space("resnet-tiny"), "random", 3, 9, constraints=("flops<=1G",), metric="valid_accuracy")
+    resolve_settings(library.path / "run.json", settings, 1, None)
     page = report(library).read_text()
+    assert "The search had constraints: flops&lt;=1000000000." in page
     assert "<b>0.0123</b> best ensemble (B9-swap)" in page
     assert "<b>86.42 %</b> its test accuracy" in page
     table = page.partition('aria-label="Ensembles"')[2].partition("</table>")[0]

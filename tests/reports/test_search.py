@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from ripieno.reports.search import (
     failures,
     promotions,
     rungs,
+    search_terms,
     slot_intervals,
     trend,
     trials,
@@ -24,6 +26,7 @@ from ripieno.reports.search import (
 )
 from ripieno.search import Settings, run_search
 from ripieno.search.built_in_spaces import find_space
+from ripieno.search.settings import resolve_settings
 from ripieno.types import Epoch, Input, Member, Value, classification
 
 
@@ -124,3 +127,21 @@ def test_failures_are_read_from_the_journal_without_its_torn_last_line(tmp_path:
     found = failures(tmp_path / "journal.log")
     assert [(f.trial, f.epoch, f.reason) for f in found] == [(4, 9, "diverged")]
     assert failures(tmp_path / "absent") == ()
+
+
+def test_what_bounded_a_search_is_a_sentence(tmp_path: Path) -> None:
+    def terms(**options: Any) -> str:
+        path = tmp_path / f"{len(options)}.json"
+        settings = Settings(find_space("resnet-tiny"), "random", 3, 9, metric="valid_cross_entropy", **options)
+        resolve_settings(path, settings, 1, None)
+        return search_terms(path)
+
+    assert search_terms(tmp_path / "absent.json") == terms() == ""
+    assert terms(constraints=("bytes<=4MiB", "accuracy>=0.5")) == (
+        "The search had constraints: bytes<=4194304, accuracy>=0.5."
+    )
+    assert terms(objective=("loss", "flops"), budget={"seconds": 20.0, "flops": 1e6}) == (
+        "The search had several objectives: loss, flops; a budget: seconds=20, flops=1e+06."
+    )
+    (tmp_path / "broken.json").write_text("{")
+    assert search_terms(tmp_path / "broken.json") == ""
