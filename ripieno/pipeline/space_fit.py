@@ -28,6 +28,7 @@ from ripieno.search.built_in_spaces import fit_space, is_built_in_space
 from ripieno.search.constraints import Bounds, Constraint, parse_constraints, split_constraints
 from ripieno.search.policy_space import fix_policy
 from ripieno.search.space import Space
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Dataset
 
 
@@ -55,7 +56,13 @@ def fit_search_space(
     """
     space = find_data_space(request, dataset)
     check_family(space.family, dataset)
-    weight = functools.partial(estimate_epoch_cost, space.family, dataset.input, len(dataset.rows("train")))
+    weight = functools.partial(
+        estimate_epoch_cost,
+        space.family,
+        dataset.input,
+        len(dataset.rows("train")),
+        pixel_classes=len(dataset.task.names) if kind_of(dataset.task).is_pixelwise else 0,
+    )
     fitted = FittedSpace(space, request.settings.epochs, weight)
     if request.chosen.is_network:
         fitted = fit_to_data(request, dataset, fitted, notes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from ripieno.models.unet_config import unet_megaflops
 from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.epoch_cost import estimate_epoch_cost
 from ripieno.pipeline.space_choice import choose_space, default_space
+from ripieno.pipeline.space_fit import fit_search_space
 from ripieno.pipeline.time_fit import fit_networks
 from ripieno.profiles import measure_library
 from ripieno.profiles.profiler import default_batch_sizes
@@ -166,6 +169,22 @@ def test_the_cost_of_a_trial_grows_with_its_network() -> None:
 
     assert cost(width=8) < cost(width=16)
     assert cost(stem_stride=4) < cost(stem_stride=1)
+
+
+def test_an_epoch_of_masks_costs_what_its_pixels_and_classes_do() -> None:
+    camvid, small = Input((192, 256, 3)), {"batch_size": 4, "epoch_samples": 0, "width": 8, "stem_stride": 4}
+    network = estimate_epoch_cost("unet", camvid, 367, small)
+    whole = estimate_epoch_cost("unet", camvid, 367, small, pixel_classes=11)
+    assert whole - network == pytest.approx(8500, rel=0.02)  # as measured
+    assert network + 1000 < estimate_epoch_cost("unet", camvid, 367, small, pixel_classes=2) < whole
+    data = coloured_squares()
+    request: Any = SimpleNamespace(
+        chosen=SimpleNamespace(is_default=False, is_network=False, space=SPACES["segmentation-small"], policy=None),
+        settings=SimpleNamespace(epochs=3, budget=None),
+    )
+    fitted = fit_search_space(request, data, lambda *_: None, [])
+    rows, classes = len(data.rows("train")), len(data.task.names)
+    assert fitted.weight(small) == estimate_epoch_cost("unet", data.input, rows, small, pixel_classes=classes)
 
 
 def test_spaces_of_segmentation_have_only_hyperparameters_that_fit() -> None:
