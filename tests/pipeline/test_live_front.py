@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zlib
 from dataclasses import replace
 from functools import partial
@@ -23,6 +27,7 @@ from ripieno.cli.main import app
 from ripieno.cluster import InlinePool
 from ripieno.library import Library
 from ripieno.pipeline.live_front import FrontMembers, FrontThread, count_costs, sample_rows
+from ripieno.reports.front_history import read_front_history
 from ripieno.search import Continuous, Settings, Space, run_search
 from ripieno.search.progress import Snapshot
 from ripieno.selection.growing_front import FIRST
@@ -56,12 +61,18 @@ def train(run: Path, parameters: bool, job: Job) -> JobResult:
     return JobResult(job, made)
 
 
-def search(run: Path, parameters: bool = True, stop: int | None = None, **options: Any) -> list[Snapshot]:
-    """Search a run with a live front; interrupt it once `stop` jobs have ended and there is a front."""
+def search(
+    run: Path, parameters: bool = True, stop: int | None = None, pause: float = 0.0, **options: Any
+) -> list[Snapshot]:
+    """Search a run with a live front; interrupt it once `stop` jobs have ended and there is a front.
+
+    With a `pause`, each snapshot takes as many seconds.
+    """
     seen: list[Snapshot] = []
 
     def watch(snapshot: Snapshot) -> None:
         seen.append(snapshot)
+        time.sleep(pause)
         if stop is not None and snapshot.jobs >= stop and snapshot.front is not None:
             raise KeyboardInterrupt
 
@@ -125,6 +136,30 @@ def test_the_next_start_continues_the_curve_of_an_interrupted_search(tmp_path: P
     assert after[len(before)].seconds >= before[-1].seconds
     assert {front.reference for front in after} == {before[0].reference}
     assert [front.hypervolume for front in after] == sorted(front.hypervolume for front in after)
+
+
+def test_a_search_that_is_killed_keeps_its_fronts_and_goes_on_with_them(
+    searched: tuple[Path, list[Snapshot]], tmp_path: Path
+) -> None:
+    code = "import sys; from pathlib import Path; from tests.pipeline import test_live_front as t"
+    command = [sys.executable, "-c", f"{code}; t.search(Path(sys.argv[1]), pause=0.02)", str(tmp_path)]
+    journal = Library(tmp_path).journal_path
+    driver = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    while driver.poll() is None and not read_front_history(journal):
+        time.sleep(0.005)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL, "it ended before it was killed"
+    before = read_front_history(journal)
+    assert before
+    assert len(Library(tmp_path)) < len(Library(searched[0]))
+    last = search(tmp_path)[-1].front
+    history = read_front_history(journal)
+    assert history[: len(before)] == before
+    assert history[-1] == last
+    assert [front.hypervolume for front in history] == sorted(front.hypervolume for front in history)
+    assert {front.reference for front in history} == {before[0].reference}
+    assert Library(tmp_path).ids() == Library(searched[0]).ids()
+    assert history[-1].members == len(Library(tmp_path))
 
 
 def test_a_torn_last_line_loses_the_last_front_alone(searched: tuple[Path, list[Snapshot]], tmp_path: Path) -> None:
