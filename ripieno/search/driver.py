@@ -264,7 +264,7 @@ class Driver:
         result = self._results.pop(step)
         self._last[step.trial] = result
         # samplers must not see measured times where the order is virtual: the configurations would depend on them
-        seconds = result.seconds if isinstance(self._order, ArrivalOrder) else self._cost(step)
+        seconds = result.seconds if isinstance(self._order, ArrivalOrder) else self._cost(step) / 1000
         last = step.stop == self._settings.epochs
         priorities = self._journal.tell(step.trial, step.stop, result.loss, last, seconds, result.values)
         priorities = {t: penalised(priority, self._journal.violation(t)) for t, priority in priorities.items()}
