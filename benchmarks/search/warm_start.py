@@ -128,7 +128,8 @@ def simulated(arguments: argparse.Namespace) -> None:
         print(f"\r{number} of {len(left)} pairs of searches", end="" if number < len(left) else "\n", file=sys.stderr)
     rows: list[dict[str, object]] = []
     for algorithm in arguments.algorithms:
-        by_task = [[v for (a, t, _), v in found.items() if (a, t) == (algorithm, task)] for task in tasks]
+        known = {case: v for case, v in found.items() if case[0] == algorithm and case[2] < arguments.seeds}
+        by_task = [[v for (_, t, _), v in known.items() if t == task] for task in tasks]
         of = [one for one in by_task if one]  # a call that was stopped leaves some out
         means = {name: np.array([statistics.mean(o[name] for o in one) for one in of]) for name in of[0][0]}
         rows.append(
