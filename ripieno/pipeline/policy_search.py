@@ -224,7 +224,8 @@ def search_policy(
         policy = policy_from_text(best.configuration["policy"], dataset.kind)
         epochs = options.epochs
         if minutes is not None:
-            epochs = comparable_epochs(searched.members(), epochs, workers.slots, task.deadline - clock.now(), minutes)
+            left = started + 60 * minutes - clock.now()
+            epochs = comparable_epochs(searched.members(), epochs, workers.slots, left, minutes)
         losses = compare(policy, fixed, epochs, settings.metric, workers, task.deadline, progress)
     return _result(library, options, policy, losses, settings.metric, folder, last.trials)
 
