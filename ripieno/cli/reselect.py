@@ -173,7 +173,11 @@ def _say_verdict(found: Reselection, bundle: Path, dry_run: bool) -> None:
     if not found.differs:
         console.say("the deployed ensemble is selected again: nothing changes")
         return
-    verdict = "better beyond chance" if found.is_better else "not better beyond chance (1.64 standard errors)"
+    verdict = (
+        "better beyond chance"
+        if found.is_better
+        else "not better beyond chance (1.64 standard errors, and no more errors)"
+    )
     console.say(f"the new ensemble is {verdict}")
     if dry_run:
         turns = bundle.is_symlink() and found.is_better

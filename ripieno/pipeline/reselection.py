@@ -77,6 +77,9 @@ class Reselection:
     deployed_loss: float
     standard_error: float
     """of the difference of both losses, which is paired by sample"""
+    new_error: float
+    """share of what is wrong on the samples that judge; of values their mean squared error"""
+    deployed_error: float
     scores: Mapping[str, float]
     """of the new ensemble on the samples that judge, by metric"""
     deployed_scores: Mapping[str, float]
@@ -98,8 +101,10 @@ class Reselection:
 
     @property
     def is_better(self) -> bool:
-        """Whether the gain exceeds `STANDARD_ERRORS` standard errors."""
-        return self.differs and self.gain > STANDARD_ERRORS * self.standard_error
+        """Whether the gain exceeds `STANDARD_ERRORS` standard errors, and no more answers are wrong."""
+        # a more cautious ensemble may have a lower loss and yet be wrong more often
+        beyond_chance = self.gain > STANDARD_ERRORS * self.standard_error
+        return self.differs and beyond_chance and self.new_error <= self.deployed_error
 
 
 def reselect(
@@ -377,13 +382,15 @@ def _judge(
     task, old = deployed.task, deployed.ensemble
     kind, targets = kind_of(task), recent.targets[recent.judging]
 
-    def figures(one: Ensemble) -> tuple[str, Floats, dict[str, float]]:
+    def figures(one: Ensemble) -> tuple[str, Floats, float, dict[str, float]]:
         combined = combine_calibrated([predictions[m][recent.judging] for m in one.members], one, kind)
         name, losses = paired_losses(one.loss, combined, targets, task)
-        return name, losses, dict(kind.scores(combined, targets, task, one.thresholds))
+        # of values, the loss itself is their error
+        error = losses if kind.activation == "identity" else kind.errors(combined, targets, one.thresholds)
+        return name, losses, float(error.mean()), dict(kind.scores(combined, targets, task, one.thresholds))
 
-    loss, new, scores = figures(dataclasses.replace(ensemble, loss=old.loss))
-    _, before, old_scores = figures(old)
+    loss, new, error, scores = figures(dataclasses.replace(ensemble, loss=old.loss))
+    _, before, old_error, old_scores = figures(old)
     difference = before - new
     return Reselection(
         ensemble=ensemble,
@@ -397,6 +404,8 @@ def _judge(
         new_loss=float(new.mean()),
         deployed_loss=float(before.mean()),
         standard_error=float(difference.std(ddof=1)) / math.sqrt(len(difference)),
+        new_error=error,
+        deployed_error=old_error,
         scores=scores,
         deployed_scores=old_scores,
         differs=_identity(ensemble) != _identity(old),

@@ -284,3 +284,12 @@ def test_the_command_tells_what_it_did(place: Path) -> None:
     assert again.returncode == 0, again.stderr
     alone = run_command("reselect", "bundle", "--recent", "drifted.npz", cwd=place)
     assert "reselect needs a run and a bundle" in alone.stderr
+
+
+def test_an_ensemble_that_is_wrong_more_often_is_not_better(place: Path) -> None:
+    found = ripieno.reselect(place / "run", place / "bundle", place / "drifted.npz", dry_run=True)
+    assert found.is_better
+    assert found.new_error < found.deployed_error
+    assert not dataclasses.replace(found, new_error=found.deployed_error + 0.01).is_better
+    assert not dataclasses.replace(found, standard_error=found.gain / 1.6).is_better
+    assert not dataclasses.replace(found, differs=False).is_better
