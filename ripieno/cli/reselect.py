@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RecentOpt = Annotated[Path, typer.Option("--recent", help="Recent data with targets, as for evaluate", metavar="DATA")]
 ServerOpt = Annotated[str | None, typer.Option("--server", help="URL of the server to reload", metavar="URL")]
 ModelOpt = Annotated[str, typer.Option("--model", help="Name of the server's model")]
-TokenOpt = Annotated[
+ServerTokenOpt = Annotated[
     str | None,
     typer.Option("--token", envvar="RIPIENO_TOKEN", help="Token of the server; safer in the environment variable"),
 ]
@@ -52,7 +52,7 @@ def reselect(
     recent: RecentOpt,
     server: ServerOpt = None,
     model: ModelOpt = "ensemble",
-    token: TokenOpt = None,
+    token: ServerTokenOpt = None,
     dry_run: DryRunOpt = False,
     seed: SeedOpt = 0,
     split: SplitOpt = "all",
@@ -66,7 +66,7 @@ def reselect(
     """Select a bundle's ensemble again by recent labelled data.
 
     All members of the runs that fit the bundle's budget predict the data. One
-    half selects, the other judges. A new bundle is written beside the old one.
+    half selects, the other judges. The new bundle is another folder.
 
     If BUNDLE is a link, it is turned to the new one, and the server reloads it,
     but only if the paired gain on the judging half exceeds 1.64 standard errors.
@@ -90,7 +90,7 @@ def reweight(
     recent: RecentOpt,
     server: ServerOpt = None,
     model: ModelOpt = "ensemble",
-    token: TokenOpt = None,
+    token: ServerTokenOpt = None,
     dry_run: DryRunOpt = False,
     seed: SeedOpt = 0,
     split: SplitOpt = "all",

@@ -61,7 +61,7 @@ class ServedModel:
 
 
 def next_folder(folder: Path) -> Path:
-    """Return a free name beside a bundle's folder: `bundle-2`, then `bundle-3`."""
+    """Return a free name next to that of a bundle's folder: `bundle-2`, then `bundle-3`."""
     stem, number = folder.name, 1
     if found := re.fullmatch(r"(.+)-(\d{1,9})", folder.name):
         stem, number = found[1], int(found[2])
@@ -70,7 +70,7 @@ def next_folder(folder: Path) -> Path:
 
 
 def turn_link(link: Path, folder: Path) -> None:
-    """Make `link` point to `folder`, in one step: whoever opens it finds the old folder or the new one.
+    """Make `link` point to `folder`, in one step: a reader finds the old folder or the new one.
 
     Raises RipienoError when the system refuses it.
     """
@@ -93,7 +93,7 @@ def link_target(link: Path, folder: Path) -> str:
 def exchange_commands(served: Path, new: Path, server: ServedModel | None, *, linked: bool = False) -> tuple[str, ...]:
     """Return the commands by which the folder `new` is served as `served`.
 
-    A link is turned; with `linked` it is one by then. A folder first becomes a link: it is moved to a name beside it.
+    A link is turned; with `linked` it is one by then. A folder first becomes a link: it is moved to the next free name.
     """
     reload = (server.reload_command,) if server is not None else ()
     if linked or served.is_symlink():

@@ -1,4 +1,4 @@
-"""Members that can still win on recent samples, and their predictions of these, kept beside their run."""
+"""Members that can still win on recent samples, and their predictions of these, kept in their run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FAILURES = (EngineError, ModelError, MissingExtraError, LibraryError)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RecentCandidate:
     """A member that may be part of the new ensemble."""
 
     id: str
@@ -59,10 +59,10 @@ class Candidate:
         return self.root / ("members" if self.library is None else "library") / self.member.id
 
 
-def deployed_candidates(bundle: Bundle) -> list[Candidate]:
+def deployed_candidates(bundle: Bundle) -> list[RecentCandidate]:
     """Return the members of a bundle's ensemble, in its order."""
     known = {member.id: member for member in bundle.members}
-    return [Candidate(name, known[name], bundle.path, None) for name in bundle.ensemble.members]
+    return [RecentCandidate(name, known[name], bundle.path, None) for name in bundle.ensemble.members]
 
 
 def find_candidates(
@@ -72,7 +72,7 @@ def find_candidates(
     device: Device,
     progress: ProgressFunction,
     notes: list[str],
-) -> list[Candidate]:
+) -> list[RecentCandidate]:
     """Return the deployed members, then those of all libraries that fit the budget `bounds` alone.
 
     A member that is not the bundle's keeps its id unless another has it: then the name of its run precedes it. Missing
@@ -110,15 +110,15 @@ def find_candidates(
         ]  # fmt: skip
         for member in runnable:
             if (own := _find_deployed(found, member)) is not None:
-                found[own] = Candidate(own, member, library.path, library)
+                found[own] = RecentCandidate(own, member, library.path, library)
         for member in within[:MOST]:
             if _find_deployed(found, member) is None:
                 name = _free_name(library, member, found)
-                found[name] = Candidate(name, member, library.path, library)
+                found[name] = RecentCandidate(name, member, library.path, library)
     return list(found.values())
 
 
-def _find_deployed(found: Mapping[str, Candidate], member: Member) -> str | None:
+def _find_deployed(found: Mapping[str, RecentCandidate], member: Member) -> str | None:
     """Return the id of the same network among the candidates; None where it is not one of them."""
     for name, candidate in found.items():
         if (name == member.id or name.endswith(f"-{member.id}")) and _origin(candidate.member) == _origin(member):
@@ -131,7 +131,7 @@ def _origin(member: Member) -> tuple[object, ...]:
     return member.created, member.family, member.trial, member.epoch, dict(member.configuration), member.parameters
 
 
-def _free_name(library: Library, member: Member, found: Mapping[str, Candidate]) -> str:
+def _free_name(library: Library, member: Member, found: Mapping[str, RecentCandidate]) -> str:
     if member.id not in found:
         return member.id
     run = re.sub(r"[^\w.-]", "-", library.path.resolve().name)
@@ -140,7 +140,7 @@ def _free_name(library: Library, member: Member, found: Mapping[str, Candidate])
 
 
 def predict_recent(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[RecentCandidate],
     recent: RecentData,
     trusted: Sequence[str],
     progress: ProgressFunction,
@@ -169,7 +169,7 @@ def predict_recent(
     return found
 
 
-def _kept_or_predicted(candidate: Candidate, recent: RecentData, trusted: Sequence[str]) -> NDArray[Any]:
+def _kept_or_predicted(candidate: RecentCandidate, recent: RecentData, trusted: Sequence[str]) -> NDArray[Any]:
     library, task = candidate.library, candidate.member.task
     if library is None:
         return _predict(_open_deployed(candidate, trusted), candidate, recent.inputs)
@@ -193,7 +193,7 @@ def _is_current(path: Path, models: Path) -> bool:
     return path.exists() and path.stat().st_mtime_ns >= max(stamps, default=0)
 
 
-def _open_deployed(candidate: Candidate, trusted: Sequence[str]) -> Backend:
+def _open_deployed(candidate: RecentCandidate, trusted: Sequence[str]) -> Backend:
     """Load a member from its bundle on the CPU."""
     held = [name for name in RUNNERS if (candidate.files / name).exists()]
     if not held:
@@ -203,7 +203,7 @@ def _open_deployed(candidate: Candidate, trusted: Sequence[str]) -> Backend:
     return backends.load(RUNNERS[held[0]], candidate.files / held[0], member, device, threads, trusted)
 
 
-def _predict(runner: Backend, candidate: Candidate, inputs: NDArray[Any]) -> NDArray[Any]:
+def _predict(runner: Backend, candidate: RecentCandidate, inputs: NDArray[Any]) -> NDArray[Any]:
     task = candidate.member.task
     kind = kind_of(task)
     size = max(1, BLOCK // int(np.prod(task.output))) if kind.is_pixelwise else BATCH
@@ -216,7 +216,7 @@ def _predict(runner: Backend, candidate: Candidate, inputs: NDArray[Any]) -> NDA
 
 def stage(
     folder: Path,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[RecentCandidate],
     predictions: Mapping[str, NDArray[Any]],
     recent: RecentData,
     trusted: Sequence[str],
@@ -250,7 +250,7 @@ def stage(
     return library
 
 
-def copy_profiles(candidates: Sequence[Candidate], library: Library, backend: str, *, back: bool = False) -> None:
+def copy_profiles(candidates: Sequence[RecentCandidate], library: Library, backend: str, *, back: bool = False) -> None:
     """Copy the measured costs of the candidates from their runs to the staged `library`; with `back`, new ones back."""
     for run in {c.library.path: c.library for c in candidates if c.library is not None}.values():
         names = {c.member.id: c.id for c in candidates if c.library is not None and c.library.path == run.path}

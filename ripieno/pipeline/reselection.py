@@ -101,7 +101,7 @@ class Reselection:
 
     @property
     def is_better(self) -> bool:
-        """Whether the gain exceeds `STANDARD_ERRORS` standard errors, and no more answers are wrong."""
+        """True if the gain exceeds `STANDARD_ERRORS` standard errors, and no more answers are wrong."""
         # a more cautious ensemble may have a lower loss and yet be wrong more often
         beyond_chance = self.gain > STANDARD_ERRORS * self.standard_error
         return self.differs and beyond_chance and self.new_error <= self.deployed_error
@@ -129,8 +129,8 @@ def reselect(
 
     `recent` is what `ripieno.evaluate` takes, with `split`, `columns`, `target` and `ignore` as there; samples that a
     run was trained on are left out. All members within the bundle's budget predict them. One half of the samples
-    selects, under the budget, on the devices and by the backends of the bundle; the other judges. A new folder is
-    written beside the bundle's. If `bundle` is a link, it is turned to the new folder, and the `model` of the `server`
+    selects, under the budget, on the devices and by the backends of the bundle; the other judges. The new bundle
+    is another folder. If `bundle` is a link, it is turned to the new folder, and the `model` of the `server`
     (its URL, with its `token`) is asked to reload, but only if the paired difference of the loss exceeds 1.64 standard
     errors. Otherwise `Reselection.switch` has the commands. With `dry_run` nothing is written but predictions, which
     runs keep.
@@ -310,7 +310,7 @@ def _backend(bundle: Bundle) -> dict[str, str]:
 def _write_recent(library: Library, recent: RecentData, bundle: Bundle) -> None:
     """Write the recent samples as the data set of the staged library, by which backends are compared.
 
-    A data set has a sample in each split. Nobody trains on the one of the train split, which is the first again.
+    A data set has a sample in each split. No member trains on the one of the train split, which is the first again.
     """
     order = np.concatenate([recent.selection[:1], recent.selection, recent.judging])
     split = np.repeat(np.arange(3, dtype=np.uint8), (1, len(recent.selection), len(recent.judging)))
@@ -421,7 +421,7 @@ def _identity(ensemble: Ensemble) -> object:
 
 
 def _write_beside(current: Path, write: Any) -> Path:
-    """Write a bundle by `write(path)` beside the folder `current`, and move it to its name when it is complete."""
+    """Write a bundle by `write(path)` next to the folder `current`, and move it to its name when it is complete."""
     path = next_folder(current)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
