@@ -439,13 +439,14 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     """Return the figures of the search in the fewest rows that `width` allows."""
     predicted = predicted_best(snapshot)
     busy = f"{len(snapshot.running)} of {snapshot.slots} ({100 * snapshot.occupancy:.0f} %)"
+    volume = "" if snapshot.trial_volume is None else f", hypervolume {snapshot.trial_volume:.3f}"
     figures = (
         ("members", str(snapshot.members), ""),
         ("best", _loss(snapshot.best_loss) + (f" {snapshot.best}" if snapshot.best else ""), "bold green"),
         *([] if predicted is None else [("at the end", f"about {_loss(predicted)}", "")]),
         (f"best {snapshot.top_trials or TOP} trials", _loss(snapshot.top_loss), ""),
         ("slots busy", busy, ""),
-        *([("on the front", f"{len(snapshot.trial_front)} trials", "")] if snapshot.trial_front else []),
+        *([("on the front", f"{len(snapshot.trial_front)} trials{volume}", "")] if snapshot.trial_front else []),
         ("queue", str(snapshot.queued), ""),
         ("failed", str(snapshot.failures), "bold red" if snapshot.failures else ""),
     )

@@ -409,6 +409,7 @@ class Driver:
             redrawn=self._journal.redrawn,
             infeasible=sum(self._journal.violation(trial) > 0 for trial in self._last) if self._constraints else None,
             trial_front=self._stats.trial_front(),
+            trial_volume=self._stats.trial_volume,
             correlations=self._checks.correlations(),
         )
 

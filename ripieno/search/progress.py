@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal, Protocol
 
 from ripieno.search.forecast import predict_best_loss
@@ -11,6 +12,8 @@ from ripieno.search.objectives import LOSS, SINGLE, SearchObjective, Vector, dom
 from ripieno.search.predictions import StepCorrelation
 from ripieno.types import Job, JobResult, LiveFront, Member
 
+FIRST = 10
+"""Members whose objectives scale the hypervolume of the front of trials."""
 TOP = 10
 """Number of trials whose mean loss is shown, besides the best one."""
 Ending = Literal["", "trials", "deadline"]
@@ -109,6 +112,8 @@ class Snapshot:
     """trials that break a measured constraint; None: there is none"""
     trial_front: tuple[FrontTrial, ...] = ()
     """members that no other dominates, by the first objective; empty in a search for one objective"""
+    trial_volume: float | None = None
+    """hypervolume of these, in boxes from the best to the worst values of the first ten members; None before them"""
     correlations: tuple[StepCorrelation, ...] = ()
     """of predicted and measured values, by step; empty where the sampler predicts nothing"""
 
@@ -139,6 +144,9 @@ class SearchStats:
     def __init__(self, objectives: Sequence[SearchObjective] = SINGLE) -> None:
         self._objectives = objectives
         self._front: dict[str, tuple[Vector, FrontTrial]] = {}  # by member
+        self._first: list[Vector] = []  # objectives of the first members, which scale the hypervolume
+        self.trial_volume: float | None = None
+        """hypervolume of the front of trials: see `Snapshot.trial_volume`"""
         self.jobs = self.members = self.failures = 0
         self.busy = 0.0
         self.epochs = 0
@@ -175,12 +183,20 @@ class SearchStats:
         point = vector(self._objectives, loss, values)
         if len(self._objectives) == 1 or point is None:
             return
+        if len(self._first) < FIRST:
+            self._first.append(point)
         before = [other for other, _ in self._front.values()]
-        if any(dominates(other, point) for other in before):
-            return
-        self._front = {m: entry for m, entry in self._front.items() if not dominates(point, entry[0])}
-        named = {o.name: loss if o.name == LOSS else values[o.name] for o in self._objectives}
-        self._front[job.member] = point, FrontTrial(job.member, named)
+        if not any(dominates(other, point) for other in before):
+            self._front = {m: entry for m, entry in self._front.items() if not dominates(point, entry[0])}
+            named = {o.name: loss if o.name == LOSS else values[o.name] for o in self._objectives}
+            self._front[job.member] = point, FrontTrial(job.member, named)
+        elif self.trial_volume is not None:
+            return  # the front is the same
+        if len(self._first) == FIRST:
+            worst, best = (tuple(map(end, zip(*self._first, strict=True))) for end in (max, min))
+            box = prod(w - b for w, b in zip(worst, best, strict=True))
+            front = [entry for entry, _ in self._front.values()]
+            self.trial_volume = dominated_volume(front, worst) / box if box else None
 
     def trial_front(self) -> tuple[FrontTrial, ...]:
         """Return the trials that no other one dominates, by the first objective, the best first."""
@@ -195,6 +211,18 @@ class SearchStats:
     def top_trials(self) -> int:
         """Number of trials in `top`."""
         return len(self._top)
+
+
+def dominated_volume(points: Sequence[Vector], reference: Vector) -> float:
+    """Return the volume that `points` dominate, up to the `reference`; all numbers are made small."""
+    inside = sorted(p for p in points if all(value < end for value, end in zip(p, reference, strict=True)))
+    if not inside:
+        return 0.0
+    if len(reference) == 1:
+        return reference[0] - inside[0][0]
+    ends = [*(p[0] for p in inside[1:]), reference[0]]
+    slices = (dominated_volume([p[1:] for p in inside[: n + 1]], reference[1:]) for n in range(len(inside)))
+    return sum((end - p[0]) * area for p, end, area in zip(inside, ends, slices, strict=True))
 
 
 def seconds_left(snapshot: Snapshot, trained: Mapping[int, float]) -> float | None:

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from ripieno.search.progress import RunningJob, SearchStats, Snapshot, describe_top, seconds_left
+from ripieno.search.objectives import find_objectives
+from ripieno.search.progress import (
+    RunningJob,
+    SearchStats,
+    Snapshot,
+    describe_top,
+    dominated_volume,
+    seconds_left,
+)
 from ripieno.types import Job
 
 
@@ -75,3 +83,26 @@ def test_the_longest_job_and_the_deadline_bound_the_end() -> None:
     assert seconds_left(begun, {}) == pytest.approx(2.0 * longest)
     assert seconds_left(replace(last, left=1.5), {0: 2.0, 1: 1.0}) == 1.5
     assert seconds_left(waiting(left=50.0, expected_epochs=None), {0: 1.0}) == 50.0
+
+
+def test_the_hypervolume_of_trials_is_in_boxes_of_the_first_ten() -> None:
+    stats = SearchStats(find_objectives(("loss", "flops")))
+
+    def add(trial: int, loss: float, flops: float) -> float | None:
+        stats.add(Job(trial, {}, 0, 1), loss, {"flops": flops})
+        return stats.trial_volume
+
+    # on a line from (0.1, 1000) to (1, 100): a staircase of nine steps below it
+    volumes = [add(n, 0.1 * (n + 1), 100.0 * (10 - n)) for n in range(10)]
+    assert volumes[:9] == [None] * 9
+    assert volumes[9] == pytest.approx(36 / 81)
+    assert add(10, 2.0, 2000.0) == volumes[9]
+    assert add(11, 0.1, 100.0) == pytest.approx(1.0)
+    assert add(12, 0.1, 10.0) == pytest.approx(1.1)
+    assert SearchStats().trial_volume is None
+
+
+def test_a_volume_of_three_numbers_is_that_of_its_boxes() -> None:
+    assert dominated_volume([(0, 0, 0)], (2, 3, 4)) == 24
+    assert dominated_volume([(1, 1, 1), (0, 2, 2), (5, 0, 0)], (2, 3, 4)) == 1 * 2 * 3 + 2 * 1 * 2 - 1 * 1 * 2
+    assert dominated_volume([], (1, 1)) == 0
