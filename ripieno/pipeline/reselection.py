@@ -169,17 +169,20 @@ def reselect(
         if dry_run or not result.differs:
             return _with_commands(result, served, deployed.path, next_folder(deployed.path), model_served)
 
+        backend, precision = _backend(deployed)
+
         def write(path: Path) -> None:
             written = allocate(
                 library,
                 ensemble,
                 devices=deployed.allocation.devices,
+                backend=backend,
+                precision=precision,
                 bundle=path,
                 max_benches=0,
                 rate=deployed.allocation.rate,
                 trusted=families,
                 progress=progress,
-                **_backend(deployed),
             )
             proof = read_backend_report(path)
             # the shares of training, which a correction of shares divides by, are those of the deployed one
@@ -297,14 +300,13 @@ def _device_name(device: Device) -> str:
     return "cpu" if device.type == "cpu" else device.name
 
 
-def _backend(bundle: Bundle) -> dict[str, str]:
+def _backend(bundle: Bundle) -> tuple[str, str]:
     """Return backend and precision with which the bundle was allocated."""
     chosen = {backend for by in bundle.chosen.values() for backend in by.values()}
     if not chosen:
-        name, precision = split_backend(bundle.backend)
-        return {"backend": name, "precision": precision}
+        return split_backend(bundle.backend)
     lowered = any(split_backend(backend)[1] != "fp32" for backend in chosen)
-    return {"backend": "auto", "precision": "auto" if lowered else "fp32"}
+    return "auto", "auto" if lowered else "fp32"
 
 
 def _write_recent(library: Library, recent: RecentData, bundle: Bundle) -> None:
