@@ -145,34 +145,34 @@ def test_what_cannot_be_learned_from_is_one_clear_line(past: Path, tmp_path: Pat
     data, run = past / "c.npz", tmp_path / "run"
     (tmp_path / "empty").mkdir()
     with pytest.raises(LibraryError, match="empty is not a run"):
-        tune(past, run, data, from_=tmp_path / "empty")
+        tune(past, run, data, trials=1, epochs=1, from_=tmp_path / "empty")
     unfinished = tmp_path / "unfinished"
     shutil.copytree(past / "a", unfinished)
     lines = (unfinished / "journal.log").read_text().splitlines()
     (unfinished / "journal.log").write_text("\n".join(x for x in lines if '"arrived"' not in x) + "\n")
     with pytest.raises(SearchError, match="unfinished has no finished trials to learn from"):
-        tune(past, run, data, from_=unfinished)
+        tune(past, run, data, trials=1, epochs=1, from_=unfinished)
     (unfinished / "run.json").unlink()
     with pytest.raises(SearchError, match="unfinished has no search to learn from"):
-        tune(past, run, data, from_=unfinished)
+        tune(past, run, data, trials=1, epochs=1, from_=unfinished)
     with pytest.raises(LibraryError, match=r"history .*nowhere does not exist: `ripieno history add RUN"):
-        tune(past, run, data, history=tmp_path / "nowhere")
+        tune(past, run, data, trials=1, epochs=1, history=tmp_path / "nowhere")
     (record,) = ripieno.add_history(past / "a", tmp_path / "history")
     text = record.read_text()
     record.write_text(text.replace('"version":1', '"version":99', 1))
     with pytest.raises(LibraryError, match=r"has version 99, above 1, the latest known: upgrade ripieno$"):
-        tune(past, run, data, from_=record)
+        tune(past, run, data, trials=1, epochs=1, from_=record)
     record.write_text(text[:-20])
     with pytest.raises(LibraryError, match=r"cannot be read: .*; remove it, or copy it again$"):
-        tune(past, run, data, from_=record)
+        tune(past, run, data, trials=1, epochs=1, from_=record)
     with pytest.warns(BrokenFileWarning, match="skipped 1 of the records of"):
         assert ripieno.list_history(tmp_path / "history") == []
     record.write_text(text.replace("[[1,", "[[0,"))
     with pytest.raises(LibraryError, match="is broken: it has a result after 0 epochs"):
-        tune(past, run, data, from_=record)
+        tune(past, run, data, trials=1, epochs=1, from_=record)
     record.write_text("{}\n")
     with pytest.raises(LibraryError, match="is no record of a search"):
-        tune(past, run, data, from_=record)
+        tune(past, run, data, trials=1, epochs=1, from_=record)
     with pytest.raises(SearchError, match="no folder of records is named: pass --history DIR"):
         ripieno.list_history()
     assert not run.exists()
