@@ -73,12 +73,12 @@ class EcNas:
         return pruned((INPUT, *chosen, OUTPUT), [(a, b) for a, b in PAIRS if configuration[f"edge{a}{b}"]])
 
     @cached_property
-    def drawn_evenly(self) -> frozenset[Configured]:
+    def configurations(self) -> dict[Cell, Configured]:
         """Return the values of one configuration for each cell: random ones of these are random cells."""
         chosen: dict[Cell, Configured] = {}
         for values in product(*(one.choices for one in self.space.ranges.values())):
             chosen.setdefault(self.cell(dict(zip(self.space.ranges, values, strict=True))), values)
-        return frozenset(values for cell, values in chosen.items() if cell in self.rows)
+        return {cell: values for cell, values in chosen.items() if cell in self.rows}
 
     def values(self, configuration: Configuration) -> Configured:
         """Return the values of the hyperparameters in their order."""

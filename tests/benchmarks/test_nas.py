@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ripieno.search.predictions import StepCorrelation
@@ -29,13 +30,13 @@ def scripts() -> Iterator[Any]:
         sys.path[:] = before
 
 
-def test_each_cell_of_the_table_has_one_configuration_that_is_drawn_evenly(scripts: Any) -> None:
+def test_each_cell_of_the_table_has_one_configuration(scripts: Any) -> None:
     _, cells = scripts
     table = cells.EcNas()
-    assert len(table.drawn_evenly) == len(table.rows) == 2532
-    names = list(table.space.ranges)
-    found = {table.cell(dict(zip(names, values, strict=True))) for values in list(table.drawn_evenly)[:200]}
-    assert len(found) == 200
+    assert set(table.configurations) == set(table.rows)
+    assert len(table.rows) == 2532
+    for cell, values in list(table.configurations.items())[::20]:
+        assert table.cell(dict(zip(table.space.ranges, values, strict=True))) == cell
 
 
 def test_isomorphic_cells_are_equal_and_loose_vertices_are_left_out(scripts: Any) -> None:
@@ -43,6 +44,27 @@ def test_isomorphic_cells_are_equal_and_loose_vertices_are_left_out(scripts: Any
     one = cells.pruned((-1, 0, 1, 2, -2), [(0, 1), (1, 4), (0, 2), (2, 4), (0, 3)])
     assert one == cells.pruned((-1, 1, 2, 0, -2), [(0, 1), (1, 4), (0, 3), (3, 4)])
     assert len(one[0]) == 4
+
+
+def test_a_cell_grows_into_those_that_have_it_and_one_vertex_more(scripts: Any) -> None:
+    _, cells = scripts
+    import ecnas_growth
+
+    table = cells.EcNas()
+    growth = ecnas_growth.EcNasGrowth(table)
+    random = np.random.default_rng(0)
+    assert {len(cell[0]) for cell in growth.first()} == {2, 3}
+    reached = set(growth.first())
+    for cell in sorted(reached, key=lambda cell: len(cell[0])):
+        for child in growth.grow(cell, 50, random):
+            assert len(child[0]) == len(cell[0]) + 1
+            assert cell in {ecnas_growth.without(child, vertex) for vertex in range(1, len(child[0]) - 1)}
+    assert all(growth.candidate(growth.values(cell)) == cell for cell in reached)
+    chain = ((-1, 0, 1, -2), ((0, 1), (1, 2), (2, 3)))
+    found = growth.features(chain, {"conv3x3": 1.0, "conv1x1": 0.25})
+    assert (found["paths"], found["longest"], found["heaviest"], found["shortcut"]) == (1, 2, 1.25, 0)
+    cut = ((-1, 0, 1, -2), ((0, 1), (0, 3), (1, 2), (2, 3)))
+    assert sorted(ecnas_growth.find_paths(cut)) == [(), (1, 2)]
 
 
 def test_a_search_trains_no_cell_twice_and_states_its_best_so_far(scripts: Any) -> None:
