@@ -49,6 +49,8 @@ NEGLECTED = 0.2
 """Parts used less than this share of evenly are neglected."""
 REFINED = 0.5
 """Share of the trials after the last step that take a candidate of the front with other macro-hyperparameters."""
+FITTING = 16
+"""Macro-hyperparameters with which a first candidate may meet the bounds."""
 RANDOM_MACRO = 0.3
 """Share of the candidates whose macro-hyperparameters are random; the others have neighbours of those of trials."""
 SPREAD, CHANGES = 0.15, 0.3
@@ -264,12 +266,9 @@ class _Draw:
         self._before = {self._key(one) for one in self._drawn}
 
     def values(self) -> dict[str, Any]:
+        if (first := self._next_first()) is not None:
+            return self._take(first, None)
         step, ended = self._find_step()
-        if step == 1:
-            candidates = self._first()
-            for candidate in candidates:
-                if candidate not in {one.candidate for one in self._drawn}:
-                    return self._take(Drawn(candidate, self._new_macro(1)), None)
         predictors = self._predictors()
         pool = self._pool(step, ended, predictors)
         if predictors is None:
@@ -291,16 +290,37 @@ class _Draw:
         cache = self._study.cache
         if "popnas first" not in cache:
             every = self._growth.first()
+            if self._study.allow is not None:
+                every = [candidate for candidate in every if self._fits(candidate)]
             cache["popnas first"] = draw_evenly(self._growth, every, min(self._sampler._first, len(every)))
         found: list[Candidate] = cache["popnas first"]
         return found
 
+    def _fits(self, candidate: Candidate) -> bool:
+        """Return whether `candidate` meets the bounds with some of the macro-hyperparameters."""
+        if not self._macro:
+            return self._allows(Drawn(candidate, np.empty((1, 0))))
+        rows = np.concatenate([self._macro.middle(), self._macro.draw(FITTING, np.random.default_rng(0))])
+        return any(self._allows(Drawn(candidate, rows[n : n + 1])) for n in range(len(rows)))
+
+    def _allows(self, one: Drawn) -> bool:
+        return self._study.allow is None or self._study.allow(self._values(one))
+
+    def _next_first(self) -> Drawn | None:
+        """Return the next of the first candidates that meets the bounds; None where all were drawn."""
+        drawn = {one.candidate for one in self._drawn}
+        for candidate in self._first():
+            if candidate not in drawn:
+                macros = self._many_macros(1 if self._study.allow is None else FITTING, False)
+                tried = [Drawn(candidate, macro) for macro in macros]
+                if (one := next(filter(self._allows, tried), None)) is not None:
+                    return one
+        return None
+
     def _find_step(self) -> tuple[int, bool]:
-        """Return the step of the next trial, and whether the last step is over."""
+        """Return the step of the next trial, from 2 on, and whether the last step is over."""
         counts = Counter(self._growth.step(one.candidate) for one in self._drawn)
         drawn = {one.candidate for one in self._drawn}
-        if not all(candidate in drawn for candidate in self._first()):
-            return 1, False
         for step in range(2, self._growth.steps + 1):
             if counts[step] < self._sampler._beam and any(self._growth.step(c) == step - 1 for c in drawn):
                 return step, False
@@ -340,8 +360,7 @@ class _Draw:
         if not self._macro:
             pool = list({one.candidate: one for one in pool}.values())
         new = [one for one in pool if self._key(one) not in self._before]
-        allow = self._study.allow
-        allowed = new if allow is None else [one for one in new if allow(self._values(one))]
+        allowed = list(filter(self._allows, new))
         return allowed or new or pool or self._random_pool()
 
     def _random_pool(self) -> list[Drawn]:
@@ -405,9 +424,6 @@ class _Draw:
         scores = [sum(part in neglected for part in self._growth.parts(one.candidate)) for one in pool]
         most = max(scores)
         return [n for n, score in enumerate(scores) if score == most] if most else []
-
-    def _new_macro(self, count: int) -> Array:
-        return self._many_macros(count, False)[0] if count == 1 else np.concatenate(self._many_macros(count, False))
 
     def _many_macros(self, count: int, ended: bool) -> list[Array]:
         """Return `count` rows of macro-hyperparameters: random, or near those of good trials."""

@@ -16,6 +16,7 @@ from ripieno.models.cell_config import cell_of, cell_slots
 from ripieno.models.cell_spec import Cell, Edge, are_equal, canonical_cell
 from ripieno.search import Categorical, Continuous, Integer, Settings, Space, simulate
 from ripieno.search.algorithms import Algorithm, algorithm_to_plain, change_algorithm, find_algorithm
+from ripieno.search.constraints import Bounds, Constraint
 from ripieno.search.growth import CellGrowth, draw_evenly, find_growth
 from ripieno.search.journal import Journal
 from ripieno.search.popnas import PopnasSampler, front
@@ -145,6 +146,23 @@ def test_macro_hyperparameters_are_searched_along_or_after() -> None:
     again = [values for values in last if cell(values) in {cell(before) for before in after[:34]}]
     assert again
     assert min(curve({**values, "rate": 0.01}, 1)[0] for values in again) == best
+
+
+def test_under_a_bound_cells_that_cannot_meet_it_are_left_out_and_the_search_grows_on() -> None:
+    def pools(values: Mapping[str, Any]) -> dict[str, float]:
+        return {"pools": float(cell(values).operators.count("max3x3")) + values.get("rate", 0.0)}
+
+    for space in (CELLS, WITH_MACRO):
+        bounds = Bounds((Constraint("pools", "<=", 0.05),), pools)
+        journal = Journal(None, space, PARTIAL, 0, bounds)
+        steps = []
+        for trial in range(14):
+            values = journal.configuration(trial)
+            assert pools(values)["pools"] <= 0.05
+            steps.append(len(cell(values).blocks))
+            loss, seconds = curve(values, 1)
+            journal.tell(trial, 1, loss, last=True, seconds=seconds)
+        assert steps == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 2
 
 
 def PARTIAL(seed: int) -> PopnasSampler:  # noqa: N802
