@@ -15,6 +15,7 @@ import shutil
 import socket
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -227,14 +228,20 @@ def scratch_array(folder: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDA
         return np.memmap(stream, dtype, "r+", shape=shape)
 
 
+_HEADERS = threading.Lock()
+"""Held while the header of an array is read: NumPy parses it as Python, and CPython 3.11 fails with SystemError where
+two threads do so at a time."""
+
+
 def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
     """Read a .npy file, memory-mapped if `mapped` and supported. Raises LibraryError naming the file."""
 
     def load(mode: MapMode | None) -> Any:
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
+        with _HEADERS:
+            return np.load(path, mmap_mode=mode, allow_pickle=False)
 
     try:
-        return first_map(load) if mapped else load(None)
+        return first_map(load) if mapped else np.array(first_map(load))
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist") from error
     except (OSError, ValueError, EOFError) as error:

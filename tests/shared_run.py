@@ -27,6 +27,7 @@ NETWORK = "00005-e001"
 SECONDS = {SMALL: 4.0, LARGE: 9.0, **dict.fromkeys(BACKBONES, 0.5), NETWORK: 5.0}
 """Of a member without its backbone, and of a backbone."""
 MEMORY = {SMALL: 400, LARGE: 900, **dict.fromkeys(BACKBONES, 10), NETWORK: 500}
+JOULES_A_SECOND = 30.0
 LATENCY = 0.01
 """Of any of them, slower than their batches of eight."""
 PARAMETERS = {SMALL: 100, LARGE: 300, **dict.fromkeys(BACKBONES, CLASSES * FEATURES + CLASSES), NETWORK: 200}
@@ -72,7 +73,8 @@ def expected_cost(library: Library, members: Iterable[str], kind: str) -> float:
         paths = (folder / f"{p}.onnx" if p in (SMALL, LARGE) else library.onnx_path(p) for p in parts)
         return float(sum(path.stat().st_size for path in paths))
     latency = dict.fromkeys(SECONDS, LATENCY)
-    own = {"seconds": SECONDS, "memory": MEMORY, "latency": latency, "parameters": PARAMETERS}[kind]
+    joules = {part: JOULES_A_SECOND * seconds for part, seconds in SECONDS.items()}
+    own = {"seconds": SECONDS, "memory": MEMORY, "latency": latency, "joules": joules, "parameters": PARAMETERS}[kind]
     return float(sum(own[part] for part in parts))
 
 
@@ -103,4 +105,4 @@ def _head() -> bytes:
 
 def _profile(name: str, device: str) -> Profile:
     points = BatchProfile(1, LATENCY, 0.0, 5), BatchProfile(8, 8 * SECONDS[name] / 2000, 0.0, MEMORY[name])
-    return Profile(name, device, "onnx", points)
+    return Profile(name, device, "onnx", points, joules=JOULES_A_SECOND * SECONDS[name])

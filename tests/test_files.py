@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import json
 import mmap
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +198,39 @@ def test_files_set_aside_keep_what_they_hold_whatever_was_set_aside_before(tmp_p
     assert not (tmp_path / "x.json").exists()
     assert sorted(p.read_text() for p in tmp_path.iterdir()) == ["one", "three", "two"]
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_threads_read_headers_of_arrays_at_the_same_time(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.zeros((3, 4)))
+    errors: list[BaseException] = []
+
+    class Freed:
+        """Garbage in a cycle, whose end lets another thread run in the middle of a parse."""
+
+        def __init__(self) -> None:
+            self.own = self
+
+        def __del__(self) -> None:
+            time.sleep(0)
+
+    def read() -> None:
+        try:
+            for _ in range(400):
+                Freed()
+                assert files.read_array(tmp_path / "array.npy").shape == (3, 4)
+        except BaseException as error:
+            errors.append(error)
+
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(20)
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert not errors

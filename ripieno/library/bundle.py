@@ -266,7 +266,6 @@ def _check_parts(bundle: Bundle) -> None:
         ({m.id for m in bundle.members} >= set(names), "it does not describe all members of its ensemble"),
         (placed >= set(names), "its allocation does not place all members of its ensemble"),
         (devices >= used, "its allocation places members on devices that it does not describe"),
-        (len(bundle.prior) in (0, len(bundle.task.names)), "it has shares of other classes than those of its task"),
         (alike, "its members have another input or another task than the bundle"),
         (dtype in ("uint8", "float32"), f"its input is of {dtype!r}, not uint8 or float32"),
         (len(shape) > 0 and min(shape) > 0, f"its input has shape {list(shape)}, which holds no sample"),
@@ -279,6 +278,8 @@ def _check_parts(bundle: Bundle) -> None:
     check_task(bundle.task, where, LibraryError)
     if kind_of(bundle.task).is_pixelwise and bundle.task.output[:2] != shape[:2]:
         raise LibraryError(f"{where}: its masks have {bundle.task.output[:2]} pixels, its input has {shape[:2]}")
+    if len(bundle.prior) not in (0, len(bundle.task.names)):
+        raise LibraryError(f"{where}: it has shares of other classes than those of its task")
     _check_ensemble(bundle.ensemble, bundle.task, where)
 
 

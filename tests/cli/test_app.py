@@ -40,7 +40,7 @@ MISTAKES = [
     (["bench", "run"], "run is no bundle but a run; make a bundle of it with `ripieno allocate run ENSEMBLE"),
     (["show"], "Missing argument 'RUN': `ripieno show --help`"),
     (["show", "--tpo", "3"], "`ripieno show --help`"),
-    (["sellect", "run"], "Did you mean 'select'?: `ripieno --help`"),
+    (["sellect", "run"], "Did you mean 'select', 'reselect'?: `ripieno --help`"),
     (["measure", "nowhere"], "nowhere is not a run"),
     (["measure", "run", "--device", "cuda:7"], "cuda"),
     (["measure", "run", "--prune", "0"], "prune"),

@@ -68,6 +68,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as archive:
+        return dict(archive)
+
+
 @pytest.fixture
 def place(made: Path, tmp_path: Path) -> Path:
     """A copy of the run and of its bundle, which is served by a link."""
@@ -103,7 +108,7 @@ def test_members_that_are_right_now_are_served(place: Path) -> None:
 
 def test_what_is_judged_is_what_is_served(place: Path) -> None:
     found = ripieno.reselect(place / "run", place / "bundle", place / "drifted.npz")
-    data = np.load(place / "drifted.npz")
+    data = read_npz(place / "drifted.npz")
     names = read_bundle(place / "bundle").task.names
     labels = np.array([names.index(name) for name in data["targets"]])
     rows = reselection.read_recent(
@@ -192,11 +197,11 @@ def test_deployed_members_are_weighed_again(place: Path) -> None:
     assert found.path is not None
     new = read_bundle(found.path)
     assert {p.member for p in new.allocation.placements} == set(new.ensemble.members)
-    assert ripieno.predict(found.path, np.load(place / "drifted.npz")["inputs"][:3]).shape == (3, 4)
+    assert ripieno.predict(found.path, read_npz(place / "drifted.npz")["inputs"][:3]).shape == (3, 4)
 
 
 def test_samples_that_a_run_was_trained_on_are_left_out(place: Path) -> None:
-    data = np.load(place / "drifted.npz")
+    data = read_npz(place / "drifted.npz")
     trained = np.load(place / "run" / "dataset" / "inputs.npy")[:30]
     inputs = np.concatenate([data["inputs"][:60], trained])
     np.savez(place / "mixed.npz", inputs=inputs, targets=data["targets"][np.arange(90) % 60])
@@ -236,7 +241,7 @@ def test_a_crash_while_writing_leaves_what_was(place: Path, monkeypatch: pytest.
 
 
 def test_bad_input_is_one_line(place: Path) -> None:
-    data = np.load(place / "drifted.npz")
+    data = read_npz(place / "drifted.npz")
     good = {"inputs": data["inputs"], "targets": data["targets"]}
     cases: list[tuple[dict[str, np.ndarray], str]] = [
         ({name: values[:49] for name, values in good.items()}, "there are 49 recent samples .* at least 50"),

@@ -55,7 +55,9 @@ def test_a_number_is_of_seconds_and_a_mapping_of_kinds() -> None:
     for wrong in (0, -1, float("nan"), {}):
         with pytest.raises(SelectionError, match="not valid"):
             read_budget(wrong)
-    with pytest.raises(SearchError, match="'euros': the budget of a search may bound seconds, memory, latency, para"):
+    with pytest.raises(
+        SearchError, match="'euros': the budget of a search may bound seconds, memory, latency, joules, para"
+    ):
         read_budget({"euros": 3})
 
 

@@ -134,7 +134,9 @@ def test_that_test_figures_are_lacking_is_noted_with_the_reason(run: ripieno.Lib
 
 
 def test_an_unknown_cost_lists_the_known_ones(run: ripieno.Library) -> None:
-    with pytest.raises(SelectionError, match="a budget may bound seconds, memory, latency, parameters, flops, bytes"):
+    with pytest.raises(
+        SelectionError, match="a budget may bound seconds, memory, latency, joules, parameters, flops, bytes"
+    ):
         ripieno.select(run, {"watts": 3.0})
 
 
