@@ -171,9 +171,14 @@ def check_growth(settings: Settings) -> None:
     """Raise SearchError for an algorithm that grows configurations in a space whose configurations do not grow."""
     space = settings.space
     if find_algorithm(settings.algorithm).sampler == GROWING_SAMPLER and find_growth(distributions(space)) is None:
+        needed = (
+            "give it blocks from 1, and each slot of all blocks every input and the same operators"
+            if space.family in GROWING
+            else f"use --family {' or '.join(GROWING)}"
+        )
         raise SearchError(
             f"algorithm popnas grows cells block by block, which space {space.name} of family {space.family} cannot: "
-            f"use --family {' or '.join(GROWING)}, or another algorithm"
+            f"{needed}, or use another algorithm"
         )
 
 

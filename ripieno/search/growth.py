@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from ripieno.models.cell_config import FAMILY, SLOT_NAMES, SLOTS, cell_slots, slots_text
+from ripieno.models.cell_config import FAMILY, SLOT_NAMES, SLOTS, cell_slots, slot_values, slots_text
 from ripieno.models.cell_spec import EMPTY, Cell, Edge, canonical_cell, cell_features, expand_cell, parse_cell
 
 Candidate = Any
@@ -100,8 +100,20 @@ class CellGrowth(Growth):
 
 
 def find_growth(ranges: Mapping[str, BaseDistribution]) -> Growth | None:
-    """Return the growth of a space with `ranges`; None where none is known."""
-    return CellGrowth(ranges) if SLOT_NAMES | {"blocks"} <= set(ranges) else None
+    """Return the growth of a space with `ranges`; None where none is known.
+
+    Cells grow from one block on, and each block may have any operator and input: a space that limits some of its slots
+    has cells that do not grow in it.
+    """
+    return CellGrowth(ranges) if SLOT_NAMES | {"blocks"} <= set(ranges) and _are_open(ranges) else None
+
+
+def _are_open(ranges: Mapping[str, BaseDistribution]) -> bool:
+    """Return whether `ranges` have cells of one block, and all inputs and the same operators in every slot."""
+    operators = getattr(ranges[SLOTS[0][0][1]], "choices", ())
+    return getattr(ranges["blocks"], "low", None) == 1 and all(
+        set(getattr(ranges[name], "choices", ())) == set(values) for name, values in slot_values(operators).items()
+    )
 
 
 GROWING = (FAMILY,)

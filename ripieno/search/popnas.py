@@ -96,8 +96,9 @@ class Predictors:
         rows = [result.trial for result in told]
         failed = sorted({result.trial for result in results} - {*rows})
         epochs = np.log([result.epoch for result in told] + [max(self.epochs)] * len(failed))
-        losses = scaled([result.loss for result in told if result.loss is not None])
-        self._is_log = min(result.loss for result in told if result.loss is not None) > 0
+        plain = [result.loss for result in told if result.loss is not None]
+        losses = scaled(plain)
+        self._is_log = min(plain) >= 0 and max(plain) > 0  # as in `scaled`
         targets = np.concatenate([losses, np.full(len(failed), losses.max())])
         name, options = LEARNERS[learner]
         model = getattr(require("sklearn.ensemble"), name)(random_state=len(results), **options)
@@ -365,17 +366,11 @@ class _Draw:
 
     def _random_pool(self) -> list[Drawn]:
         """Return random configurations, where no candidate grows any more."""
-        rows = [
-            {name: choice.to_external_repr(value) for name, choice, value in self._random_values()}
-            for _ in range(self._sampler._candidates)
-        ]
+        encoding = Encoding(dict(self._ranges))
+        drawn = encoding.draw(self._sampler._candidates, self._random)
+        rows = [self._complete(encoding.values(row)) for row in drawn]
         pool = [Drawn(self._growth.candidate(values), self._macro.rows([values])) for values in rows]
         return [one for one in pool if self._key(one) not in self._before] or pool
-
-    def _random_values(self) -> list[tuple[str, BaseDistribution, float]]:
-        encoding = Encoding(dict(self._ranges))
-        row = encoding.draw(1, self._random)[0]
-        return [(name, choice, float(v)) for (name, choice), v in zip(self._ranges.items(), row, strict=True)]
 
     def _measured(self, predictors: Predictors | None) -> list[tuple[Drawn, float, float]]:
         """Return the trials with a result: loss at the last epoch that they reached, and seconds of an epoch.
@@ -443,7 +438,10 @@ class _Draw:
 
     def _values(self, one: Drawn) -> dict[str, Any]:
         """Return the values of all ranges."""
-        values = {**self._growth.values(one.candidate), **self._macro.values(one.macro[0])}
+        return self._complete({**self._growth.values(one.candidate), **self._macro.values(one.macro[0])})
+
+    def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `values` with those of the ranges that have a single one."""
         return {name: values[name] if name in values else _only(choice) for name, choice in self._ranges.items()}
 
     def _take(self, one: Drawn, predictors: Predictors | None) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from ripieno.errors import SearchError
 from ripieno.models import cell_config
 from ripieno.models.cell_config import cell_of, cell_slots
 from ripieno.models.cell_spec import Cell, Edge, are_equal, canonical_cell
+from ripieno.pipeline.search_request import check_growth
 from ripieno.search import Categorical, Continuous, Integer, Settings, Space, simulate
 from ripieno.search.algorithms import Algorithm, algorithm_to_plain, change_algorithm, find_algorithm
+from ripieno.search.built_in_spaces import find_space
 from ripieno.search.constraints import Bounds, Constraint
 from ripieno.search.growth import CellGrowth, draw_evenly, find_growth
 from ripieno.search.journal import Journal
@@ -205,3 +207,36 @@ def test_a_space_without_growth_is_refused() -> None:
     assert find_growth(distributions(other)) is None
     with pytest.raises(SearchError, match="do not grow: popnas needs a space of family cell"):
         Journal(None, other, PARTIAL, 0).configuration(0)
+
+
+@pytest.mark.parametrize("name", ["cell", "cell-series", "cell-segmentation"])
+def test_built_in_spaces_of_cells_grow(name: str) -> None:
+    assert find_growth(distributions(find_space(name))) is not None
+
+
+@pytest.mark.parametrize(
+    "limit", [{"blocks": Integer(2, 5)}, {"input_1a": Categorical((-1,))}, {"operator_2b": Categorical(OPERATORS[:2])}]
+)
+def test_a_space_that_limits_some_slots_does_not_grow(limit: dict[str, Any]) -> None:
+    space = Space("limited", "cell", {**CELLS.ranges, **limit})
+    assert find_growth(distributions(space)) is None
+    with pytest.raises(SearchError, match="space limited of family cell cannot: give it blocks from 1"):
+        check_growth(Settings(space, "popnas"))
+
+
+def test_losses_of_zero_are_predicted_as_they_are_measured() -> None:
+    journal = Journal(None, CELLS, PARTIAL, 0)
+    losses = []
+    for trial in range(24):
+        loss, seconds = curve(journal.configuration(trial), 1)
+        losses.append(max(0.0, loss - 3.0))
+        journal.tell(trial, 1, losses[-1], last=True, seconds=seconds)
+    assert min(losses) == 0 < max(losses)
+    predicted = [one.loss for one in journal.predictions.values() if one.loss is not None]
+    assert min(predicted) >= 0
+
+
+def test_where_no_cell_grows_any_more_new_ones_are_drawn_at_random() -> None:
+    space = Space("one", "cell", {**CELLS.ranges, "blocks": Integer(1, 1)})
+    trials = search(space, trials=25)
+    assert len({cell(values) for values in trials}) == 25
