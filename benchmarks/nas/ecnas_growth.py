@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial
 
 from ripieno.search.encoding import Encoding
 from ripieno.search.growth import Growth
+from ripieno.search.growth_predictors import Drawn, Predictors
 from ripieno.search.in_memory_study import Result
-from ripieno.search.popnas import Drawn, PopnasSampler, Predictors
+from ripieno.search.popnas import PopnasSampler
 from ripieno.search.predictions import rank_correlation
 
 NAMES = {number: name for name, number in OPERATIONS.items()}

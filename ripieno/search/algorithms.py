@@ -31,8 +31,10 @@ SCHEDULERS: dict[str, MakeScheduler] = {
 }
 """Schedulers besides successive halving, by name; add custom ones here. `generations` runs a dozen trials at a time."""
 GROWTH_OPTIONS = ("first", "beam", "macro")
-"""Options of the sampler that grows cells."""
-SAMPLER_OPTIONS = ("random_share", "candidates", "learner", *GROWTH_OPTIONS)
+"""Options of the sampler that grows cells, which commands have too."""
+OF_GROWTH = (*GROWTH_OPTIONS, "time_learner")
+"""All options of that sampler: other algorithms are written without them."""
+SAMPLER_OPTIONS = ("random_share", "candidates", "learner", *OF_GROWTH)
 """Options of samplers."""
 Brackets = Literal["all", "one", "full"]
 Rule = Literal["promotion", "stopping"]
@@ -68,6 +70,8 @@ class Algorithm:
     """of `popnas`: trials of each further number of blocks"""
     macro: Literal["along", "after"] | None = None
     """of `popnas`: whether other hyperparameters are searched along with the cells, or after them on their front"""
+    time_learner: str | None = None
+    """of `popnas`: model of the seconds of training"""
 
     def __post_init__(self) -> None:
         check_fields(self, SearchError)
@@ -171,7 +175,7 @@ def algorithm_to_plain(algorithm: Algorithm) -> dict[str, Any]:
     """Return all options of an algorithm as plain values, for JSON."""
     step = int(algorithm.step) if algorithm.step.is_integer() else algorithm.step
     plain = asdict(algorithm) | {"step": step}
-    return {name: value for name, value in plain.items() if value is not None or name not in GROWTH_OPTIONS}
+    return {name: value for name, value in plain.items() if value is not None or name not in OF_GROWTH}
 
 
 def change_algorithm(

@@ -36,7 +36,7 @@ from scipy.special import ndtr
 from ripieno.errors import SearchError, require
 from ripieno.search.constraints import Constraint, total_violation
 from ripieno.search.encoding import Array, Encoding
-from ripieno.search.in_memory_study import ReportedStudy, Result
+from ripieno.search.in_memory_study import ReportedStudy, Result, epoch_seconds, reported
 from ripieno.search.objectives import LOSS, SINGLE, SearchObjective, scaled, tchebycheff, unit_scaled, vector
 from ripieno.search.warm_start import PastCurve
 
@@ -237,14 +237,9 @@ def _with_epoch(features: Array, epoch: float) -> Array:
 
 def _seconds(features: Array, index: Mapping[int, int], results: Sequence[Result]) -> Forest | None:
     """Fit the logarithm of the mean seconds of an epoch of each trial; None if all are equal or none is known."""
-    seconds, epochs, reached = (dict.fromkeys(index, 0.0) for _ in range(3))
-    for result in results:
-        if result.seconds > 0:  # a job whose driver died has no duration
-            seconds[result.trial] += result.seconds
-            epochs[result.trial] += result.epoch - reached[result.trial]
-        reached[result.trial] = result.epoch
-    timed = [trial for trial in index if seconds[trial] > 0]
-    rates = np.log([seconds[trial] / epochs[trial] for trial in timed])
+    known = epoch_seconds(results)
+    timed = [trial for trial in index if trial in known]
+    rates = np.log([known[trial] for trial in timed])
     if len(timed) < 2 or np.ptp(rates) < 1e-9:
         return None
     return Forest(features[[index[trial] for trial in timed]], rates, FEW_TREES, seed=len(results))
@@ -292,14 +287,14 @@ class ForestSampler(RandomSampler):
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
         """Return all ranges if the forest chooses this trial, none if it is random."""
-        results, least = _reported(study).results, _startup(_reported(study))
+        results, least = reported(study).results, _startup(reported(study))
         if self._random.random() < self._random_share or len({result.trial for result in results}) < least:
             return {}
-        objectives = _reported(study).objectives
+        objectives = reported(study).objectives
         first = results[: sizes(len(results), least)]
         if all(vector(objectives, result.loss, result.values) is None for result in first):
             return {}
-        return {name: c for name, c in _reported(study).ranges.items() if not c.single()}
+        return {name: c for name, c in reported(study).ranges.items() if not c.single()}
 
     def sample_relative(
         self,
@@ -311,7 +306,7 @@ class ForestSampler(RandomSampler):
         if not search_space:
             return {}
         encoding, trials = Encoding(search_space), study.get_trials(deepcopy=False)
-        known = self._knowledge(_reported(study), encoding, trials)
+        known = self._knowledge(reported(study), encoding, trials)
         near = int(self._candidates * NEIGHBOURS)
         weights = self._random.dirichlet(np.ones(len(known.objectives))) if len(known.objectives) > 1 else np.ones(1)
         good = known.parents(weights)
@@ -322,7 +317,7 @@ class ForestSampler(RandomSampler):
         before = {tuple(t.params[name] for name in search_space) for t in trials}
         ranked = (encoding.values(candidates[n]) for n in order)
         new = (values for values in ranked if tuple(values.values()) not in before)
-        allow = _reported(study).allow
+        allow = reported(study).allow
         allowed = new if allow is None else filter(allow, new)
         return next(allowed, encoding.values(candidates[order[0]]))
 
@@ -342,8 +337,3 @@ class ForestSampler(RandomSampler):
 def _startup(study: ReportedStudy) -> int:
     """Return the number of random trials with a result before the forest is used."""
     return WARM_STARTUP if study.past else STARTUP
-
-
-def _reported(study: Study) -> ReportedStudy:
-    assert isinstance(study, ReportedStudy), "the forest learns from the results of a search of ripieno"
-    return study

@@ -13,6 +13,7 @@ With several objectives a COMPLETE trial has the values of all, and the losses a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy as copy_of
@@ -189,6 +190,23 @@ class ReportedStudy(Study):
     def direction(self) -> StudyDirection:
         """Direction of the losses at rungs: Optuna's study of several objectives has none, as it prunes no trial."""
         return StudyDirection.MINIMIZE
+
+
+def reported(study: Study) -> ReportedStudy:
+    """Return `study`, which samplers that learn from all results need to be of a search of ripieno."""
+    assert isinstance(study, ReportedStudy), "the sampler learns from the results of a search of ripieno"
+    return study
+
+
+def epoch_seconds(results: Sequence[Result]) -> dict[int, float]:
+    """Return the mean seconds of an epoch by trial, of those with a duration."""
+    seconds, epochs, reached = (defaultdict[int, float](float) for _ in range(3))
+    for result in results:
+        if result.seconds > 0:  # a job whose driver died has no duration
+            seconds[result.trial] += result.seconds
+            epochs[result.trial] += result.epoch - reached[result.trial]
+        reached[result.trial] = result.epoch
+    return {trial: seconds[trial] / epochs[trial] for trial in seconds}
 
 
 def constraint_attributes(constraints: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:

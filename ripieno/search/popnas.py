@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -27,22 +26,16 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
-from ripieno.errors import SearchError, require
+from ripieno.errors import SearchError
 from ripieno.search.encoding import Array, Encoding
-from ripieno.search.forest import sizes
+from ripieno.search.forest import CHANGES, SPREAD, sizes
 from ripieno.search.growth import Candidate, Growth, draw_evenly, find_growth
-from ripieno.search.in_memory_study import ReportedStudy, Result
-from ripieno.search.objectives import scaled
+from ripieno.search.growth_predictors import LEARNERS, TIME_LEARNERS, Drawn, Predictors
+from ripieno.search.in_memory_study import ReportedStudy, Result, epoch_seconds, reported
 from ripieno.search.predictions import TrialPrediction
 
 Macro = Literal["along", "after"]
 """When macro-hyperparameters are searched: while candidates grow, or on the front of the last step."""
-LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "extra-trees": ("ExtraTreesRegressor", {"n_estimators": 50, "min_samples_leaf": 2}),
-    "random-forest": ("RandomForestRegressor", {"n_estimators": 50, "min_samples_leaf": 2}),
-    "gradient-boosting": ("GradientBoostingRegressor", {"n_estimators": 80, "max_depth": 3, "learning_rate": 0.1}),
-}
-"""Classes of scikit-learn and their options by the names of the predictors of scores."""
 EXPLORATION = 1 / 9
 """Share of the trials of a step between the first and the last that explore (16 of 144 there)."""
 NEGLECTED = 0.2
@@ -53,138 +46,8 @@ FITTING = 16
 """Macro-hyperparameters with which a first candidate may meet the bounds."""
 RANDOM_MACRO = 0.3
 """Share of the candidates whose macro-hyperparameters are random; the others have neighbours of those of trials."""
-SPREAD, CHANGES = 0.15, 0.3
-"""Step of such a neighbour, as a share of the range, and probability that a range changes."""
 BIAS = 3
 """Power of a uniform number that draws from the front: the lower the predicted loss, the likelier the candidate."""
-RIDGE = 0.1
-"""Penalty of the model of seconds, on standardised features."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A trial's candidate and the rest of its values."""
-
-    candidate: Candidate
-    macro: Array
-    """(1, ranges), the row of the other ranges"""
-
-
-class Predictors:
-    """Models of the loss and of the seconds of an epoch, fitted on the first results of a search."""
-
-    def __init__(
-        self, growth: Growth, macro: Encoding, drawn: Sequence[Drawn], results: Sequence[Result], learner: str
-    ) -> None:
-        """Fit `results`, of which at least one has a loss; `drawn` are the candidates of all trials."""
-        self._growth, self._macro = growth, macro
-        self._parts = sorted({part for one in drawn for part in growth.parts(one.candidate)})
-        self._weights: dict[str, float] = {}
-        told = [result for result in results if result.loss is not None]
-        self.epochs = tuple(sorted({result.epoch for result in told}))
-        counts = self._counts(drawn)
-        rates = _epoch_seconds(results)
-        self._seconds: _Ridge | None = None
-        if len(rates) > 1 and np.ptp(list(rates.values())) > 0:
-            trials = sorted(rates)
-            logs = np.log([rates[trial] for trial in trials])
-            others = self._others(drawn)[trials]
-            # what a part adds to the logarithm of the seconds orders the parts by their own
-            effects = _Ridge(np.column_stack([counts[trials], others]), logs).slopes[: len(self._parts)]
-            self._weights = dict(zip(self._parts, np.exp(effects - effects.max()).tolist(), strict=True))
-            self._seconds = _Ridge(self._time_features(drawn)[trials], logs)
-        rows = [result.trial for result in told]
-        failed = sorted({result.trial for result in results} - {*rows})
-        epochs = np.log([result.epoch for result in told] + [max(self.epochs)] * len(failed))
-        plain = [result.loss for result in told if result.loss is not None]
-        losses = scaled(plain)
-        self._is_log = min(plain) >= 0 and max(plain) > 0  # as in `scaled`
-        targets = np.concatenate([losses, np.full(len(failed), losses.max())])
-        name, options = LEARNERS[learner]
-        model = getattr(require("sklearn.ensemble"), name)(random_state=len(results), **options)
-        features = self._score_features(drawn)[rows + failed]
-        self._score = model.fit(np.column_stack([features, epochs]), targets)
-
-    def losses(self, drawn: Sequence[Drawn], epoch: int) -> Array:
-        """Return predicted losses after `epoch`, (drawn,), in the scale in which they are compared."""
-        features = self._score_features(drawn)
-        found: Array = self._score.predict(np.column_stack([features, np.full(len(drawn), np.log(epoch))]))
-        return found
-
-    def plain_losses(self, drawn: Sequence[Drawn], epoch: int) -> Array:
-        """Return predicted losses after `epoch` as they are measured, (drawn,)."""
-        found = self.losses(drawn, epoch)
-        plain: Array = np.exp(found) if self._is_log else found
-        return plain
-
-    def seconds(self, drawn: Sequence[Drawn]) -> Array:
-        """Return the predicted seconds of an epoch, (drawn,); all equal where they are not known."""
-        if self._seconds is None:
-            return np.ones(len(drawn))
-        found: Array = np.exp(self._seconds.predict(self._time_features(drawn)))
-        return found
-
-    def plain_seconds(self, one: Drawn, epoch: int) -> float | None:
-        """Return the predicted seconds of training to `epoch`; None where durations are not known."""
-        return None if self._seconds is None else epoch * float(self.seconds([one])[0])
-
-    def _counts(self, drawn: Sequence[Drawn]) -> Array:
-        """Return how often each candidate has each part, (drawn, parts)."""
-        counts = [Counter(self._growth.parts(one.candidate)) for one in drawn]
-        return np.array([[count[part] for part in self._parts] for count in counts], float)
-
-    def _others(self, drawn: Sequence[Drawn]) -> Array:
-        """Return the features of the macro-hyperparameters, (drawn, features)."""
-        return self._macro.features(np.concatenate([one.macro for one in drawn]))
-
-    def _graph(self, drawn: Sequence[Drawn]) -> Array:
-        """Return the features of the graphs, (drawn, features)."""
-        found = [self._growth.features(one.candidate, self._weights) for one in drawn]
-        return np.array([list(features.values()) for features in found], float)
-
-    def _score_features(self, drawn: Sequence[Drawn]) -> Array:
-        return np.column_stack([self._graph(drawn), self._counts(drawn), self._others(drawn)])
-
-    def _time_features(self, drawn: Sequence[Drawn]) -> Array:
-        graph = self._graph(drawn)
-        return np.column_stack([graph, np.log1p(graph), self._counts(drawn), self._others(drawn)])
-
-
-class _Ridge:
-    """Ridge regression on standardised features."""
-
-    def __init__(self, features: Array, targets: Array) -> None:
-        self._mean, self._scale = features.mean(axis=0), features.std(axis=0)
-        self._scale[self._scale == 0] = 1.0
-        self._model = require("sklearn.linear_model").Ridge(alpha=RIDGE)
-        self._model.fit((features - self._mean) / self._scale, targets)
-        self._low, self._high = targets.min(), targets.max()
-
-    @property
-    def slopes(self) -> Array:
-        """Increase of the prediction with a unit of each feature."""
-        slopes: Array = self._model.coef_ / self._scale
-        return slopes
-
-    def predict(self, features: Array) -> Array:
-        """Return predictions, at most as far beyond the known targets as these are apart."""
-        found = self._model.predict((features - self._mean) / self._scale)
-        span = self._high - self._low
-        clipped: Array = np.clip(found, self._low - span, self._high + span)
-        return clipped
-
-
-def _epoch_seconds(results: Sequence[Result]) -> dict[int, float]:
-    """Return the mean seconds of an epoch by trial, of those with a duration."""
-    seconds: Counter[int] = Counter()
-    epochs: Counter[int] = Counter()
-    reached: Counter[int] = Counter()
-    for result in results:
-        if result.seconds > 0:  # a job whose driver died has no duration
-            seconds[result.trial] += result.seconds  # type: ignore[assignment]
-            epochs[result.trial] += result.epoch - reached[result.trial]
-        reached[result.trial] = result.epoch
-    return {trial: seconds[trial] / epochs[trial] for trial in seconds}
 
 
 def front(losses: Array, seconds: Array) -> list[int]:
@@ -213,14 +76,20 @@ class PopnasSampler(RandomSampler):
         first: int,
         beam: int,
         macro: str,
+        time_learner: str = "ridge",
         growth: Growth | None = None,
     ) -> None:
         super().__init__(seed)
-        for what, word, known in (("learner", learner, tuple(LEARNERS)), ("macro", macro, get_args(Macro))):
+        words = (
+            ("learner", learner, tuple(LEARNERS)),
+            ("time_learner", time_learner, tuple(TIME_LEARNERS)),
+            ("macro", macro, get_args(Macro)),
+        )
+        for what, word, known in words:
             if word not in known:
                 raise SearchError(f"no {what} {word!r}; there are: {', '.join(known)}")
         self._random = np.random.default_rng(seed)
-        self._random_share, self._candidates, self._learner = random_share, candidates, learner
+        self._random_share, self._candidates, self._learners = random_share, candidates, (learner, time_learner)
         self._first, self._beam, self._macro_when, self._growth = first, beam, macro, growth
 
     def infer_relative_search_space(
@@ -231,7 +100,7 @@ class PopnasSampler(RandomSampler):
         """Return all ranges, none if the trial is random."""
         if self._random.random() < self._random_share:
             return {}
-        return dict(_reported(study).ranges)
+        return dict(reported(study).ranges)
 
     def sample_relative(
         self,
@@ -242,16 +111,11 @@ class PopnasSampler(RandomSampler):
         """Return the values of the next candidate, which is new with its macro-hyperparameters as long as there are."""
         if not search_space:
             return {}
-        known = _reported(study)
+        known = reported(study)
         growth = self._growth or find_growth(search_space)
         if growth is None:
             raise SearchError("the configurations of this space do not grow: popnas needs a space of family cell")
         return _Draw(self, known, growth, search_space).values()
-
-
-def _reported(study: Study) -> ReportedStudy:
-    assert isinstance(study, ReportedStudy), "popnas learns from the results of a search of ripieno"
-    return study
 
 
 class _Draw:
@@ -337,12 +201,12 @@ class _Draw:
         if key not in self._study.cache:
             for old in [k for k in self._study.cache if isinstance(k, tuple) and k[0] == key[0]]:
                 del self._study.cache[old]
-            self._study.cache[key] = Predictors(self._growth, self._macro, self._drawn, first, self._sampler._learner)
+            self._study.cache[key] = Predictors(self._growth, self._macro, self._drawn, first, *self._sampler._learners)
         found: Predictors = self._study.cache[key]
         return found
 
     def _pool(self, step: int, ended: bool, predictors: Predictors | None) -> list[Drawn]:
-        """Return new candidates of `step` to choose from, each with macro-hyperparameters; never empty."""
+        """Return candidates of `step` to choose from, new with their macro-hyperparameters, else random ones."""
         growth, random = self._growth, self._random
         count = self._sampler._candidates
         measured = self._measured(predictors)
@@ -361,16 +225,16 @@ class _Draw:
         if not self._macro:
             pool = list({one.candidate: one for one in pool}.values())
         new = [one for one in pool if self._key(one) not in self._before]
-        allowed = list(filter(self._allows, new))
-        return allowed or new or pool or self._random_pool()
+        return list(filter(self._allows, new)) or self._random_pool()
 
     def _random_pool(self) -> list[Drawn]:
-        """Return random configurations, where no candidate grows any more."""
+        """Return random configurations, where no new candidate is left that grows and meets the bounds."""
         encoding = Encoding(dict(self._ranges))
         drawn = encoding.draw(self._sampler._candidates, self._random)
         rows = [self._complete(encoding.values(row)) for row in drawn]
         pool = [Drawn(self._growth.candidate(values), self._macro.rows([values])) for values in rows]
-        return [one for one in pool if self._key(one) not in self._before] or pool
+        new = [one for one in pool if self._key(one) not in self._before]
+        return list(filter(self._allows, new)) or new or pool
 
     def _measured(self, predictors: Predictors | None) -> list[tuple[Drawn, float, float]]:
         """Return the trials with a result: loss at the last epoch that they reached, and seconds of an epoch.
@@ -380,7 +244,7 @@ class _Draw:
         if predictors is None:
             return []
         last: dict[int, Result] = {r.trial: r for r in self._study.results if r.loss is not None}
-        rates = _epoch_seconds(self._study.results)
+        rates = epoch_seconds(self._study.results)
         trials = [trial for trial in last if self._study.violation(trial) <= 0] or list(last)
         final = predictors.epochs[-1]
         behind = [trial for trial in trials if last[trial].epoch < final]

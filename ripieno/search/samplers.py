@@ -39,11 +39,12 @@ def _popnas(
     first: int = 32,
     beam: int = 24,
     macro: str = "along",
+    time_learner: str = "ridge",
 ) -> BaseSampler:
     require("sklearn")
     from ripieno.search.popnas import PopnasSampler
 
-    return PopnasSampler(seed, random_share, candidates, learner, first, beam, macro)
+    return PopnasSampler(seed, random_share, candidates, learner, first, beam, macro, time_learner)
 
 
 def _genetic(seed: int) -> BaseSampler:

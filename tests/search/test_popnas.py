@@ -19,9 +19,13 @@ from ripieno.search import Categorical, Continuous, Integer, Settings, Space, si
 from ripieno.search.algorithms import Algorithm, algorithm_to_plain, change_algorithm, find_algorithm
 from ripieno.search.built_in_spaces import find_space
 from ripieno.search.constraints import Bounds, Constraint
+from ripieno.search.encoding import Encoding
 from ripieno.search.growth import CellGrowth, draw_evenly, find_growth
+from ripieno.search.growth_predictors import Drawn, Predictors
+from ripieno.search.in_memory_study import Result
 from ripieno.search.journal import Journal
 from ripieno.search.popnas import PopnasSampler, front
+from ripieno.search.samplers import bind_sampler
 from ripieno.search.space import distributions
 
 OPERATORS = ("identity", "conv3x3", "sep5x5", "max3x3")
@@ -198,6 +202,9 @@ def test_options_are_those_of_popnas_alone() -> None:
         change_algorithm("random", beam=3)
     with pytest.raises(SearchError, match="macro 'later'"):
         Algorithm(sampler="popnas", macro="later")  # type: ignore[arg-type]
+    for wrong in ({"learner": "oracle"}, {"time_learner": "clock"}):
+        with pytest.raises(SearchError, match=f"no {next(iter(wrong))} '{next(iter(wrong.values()))}'; there are: "):
+            Journal(None, CELLS, bind_sampler("popnas", wrong), 0).configuration(0)
     with pytest.raises(SearchError, match="no learner 'oracle'; there are: extra-trees"):
         Journal(None, CELLS, lambda seed: PopnasSampler(seed, 0, 9, "oracle", 4, 4, "along"), 0).configuration(0)
 
@@ -234,6 +241,16 @@ def test_losses_of_zero_are_predicted_as_they_are_measured() -> None:
     assert min(losses) == 0 < max(losses)
     predicted = [one.loss for one in journal.predictions.values() if one.loss is not None]
     assert min(predicted) >= 0
+
+
+@pytest.mark.parametrize("learner", ["ridge", "extra-trees"])
+def test_seconds_are_predicted_by_the_model_of_that_name(learner: str) -> None:
+    growth, macro = CellGrowth(distributions(CELLS)), Encoding({})
+    drawn = [Drawn(one, np.empty((1, 0))) for one in growth.first()]
+    times = [curve(growth.values(one.candidate), 1) for one in drawn]
+    results = [Result(trial, 1, *pair, last=True) for trial, pair in enumerate(times[:24])]
+    found = Predictors(growth, macro, drawn, results, time_learner=learner).seconds(drawn[24:])
+    assert np.corrcoef(np.log(found), np.log([seconds for _, seconds in times[24:]]))[0, 1] > 0.8
 
 
 def test_where_no_cell_grows_any_more_new_ones_are_drawn_at_random() -> None:
