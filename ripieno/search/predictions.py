@@ -60,7 +60,8 @@ class PredictionChecks:
 
     def add(self, trial: int, epoch: int, loss: float | None, seconds: float) -> None:
         """Add the result of a job that trained `trial` to `epoch`, with its own `seconds`; loss None: it failed."""
-        if (prediction := self._predictions.get(trial)) is None:
+        prediction = self._predictions.get(trial)
+        if prediction is None or (prediction.loss is None and prediction.seconds is None):
             return
         self._seconds[trial] = self._seconds.get(trial, 0.0) + seconds
         if loss is not None and epoch == prediction.epoch:

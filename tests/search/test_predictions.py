@@ -102,3 +102,10 @@ def test_the_rank_correlation_is_spearmans() -> None:
     assert rank_correlation([*pairs, (None, 5.0)]) == pytest.approx(expected)
     assert rank_correlation(pairs[:2]) is None
     assert rank_correlation([(1.0, 2.0), (1.0, 3.0), (1.0, 4.0)]) is None
+
+
+def test_a_trial_of_which_nothing_was_predicted_is_not_compared() -> None:
+    checks = PredictionChecks({0: TrialPrediction(1, 1), 1: TrialPrediction(1, 1, loss=0.5)})
+    for trial in (0, 1):
+        checks.add(trial, 1, 0.4, 2.0)
+    assert [one.trial for one in checks.compared] == [1]
