@@ -54,8 +54,9 @@ class EcNasGrowth(Growth):
         return self._table.cell(values)
 
     def values(self, candidate: Cell) -> dict[str, Any]:
-        """Return values that stand for a cell."""
-        return dict(zip(self._table.space.ranges, self._table.configurations[candidate], strict=True))
+        """Return values that stand for a cell; for one that the table lacks, values that stand for none."""
+        none = tuple(choice.choices[0] for choice in self._table.space.ranges.values())
+        return dict(zip(self._table.space.ranges, self._table.configurations.get(candidate, none), strict=True))
 
     def step(self, candidate: Cell) -> int:
         """Return the step of a cell."""

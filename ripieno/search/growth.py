@@ -83,7 +83,10 @@ class CellGrowth(Growth):
 
     def values(self, candidate: Candidate) -> dict[str, Any]:
         """Return the slots of a cell."""
-        return {name: value for name, value in cell_slots(candidate).items() if name in self.names}
+        found = {name: value for name, value in cell_slots(candidate).items() if name in self.names}
+        # blocks that the cell does not have may name an operator that the space does not
+        foreign = {n for n, value in found.items() if n.startswith("operator_") and value not in self._operators}
+        return found | dict.fromkeys(foreign, self._operators[0])
 
     def step(self, candidate: Candidate) -> int:
         """Return the number of blocks of a cell."""

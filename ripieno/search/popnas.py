@@ -61,6 +61,24 @@ def front(losses: Array, seconds: Array) -> list[int]:
     return found
 
 
+def exploring_places(parts: Sequence[Sequence[str]], front: Sequence[int]) -> list[int]:
+    """Return the places in `parts` of the candidates with most parts that those at the places `front` neglect.
+
+    A part is neglected that they use less than `NEGLECTED` times as often as evenly: operators among operators, inputs
+    among inputs. None where they neglect none.
+    """
+    used = Counter(part for n in front for part in parts[n])
+    every = {part for own in parts for part in own}
+    inputs = {part for part in every if part.startswith("input ")}
+    neglected: set[str] = set()
+    for group in (every - inputs, inputs):
+        even = sum(used[part] for part in group) / max(1, len(group))
+        neglected |= {part for part in group if used[part] < NEGLECTED * even}
+    scores = [sum(part in neglected for part in own) for own in parts]
+    most = max(scores)
+    return [n for n, score in enumerate(scores) if score == most] if most else []
+
+
 class PopnasSampler(RandomSampler):
     """Sampler of candidates that grow; `random_share` of the trials are random. For the options see `Algorithm`.
 
@@ -206,26 +224,39 @@ class _Draw:
         return found
 
     def _pool(self, step: int, ended: bool, predictors: Predictors | None) -> list[Drawn]:
-        """Return candidates of `step` to choose from, new with their macro-hyperparameters, else random ones."""
-        growth, random = self._growth, self._random
-        count = self._sampler._candidates
-        measured = self._measured(predictors)
+        """Return candidates to choose from, new with their macro-hyperparameters: of `step`, as long as it has any.
+
+        Where the parents of a step have no new children, all of the step before are parents, then the next step's; at
+        last candidates are random.
+        """
+        measured, random = self._measured(predictors), self._random
         if ended and measured and self._macro and random.random() < REFINED:
-            best = [measured[n][0] for n in front(*_columns(measured))]
-            parents = [best[n].candidate for n in random.integers(len(best), size=count)]
-            pool = [
-                Drawn(candidate, macro)
-                for candidate, macro in zip(parents, self._many_macros(count, True), strict=True)
-            ]
-        else:
-            parents = self._parents(step, measured)
-            chosen = random.integers(len(parents), size=count) if parents else ()
-            grown = [c for n in chosen for c in growth.grow(parents[n], 1, random)]
-            pool = [Drawn(c, macro) for c, macro in zip(grown, self._many_macros(len(grown), ended), strict=True)]
+            best = [measured[n][0].candidate for n in front(*_columns(measured))]
+            count = self._sampler._candidates
+            refined = [best[n] for n in random.integers(len(best), size=count)]
+            if pool := self._new(refined, ended):
+                return pool
+        for later in range(max(2, step), self._growth.steps + 1):
+            every = [one.candidate for one in self._drawn if self._growth.step(one.candidate) == later - 1]
+            for parents in (self._parents(later, measured), list(dict.fromkeys(every))):
+                if pool := self._new(self._children(parents), ended):
+                    return pool
+        return self._random_pool()
+
+    def _children(self, parents: Sequence[Candidate]) -> list[Candidate]:
+        """Return candidates that grow from `parents` at random."""
+        if not parents:
+            return []
+        chosen = self._random.integers(len(parents), size=self._sampler._candidates)
+        return [child for n in chosen for child in self._growth.grow(parents[n], 1, self._random)]
+
+    def _new(self, candidates: Sequence[Candidate], ended: bool) -> list[Drawn]:
+        """Return `candidates` with macro-hyperparameters that are new and meet the bounds."""
+        macros = self._many_macros(len(candidates), ended)
+        pool = [Drawn(candidate, macro) for candidate, macro in zip(candidates, macros, strict=True)]
         if not self._macro:
             pool = list({one.candidate: one for one in pool}.values())
-        new = [one for one in pool if self._key(one) not in self._before]
-        return list(filter(self._allows, new)) or self._random_pool()
+        return [one for one in pool if self._key(one) not in self._before and self._allows(one)]
 
     def _random_pool(self) -> list[Drawn]:
         """Return random configurations, where no new candidate is left that grows and meets the bounds."""
@@ -268,21 +299,9 @@ class _Draw:
         losses, seconds = predictors.losses(pool, predictors.epochs[-1]), predictors.seconds(pool)
         best = front(losses, seconds)
         if 1 < step < self._growth.steps and self._random.random() < EXPLORATION:
-            exploring = self._exploring(pool, [pool[n] for n in best])
+            exploring = exploring_places([self._growth.parts(one.candidate) for one in pool], best)
             best = [exploring[n] for n in front(losses[exploring], seconds[exploring])] or best
         return pool[best[int(len(best) * self._random.random() ** BIAS)]]
-
-    def _exploring(self, pool: Sequence[Drawn], best: Sequence[Drawn]) -> list[int]:
-        """Return the indices of those of `pool` with most of the parts that the front `best` neglects, if any."""
-        used = Counter(part for one in best for part in self._growth.parts(one.candidate))
-        every = {part for one in pool for part in self._growth.parts(one.candidate)}
-        neglected: set[str] = set()
-        for group in (_operators(every), every - _operators(every)):
-            even = sum(used[part] for part in group) / max(1, len(group))
-            neglected |= {part for part in group if used[part] < NEGLECTED * even}
-        scores = [sum(part in neglected for part in self._growth.parts(one.candidate)) for one in pool]
-        most = max(scores)
-        return [n for n, score in enumerate(scores) if score == most] if most else []
 
     def _many_macros(self, count: int, ended: bool) -> list[Array]:
         """Return `count` rows of macro-hyperparameters: random, or near those of good trials."""
@@ -318,10 +337,6 @@ class _Draw:
             seconds = predictors.plain_seconds(one, epoch)
         self._study.predictions[trial] = TrialPrediction(step, epoch, loss, seconds)
         return self._values(one)
-
-
-def _operators(parts: set[str]) -> set[str]:
-    return {part for part in parts if not part.startswith("input ")}
 
 
 def _columns(measured: Sequence[tuple[Drawn, float, float]]) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ripieno.search.growth import CellGrowth, draw_evenly, find_growth
 from ripieno.search.growth_predictors import Drawn, Predictors
 from ripieno.search.in_memory_study import Result
 from ripieno.search.journal import Journal
-from ripieno.search.popnas import PopnasSampler, front
+from ripieno.search.popnas import PopnasSampler, exploring_places, front
 from ripieno.search.samplers import bind_sampler
 from ripieno.search.space import distributions
 
@@ -120,6 +120,26 @@ def test_cells_have_values_that_stand_for_them_and_grow_by_one_block() -> None:
 def test_the_front_holds_what_no_other_beats_in_both() -> None:
     losses, seconds = np.array([3.0, 1.0, 2.0, 2.0, 1.5]), np.array([1.0, 9.0, 2.0, 3.0, 9.0])
     assert front(losses, seconds) == [1, 2, 0]
+
+
+def test_exploration_takes_candidates_with_most_of_what_the_front_neglects() -> None:
+    common = ("conv", "conv", "input -1", "input -2")
+    parts = [common, common, ("conv", "pool", "input -1", "input -1"), ("pool", "pool", "input -1", "input 0")]
+    assert exploring_places(parts, [0, 1]) == [3]
+    assert exploring_places([*parts, ("pool", "gru", "input 0", "input -2")], [0, 1]) == [3, 4]
+    assert exploring_places(parts, [0, 2, 3]) == []
+
+
+def test_about_a_ninth_of_a_middle_step_explores(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def noted(parts: Sequence[Sequence[str]], best: Sequence[int]) -> list[int]:
+        asked.append(len(best))
+        return exploring_places(parts, best)
+
+    monkeypatch.setattr("ripieno.search.popnas.exploring_places", noted)
+    search(trials=60, algorithm=change_algorithm(ALGORITHM, first=4, beam=16))
+    assert 1 <= len(asked) <= 16  # of 48 in the steps of 2, 3 and 4 blocks
 
 
 def test_a_search_that_was_interrupted_draws_the_same_cells() -> None:
@@ -251,6 +271,16 @@ def test_seconds_are_predicted_by_the_model_of_that_name(learner: str) -> None:
     results = [Result(trial, 1, *pair, last=True) for trial, pair in enumerate(times[:24])]
     found = Predictors(growth, macro, drawn, results, time_learner=learner).seconds(drawn[24:])
     assert np.corrcoef(np.log(found), np.log([seconds for _, seconds in times[24:]]))[0, 1] > 0.8
+
+
+def test_a_step_whose_cells_are_used_up_gives_way_to_the_next() -> None:
+    few = {name: Categorical(values) for name, values in cell_config.slot_values(("conv3x3",)).items()}
+    space = Space("few", "cell", {"blocks": Integer(1, 3), **few})
+    trials = search(space, trials=40, algorithm=change_algorithm(ALGORITHM, first=3, beam=30))
+    steps = Counter(len(cell(values).blocks) for values in trials)
+    # of one operator there are three cells of one block, and 15 of two
+    assert (steps[1], steps[2]) == (3, 15)
+    assert len({cell(values) for values in trials}) == 40
 
 
 def test_where_no_cell_grows_any_more_new_ones_are_drawn_at_random() -> None:
