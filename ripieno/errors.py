@@ -17,6 +17,7 @@ _MODULES = {
     "openvino": "openvino",
     "cluster": "ray",
     "smac": "smac",
+    "rl": "gymnasium stable_baselines3 gym_electric_motor",
     "report": "matplotlib jinja2",
     "parquet": "pyarrow",
     "yaml": "yaml",

@@ -48,7 +48,10 @@ NO_SPLIT = len(SPLITS)
 """Value of `Dataset.split` for a sample that is left out."""
 Folds = int | Literal["auto"]
 """Number of folds of the training samples; 0: none, `auto`: by the number of samples, see `ripieno.data.folds`."""
-Combiner = Literal["mean", "weighted", "vote", "median"]
+Combiner = Literal["mean", "weighted", "vote", "median", "probability", "value"]
+"""Name of a rule that combines predictions; the last two and `vote` are of discrete actions, too."""
+PolicyOutput = Literal["action", "values", "probabilities"]
+"""What a policy returns for an observation: an action in a box, or a value or probability for each discrete action."""
 OutputActivation = Literal["softmax", "sigmoid", "identity"]
 """From a network's outputs to its predictions."""
 Temperature = Annotated[float, Meta(ge=1e-6, le=1e6)]
@@ -112,6 +115,7 @@ RANKING_METRICS: Mapping[str, str] = {
     "multilabel": "binary_cross_entropy",
     "regression": "squared_error",
     "segmentation": "cross_entropy",
+    "policy": "negative_return",
 }
 """Metric by which members are ranked and trials compared, by kind of task; lower is better."""
 
@@ -123,11 +127,16 @@ class Task:
     kind: str
     """key of `ripieno.tasks.TASKS`"""
     output: tuple[int, ...]
-    """shape of one prediction: (classes,), (labels,), (targets,) or, of a segmentation, (height, width, classes)"""
+    """shape of one prediction: (classes,), (labels,), (targets,), (actions,) or, of a segmentation, (height, width,
+    classes)"""
     names: tuple[str, ...]
-    """of the last axis: classes, labels or targets"""
+    """of the last axis: classes, labels, targets, discrete actions or dimensions of an action"""
     metric: str = field(default="", compare=False)
     """shown score; empty: the first of the kind's own"""
+    low: tuple[float, ...] = ()
+    """least action in each dimension of a box; empty: actions are discrete, or the task is no policy"""
+    high: tuple[float, ...] = ()
+    """largest action, likewise"""
 
 
 def classification(classes: Sequence[str], metric: Metric = "accuracy") -> Task:
@@ -178,6 +187,9 @@ class Dataset:
     """(samples,), names of the samples' files within the source; None: they are not files of their own"""
     doubted: tuple[int, ...] = ()
     """rows of the test split that a list of samples to leave out names: see `ripieno.data.leave_out`"""
+    environment: str = ""
+    """of a policy: name of the environment, see `ripieno.environments`. A sample is then an episode: its first
+    observation, and as its target the seed that it is reset with. Empty: none"""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -300,6 +312,8 @@ class Member:
     """ids of the members of which its weights are the mean, the best first; empty: it was trained, or imported"""
     variant_of: str = ""
     """id of the member whose network it is in lower precision; empty: none"""
+    policy: PolicyOutput | None = None
+    """what its outputs are where it is a policy; its `valid.npy` then holds the returns of episodes. None: no policy"""
 
     @property
     def inference_unit(self) -> str:

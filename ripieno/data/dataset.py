@@ -53,6 +53,8 @@ class DatasetMetadata:
     """whether there is a `files.npy`"""
     doubted: tuple[int, ...] = ()
     """as in `Dataset`"""
+    environment: str = ""
+    """as in `Dataset`"""
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
@@ -78,7 +80,7 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
             if former != path:  # of version 1
                 files.remove_file(former)
     fields = (dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range, dataset.fold_count)
-    named = dataset.files is not None, dataset.doubted
+    named = dataset.files is not None, dataset.doubted, dataset.environment
     metadata = DatasetMetadata(dataset.name, *fields, dataset.columns, dataset.split_by, *named)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
@@ -100,7 +102,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     except LibraryError as error:
         raise DataError(f"{error}; prepare the data set again from its source") from error
     fields = (metadata.task, metadata.mean, metadata.std, metadata.kind, folder, metadata.range, folds)
-    named = metadata.columns, metadata.split_by, names, metadata.doubted
+    named = metadata.columns, metadata.split_by, names, metadata.doubted, metadata.environment
     dataset = Dataset(metadata.name, inputs, targets, split, *fields, *named)
     check_dataset(dataset, folder)
     return dataset

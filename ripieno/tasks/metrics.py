@@ -162,6 +162,16 @@ def normal_log_loss(predictions: NDArray[Any], targets: NDArray[Any], deviation:
     return float(0.5 * (np.log(2 * np.pi * variance) + squares / variance).mean())
 
 
+def mean_return(returns: NDArray[Any], seeds: NDArray[Any]) -> float:  # noqa: ARG001  as all metrics
+    """Return the mean return of episodes (episodes, 1); `seeds`, with which they were reset, do not enter."""
+    return float(returns.mean(dtype=np.float64))
+
+
+def negative_return(returns: NDArray[Any], seeds: NDArray[Any]) -> float:
+    """Return minus the mean return of episodes, the loss of policies."""
+    return -mean_return(returns, seeds)
+
+
 @dataclass(frozen=True)
 class TaskMetric:
     """A metric of predictions (samples, ...) and targets, its direction and its display."""
@@ -194,6 +204,8 @@ METRICS: Mapping[str, TaskMetric] = {
     "mae": TaskMetric("MAE", mae),
     "r2": TaskMetric("R2", r2, higher_is_better=True),
     "normal_log_loss": TaskMetric("normal negative log likelihood", normal_log_loss),
+    "negative_return": TaskMetric("negative return", negative_return),
+    "return": TaskMetric("return", mean_return, higher_is_better=True),
     "brier_score": TaskMetric("Brier score", brier_score),
     "calibration_error": TaskMetric("calibration error", calibration_error, in_percent=True),
 }

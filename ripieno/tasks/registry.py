@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from ripieno.errors import RipienoError
 from ripieno.tasks.classification import Classification
 from ripieno.tasks.multilabel import Multilabel
+from ripieno.tasks.policy import PolicyTask
 from ripieno.tasks.regression import Regression
 from ripieno.tasks.segmentation import Segmentation
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Task
 
-KINDS = (Classification(), Multilabel(), Regression(), Segmentation())
+KINDS = (Classification(), Multilabel(), Regression(), Segmentation(), PolicyTask())
 TASKS: Mapping[str, TaskKind] = {kind.name: kind for kind in KINDS}
 
 DEFAULT_TASK = Classification.name
