@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
+from ripieno.tasks.action_rules import BOX_RULES, DISCRETE_RULES, combine_actions
 from ripieno.tasks.labels import check_names
 from ripieno.tasks.numbers import check_finite, check_form, read_numbers
 from ripieno.tasks.spread import deviation
@@ -36,7 +37,7 @@ class PolicyTask(TaskKind):
     activation: ClassVar[OutputActivation] = "identity"
     training_losses: ClassVar[tuple[str, ...]] = ()
     training_options: ClassVar[tuple[str, ...]] = ()
-    combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "vote", "probability", "value")
+    combiners: ClassVar[tuple[Combiner, ...]] = (*BOX_RULES, *DISCRETE_RULES)
     targets_name: ClassVar[str] = "seeds"
     outputs: ClassVar[tuple[str, ...]] = ("values", "action")
     coverage_scores: ClassVar[tuple[CoverageScore, ...]] = ()
@@ -139,3 +140,13 @@ class PolicyTask(TaskKind):
         values = np.stack([np.asarray(p, np.float64).reshape(-1) for p in predictions])
         others = len(values) - 1
         return [float(np.abs(own - values).sum(axis=0).mean() / others) for own in values]
+
+    def combine(
+        self,
+        predictions: NDArray[Any],
+        weights: Sequence[float] | NDArray[Any] | None = None,
+        combiner: Combiner = "mean",
+    ) -> Float32s:
+        """Combine what policies return, (members, observations, *task.output), by a rule of `action_rules`."""
+        self.check_combiner(combiner)
+        return combine_actions(combiner, predictions, weights)
