@@ -497,6 +497,8 @@ class Ensemble:
     thresholds: tuple[float, ...] = ()
     """probability from which each label is predicted, fitted to the validation samples; empty: 0.5 for each, and for
     tasks without labels"""
+    returns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """of policies: by split, the returns of its episodes from each seed; empty: it is of no policies"""
     coverage: tuple[Coverage, ...] = ()
     """levels at which prediction sets or intervals are served, the default first; empty: none"""
     abstain: AbstainRule | None = None

@@ -187,7 +187,9 @@ class Library:
         if member in self._seen and self._seen[member][0] == stamp:
             return self._seen[member][1]
         found = self._read_member(member)
-        shapes: dict[str, tuple[int | None, ...]] = {"valid.npy": (samples, *found.task.output)}
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "valid.npy": (samples, *kind_of(found.task).kept_shape(found.task))
+        }
         if kind_of(found.task).keeps_likelihood:
             # of pixels, the ignored ones are left out
             shapes[_truth_name("valid")] = (None if kind_of(found.task).is_pixelwise else samples,)
@@ -278,8 +280,10 @@ class Library:
         task, kind = member.task, kind_of(member.task)
         if not isinstance(predictions, np.ndarray) and not kind.is_pixelwise:
             predictions = np.concatenate(list(predictions))
-        if isinstance(predictions, np.ndarray) and predictions.shape != (len(targets), *task.output):
-            due = ", ".join(map(str, (len(targets), *task.output)))
+        if isinstance(predictions, np.ndarray) and predictions.shape != (
+            shape := (len(targets), *kind.kept_shape(task))
+        ):
+            due = ", ".join(map(str, shape))
             raise LibraryError(f"predictions of {member.id} have shape {predictions.shape}, must be ({due})")
         targets = _as_targets(targets, task)
         self._keep_targets(split, targets)

@@ -29,8 +29,9 @@ def empty_predictions(dataset: Dataset, samples: int) -> NDArray[np.floating[Any
 
     The file has no name, is in the folder of the data set's folder, and is removed with the array.
     """
-    shape = (samples, *dataset.task.output)
-    if not kind_of(dataset.task).is_pixelwise:
+    kind = kind_of(dataset.task)
+    shape = (samples, *kind.kept_shape(dataset.task))
+    if not kind.is_pixelwise:
         return np.empty(shape, np.float32)
     folder = Path(tempfile.gettempdir()) if dataset.path is None else dataset.path.parent
     return scratch_array(folder, shape, np.float16)

@@ -115,6 +115,10 @@ class PolicyTask(TaskKind):
         check_finite(values, f"{name}: returns", error)
         return values
 
+    def kept_shape(self, task: Task) -> tuple[int, ...]:
+        """Return (1,): of each episode its return."""
+        return (1,)
+
     def likelihood(self, predictions: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any] | None:
         """Return None: the return of an ensemble does not follow from those of its members."""
         return None

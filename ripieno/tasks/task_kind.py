@@ -129,6 +129,10 @@ class TaskKind(ABC):
     def read_predictions(self, name: str, values: NDArray[Any], task: Task, error: type[RipienoError]) -> NDArray[Any]:
         """Return `values` as floats. Raises `error` unless they are predictions of the task."""
 
+    def kept_shape(self, task: Task) -> tuple[int, ...]:
+        """Return the shape of what a library keeps of each sample: that of a prediction, or of what judges it."""
+        return task.output
+
     @abstractmethod
     def likelihood(self, predictions: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any] | None:
         """Return the row of likelihoods that the loss of a mean needs; None where it needs the predictions."""

@@ -71,7 +71,7 @@ def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) ->
 def _checked(found: Any, samples: int, dataset: Dataset) -> Float32s:
     """Return a trainer's predictions of some samples. Errors as `predict_rows`."""
     part = np.asarray(found)
-    if part.shape != (expected := (samples, *dataset.task.output)):
+    if part.shape != (expected := (samples, *kind_of(dataset.task).kept_shape(dataset.task))):
         raise ModelError(f"the trainer predicted shape {part.shape} for {samples} samples; expected {expected}")
     if part.dtype.kind != "f":
         raise ModelError(f"the trainer predicted {part.dtype}; expected float32 of shape {expected}")
