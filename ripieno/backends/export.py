@@ -26,7 +26,7 @@ from ripieno.data.pixels import random_images
 from ripieno.data_kinds import is_series
 from ripieno.errors import EngineError, error_summary, require
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Input, Member, OutputActivation
+from ripieno.types import Input, Member, OutputActivation, Task
 
 require("torch")  # a serving machine has none: report it in one line, not as a failed import
 import torch  # noqa: E402
@@ -114,6 +114,15 @@ def export_backbone(network: Network, input: Input, backbone: str, target: Path)
     """
     graph = _ExportGraph(FeatureExtractor(network), input, (IMAGES, FEATURES), "identity", True)
     return _export(graph, backbone, target)
+
+
+def export_module(module: nn.Module, wanted: Input, task: Task, name: str, target: Path) -> float:
+    """Write a module that predicts inputs as `task` says, of id `name`, to `target` as ONNX; return the difference.
+
+    It is the largest one, relative to the values. Raises EngineError when that fails.
+    """
+    output = kind_of(task).outputs[0]
+    return _export(_ExportGraph(module, wanted, (IMAGES, output), "identity", relative=True), name, target)
 
 
 def _export(graph: _ExportGraph, name: str, target: Path) -> float:

@@ -148,7 +148,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
     if split.max() > NO_SPLIT:
         raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1, 2 or 3")
     for name in SPLITS:
-        if not len(dataset.rows(name)):
+        if not len(dataset.rows(name)) and not (name == "train" and dataset.environment):
             raise DataError(f"the data set {where} has an empty {name} split: every split must hold samples")
     if dataset.folds is not None:
         check_folds(dataset, f"the data set {where} is inconsistent")

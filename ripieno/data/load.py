@@ -124,7 +124,8 @@ def load_dataset(
         if for_training:
             raise
         notes.append(f"the data are used for validation and test only, since no model can be trained on them: {error}")
-    notes += duplicate_notes(dataset.inputs, dataset.split, dataset.folds)
+    if not dataset.environment:  # whose episodes may begin alike
+        notes += duplicate_notes(dataset.inputs, dataset.split, dataset.folds)
     return dataset if place is None else write_dataset(dataset, place)
 
 
@@ -197,7 +198,7 @@ def _prepared(
         doubted = tuple(sorted({*source.doubted, *doubted}))
         mean, std = moments(source.inputs, np.flatnonzero(split == 0))
         source = dataclasses.replace(source, split=split, doubted=doubted, mean=mean, std=std, path=None)
-    if options.folds not in ("auto", source.fold_count):
+    if options.folds not in ("auto", source.fold_count) and not source.environment:
         source = _with_folds(source, int(options.folds), options.seed, notes)
     task = _with_metric(source.task, metric)
     return source if task.metric == source.task.metric else dataclasses.replace(source, task=task)

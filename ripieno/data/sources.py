@@ -26,7 +26,7 @@ from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.series import unequal_series
 from ripieno.data.series_files import find_series, read_series_files
 from ripieno.data.table_file import TABLES
-from ripieno.data.targets import SEGMENTATION
+from ripieno.data.targets import KINDS, SEGMENTATION
 from ripieno.errors import DataError
 from ripieno.tasks.registry import DEFAULT_TASK
 from ripieno.types import DataKind, Dataset, Folds
@@ -71,6 +71,8 @@ def read_samples(
 
     Large arrays are written to the folder `place`, if one is given. Raises DataError.
     """
+    if options.task is not None and options.task not in KINDS:
+        raise DataError(f"task {options.task} is that of an environment, not of data; leave task out")
     check_kinds(options.table.column)
     if is_data_frame(source):
         _check_rows(options, "the data")

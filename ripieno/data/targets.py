@@ -20,7 +20,7 @@ from ripieno.data.mask_classes import is_masks, read_masks
 from ripieno.data.number_targets import read_numbers
 from ripieno.data.raw_targets import RawTargets, holds_sequences, squeezed
 from ripieno.errors import DataError
-from ripieno.tasks.registry import DEFAULT_TASK, kind_of
+from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
 from ripieno.types import Task
 
 FEW = 20
@@ -69,7 +69,9 @@ def read_targets(
     where they have any; `ignore` values and classes of masks whose pixels are ignored. Without `task`, a kind of task,
     it is inferred. Raises DataError, in one line, for targets that cannot be used.
     """
-    check_kind(kind := infer_task(parts, names is not None) if task is None else task)
+    kind = infer_task(parts, names is not None) if task is None else task
+    if kind not in KINDS:
+        raise DataError(f"task is {kind!r}: targets are those of {', '.join(KINDS)} (--task)")
     if task is None and kind != DEFAULT_TASK:
         notes.append(f"targets of {parts[0].where}: read as {kind}; --task sets another kind")
     if kind == SEGMENTATION:
@@ -82,8 +84,8 @@ def read_targets(
 
 def check_kind(task: str | None) -> None:
     """Raise DataError unless `task` is None or a kind of task."""
-    if task is not None and task not in KINDS:
-        raise DataError(f"task is {task!r}: it must be {', '.join(KINDS)} (--task)")
+    if task is not None and task not in TASKS:
+        raise DataError(f"task is {task!r}: it must be {', '.join(TASKS)} (--task)")
 
 
 def check_no_ignore(ignore: Sequence[str], where: str) -> None:

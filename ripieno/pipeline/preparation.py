@@ -22,8 +22,10 @@ from ripieno.data.leave_out import read_leave_out
 from ripieno.data.sources import ignored_values, names_of
 from ripieno.data.walk import shown
 from ripieno.data_kinds import DATA_KINDS
+from ripieno.environments import EPISODES, environment_dataset, is_environment
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
+from ripieno.pipeline.environment_source import check_environment, find_environment
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.tasks.registry import kind_of
 from ripieno.types import SPLITS, ColumnKind, DataKind, Dataset, Folds
@@ -47,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "split_by": None,
     "leave_out": None,
     "ignore": [],
+    "episodes": EPISODES,
 }
 """Default options of a data set: see `DataOptions`."""
 BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image", "folds": 0}
@@ -97,6 +100,8 @@ class DataOptions(SourceOptions):
     else `auto`"""
     leave_out: str | Path | None = None
     """list of samples that are left out of training and validation: see `ripieno.data.leave_out`"""
+    episodes: int | None = None
+    """of an environment: the number of those that validate a policy, and of those that test it"""
 
 
 def prepare(
@@ -134,10 +139,12 @@ def prepare(
     if record.exists():
         stored = files.read_json(record, dict[str, Any])
         _check_options(library, DEFAULTS | BEFORE | stored, requested)
-        if data is not None:
+        dataset = open_dataset(library.dataset_path)
+        if dataset.environment or is_environment(data):
+            check_environment(dataset, data, library.path)
+        elif data is not None:
             report = functools.partial(progress, "comparing the data with the run's")
             _check_source(library, data, stored, report, notes)
-        dataset = open_dataset(library.dataset_path)
         if for_training:
             check_trainable(dataset, f"the data set {library.dataset_path}")
         return dataset
@@ -146,18 +153,23 @@ def prepare(
     if isinstance(data, str | Path) and Path(data).resolve() == library.path.resolve():
         raise DataError(f"{library.path} holds both the data and the run: give another folder for the run with --run")
     options = DEFAULTS | requested
+    environment = find_environment(data, requested)
+    if environment is not None:
+        data = environment_dataset(environment, options["seed"], options["episodes"], (environment,))
+    else:
+        del options["episodes"]
     with _dataset_lock(library):
         report = functools.partial(progress, "reading the data")
         dataset = load_dataset(
             data,
-            **{**options, "leave_out": listed},
+            **{name: value for name, value in options.items() if name != "episodes"} | {"leave_out": listed},
             progress=report,
             notes=notes,
             folder=library.dataset_path,
             for_training=for_training,
         )
         digest = fingerprint(data, progress=functools.partial(progress, "computing the data's fingerprint"))
-        source = shown(Path(data).resolve()) if isinstance(data, str | Path) else digest.size
+        source = shown(Path(data).resolve()) if isinstance(data, str | Path) else environment or digest.size
         # as inferred, so that the same may be given later
         options |= {
             "metric": dataset.task.metric,
@@ -174,6 +186,11 @@ def prepare(
 def describe(dataset: Dataset) -> str:
     """Return one line on a data set: its kind, its task and the samples of each split."""
     task, noun = dataset.task, DATA_KINDS[dataset.kind].noun
+    if dataset.environment:
+        shape = " x ".join(map(str, dataset.input.shape))
+        actions = f"in {len(task.low)} dimensions" if task.low else f"of {len(task.names)}"
+        counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS[1:])
+        return f"{dataset.name}: observations of {shape}, an action {actions} a step; episodes: {counts}"
     splits = [split for split in SPLITS if split != "valid" or dataset.folds is None]
     counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in splits)
     if dataset.folds is not None:

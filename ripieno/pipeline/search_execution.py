@@ -42,8 +42,8 @@ def execute_plan(
 
 
 def train_free_members(plan: SearchPlan, progress: ProgressFunction, notes: list[str]) -> None:
-    """Train the free members of a search, unless its options leave them out or its task is of pixels."""
-    if plan.request.options.free != "on" or kind_of(plan.dataset.task).is_pixelwise:
+    """Train the free members of a search, unless its options leave them out, or trees cannot do its task."""
+    if plan.request.options.free != "on" or kind_of(plan.dataset.task).is_pixelwise or plan.dataset.environment:
         return
     settings = plan.settings
     backbone = cheapest_backbone(settings.space, settings.weights) if settings.weights else None
@@ -65,7 +65,9 @@ def train_free_members(plan: SearchPlan, progress: ProgressFunction, notes: list
 def run_trials(plan: SearchPlan, pool: Pool, notes: list[str], watch: Callable[[Snapshot], None] | None) -> Summary:
     """Run the trials of a search on an open `pool`, with a live front of the ensembles of its members."""
     library, budget = plan.request.library, plan.fitted.budget
-    fronts = FrontThread(library, budget=plan.settings.budget, costs=None if budget is None else budget.costs)
+    fronts = None
+    if not plan.dataset.environment:  # the return of an ensemble does not follow from those of its members
+        fronts = FrontThread(library, budget=plan.settings.budget, costs=None if budget is None else budget.costs)
     try:
         last = run_search(
             library,
@@ -80,8 +82,9 @@ def run_trials(plan: SearchPlan, pool: Pool, notes: list[str], watch: Callable[[
             warm_start=plan.warm_start,
         )
     finally:
-        fronts.close()
-    if fronts.problem:
+        if fronts is not None:
+            fronts.close()
+    if fronts is not None and fronts.problem:
         notes.append(f"the live front ended before the search: {fronts.problem}")
     return last
 

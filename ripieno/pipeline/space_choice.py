@@ -9,6 +9,7 @@ from ripieno.errors import SearchError
 from ripieno.models.build import built_in_family, built_in_names, find_family
 from ripieno.models.cell_config import FAMILY as CELL
 from ripieno.models.family_config import network_group
+from ripieno.models.policy_config import FAMILY as POLICY
 from ripieno.models.smp_config import is_smp
 from ripieno.models.timm_config import is_timm
 from ripieno.models.unet_config import FAMILY as UNET
@@ -91,6 +92,8 @@ def default_space(
     """
     if family and is_smp(family):
         return find_space("segmentation-pretrained")
+    if task == POLICY and not family and trainer in (None, "network"):
+        return find_space(POLICY)
     if family == UNET or (not family and trainer in (None, "network") and _is_pixelwise(task)):
         return find_space("segmentation" if on_gpu else "segmentation-small")
     if family and is_timm(family):

@@ -13,6 +13,7 @@ from ripieno.errors import SearchError, require
 from ripieno.models.build import built_in_family
 from ripieno.models.configuration_costs import KNOWN, configuration_costs
 from ripieno.models.family_config import fitting_families, network_group
+from ripieno.models.policy_config import FAMILY as POLICY
 from ripieno.pipeline.augmentation_fit import fit_augmentation
 from ripieno.pipeline.cost_samples import find_cost_models
 from ripieno.pipeline.epoch_cost import estimate_epoch_cost
@@ -24,11 +25,12 @@ from ripieno.pipeline.time_fit import fit_to_time, measure_pace
 from ripieno.pipeline.weights import keep_backbones
 from ripieno.resources import usable_cores
 from ripieno.search.augmentation_space import leave_out
-from ripieno.search.built_in_spaces import fit_space, is_built_in_space
+from ripieno.search.built_in_spaces import fit_policy_space, fit_space, is_built_in_space
 from ripieno.search.constraints import Bounds, Constraint, parse_constraints, split_constraints
 from ripieno.search.policy_space import fix_policy
 from ripieno.search.space import Space
 from ripieno.tasks.registry import kind_of
+from ripieno.train.registry import TRAINERS
 from ripieno.types import Configuration, Dataset
 
 
@@ -54,8 +56,11 @@ def fit_search_space(
 
     Raises SearchError for a space that cannot be fitted, DataError for a policy of another kind of data.
     """
+    check_policy_trainer(request.chosen.trainer, dataset)
     space = find_data_space(request, dataset)
     check_family(space.family, dataset)
+    if space.family == POLICY:
+        space = fit_policy_space(space, dataset.task)
     weight = functools.partial(
         estimate_epoch_cost,
         space.family,
@@ -80,6 +85,20 @@ def find_data_space(request: SearchRequest, dataset: Dataset) -> Space:
     if chosen.policy is not None:
         check_kind(chosen.policy, dataset.kind, f"policy {request.options.augmentation}")
     return space
+
+
+def check_policy_trainer(trainer: str, dataset: Dataset) -> None:
+    """Raise SearchError where a built-in trainer does not train for an environment, or the data are of none."""
+    if dataset.environment and trainer in TRAINERS and trainer != POLICY:
+        raise SearchError(
+            f"trainer {trainer} fits models to data, but {dataset.name} is an environment, whose policies trainer "
+            f"{POLICY} finds: leave trainer, family and space out"
+        )
+    if trainer == POLICY and not dataset.environment:
+        raise SearchError(
+            f"trainer {POLICY} finds policies for an environment, but the data are of a {dataset.task.kind}: give one, "
+            "as in `ripieno tune gym:CartPole-v1 --task policy`"
+        )
 
 
 def check_family(family: str, dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.dataset import spread_rows
 from ripieno.errors import RipienoError, SearchError, error_summary
+from ripieno.models.policy_config import FAMILY as POLICY
 from ripieno.train import TrainingConfig
 from ripieno.train.evaluate import DivergedError, predict_rows
 from ripieno.train.job import trial_seed
@@ -19,6 +20,8 @@ from ripieno.types import SPLITS, Configuration, Dataset, Job
 
 SAMPLES = 64
 """Training samples of the check, besides one of each class; half as many are predicted."""
+POLICY_STEPS, EPISODES = 20, 2
+"""Steps of an environment and episodes of a check."""
 
 
 def check_trainer(config: TrainingConfig, configuration: Configuration, dataset: Dataset) -> list[str]:
@@ -27,6 +30,8 @@ def check_trainer(config: TrainingConfig, configuration: Configuration, dataset:
     Raises SearchError, in one line that names the trainer, when any of it fails: all jobs would fail.
     """
     few = _few(dataset)
+    if config.trainer == POLICY:
+        configuration = {**configuration, "steps": POLICY_STEPS}
     job = Job(0, configuration, 0, 1, trial_seed(config.seed, 0))
     notes = []
     try:
@@ -38,6 +43,8 @@ def check_trainer(config: TrainingConfig, configuration: Configuration, dataset:
                 raise SearchError(f"epoch() returned a {type(loss).__name__}; expected the training loss or None")
             reported_values(trainer)
             predictions = predict_rows(trainer, few, few.rows("valid"))
+            if few.environment:  # these are returns
+                predictions = trainer.predict(np.asarray(few.inputs[few.rows("valid")]))
             if tensors_of(trainer) is None:
                 notes.append(f"trainer {config.trainer} keeps no tensors: a trial that is resumed trains from its seed")
             if hasattr(trainer, "export"):
@@ -58,7 +65,8 @@ def check_trainer(config: TrainingConfig, configuration: Configuration, dataset:
 
 def _few(dataset: Dataset) -> Dataset:
     """Return a data set of a few samples: one of each class, and others evenly."""
-    train, valid = dataset.rows("train"), spread_rows(dataset.rows("valid"), SAMPLES // 2)
+    train, predicted = dataset.rows("train"), EPISODES if dataset.environment else SAMPLES // 2
+    valid = spread_rows(dataset.rows("valid"), predicted)
     chosen: NDArray[np.int64] = spread_rows(train, SAMPLES)
     if dataset.targets.ndim == 1:
         first = train[np.unique(np.asarray(dataset.targets[train]), return_index=True)[1]]

@@ -8,7 +8,7 @@ from typing import get_args
 
 from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
-from ripieno.models import cell_config, series_config, smp_config, table_config, unet_config
+from ripieno.models import cell_config, policy_config, series_config, smp_config, table_config, unet_config
 from ripieno.models.cell_spec import MOST_BLOCKS
 from ripieno.models.timm_config import FAMILY
 from ripieno.search.space import Categorical, Continuous, Integer, Range, Space, space_from_json
@@ -396,10 +396,39 @@ _FOREST: dict[str, Range] = {
 _RANDOM_FOREST = Space("random-forest", "trees:random-forest", _FOREST, {"trees": 10})
 _EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
 
+_POLICY = Space(
+    "policy",
+    policy_config.FAMILY,
+    {
+        "algorithm": Categorical(tuple(policy_config.ALGORITHMS)),
+        "layers": Integer(1, 3),
+        "units": Integer(32, 256, log=True),
+        "activation": Categorical(("tanh", "relu")),
+        "learning_rate": Continuous(1e-4, 3e-3, log=True),
+        "gamma": Continuous(0.95, 0.999),
+        "batch_size": Integer(32, 256, log=True),
+        "learning_starts": Categorical((100, 500)),
+        "train_freq": Categorical((1, 4)),
+        "exploration_steps": Integer(500, 10_000, log=True),
+        "exploration_final_eps": Continuous(0.01, 0.1),
+        "target_update_interval": Integer(50, 2000, log=True),
+        "tau": Continuous(0.002, 0.05, log=True),
+        "action_noise": Continuous(0.05, 0.5),
+        "n_steps": Categorical((125, 250, 500, 1000)),
+        "n_epochs": Integer(4, 20),
+        "gae_lambda": Continuous(0.9, 0.99),
+        "clip_range": Continuous(0.1, 0.3),
+        "ent_coef": Continuous(1e-5, 0.02, log=True),
+    },
+    {"steps": 1000, "buffer_size": 100_000},
+)
+"""Policies; 27 units are 27,000 steps of the environment. An algorithm ignores what only others have."""
+
 _BUILT_IN = (
     *(_TINY, _SMALL, _RESNET, _PAPER, _TIMM_SMALL, _TIMM, _SERIES, _TABLE),
     *(_SEGMENTATION_SMALL, _SEGMENTATION, _SEGMENTATION_PRETRAINED),
     *(_CELL, _CELL_SERIES, _CELL_SEGMENTATION, _LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES),
+    _POLICY,
 )
 SPACES: dict[str, Space] = {space.name: space for space in _BUILT_IN}
 """The built-in spaces by name."""
@@ -441,6 +470,30 @@ def fit_space(space: Space, kind: DataKind, task: Task) -> Space:
             raise SearchError(f"space {space.name}: {wrong[0]} does not fit {unfit[wrong[0]]}: leave it out")
         return space
     return replace(space, ranges=ranges, fixed=fixed)
+
+
+def fit_policy_space(space: Space, task: Task) -> Space:
+    """Return a `space` of policies without the algorithms that do not take the actions of `task`.
+
+    Hyperparameters that only these have are left out of the built-in space. Raises SearchError when another space has
+    such an algorithm, or no algorithm is left.
+    """
+    fitting = policy_config.fitting_algorithms(task)
+    default = policy_config.PolicyConfig().algorithm
+    asked = space.ranges.get("algorithm", Categorical((space.fixed.get("algorithm", default),)))
+    chosen = asked.choices if isinstance(asked, Categorical) else ()
+    kept = tuple(str(name) for name in chosen if name in fitting)
+    wrong = [name for name in chosen if name not in fitting]
+    if not kept or (wrong and not is_built_in_space(space)):
+        actions = "an action in a box" if task.low else "discrete actions"
+        named = f"algorithm {wrong[0]!r}" if wrong else "the range of its algorithm"
+        raise SearchError(f"space {space.name}: {named} does not take {actions}: use {' or '.join(fitting)}")
+    if not wrong:
+        return space
+    unused = policy_config.unused_names(kept)
+    ranges = {name: choice for name, choice in space.ranges.items() if name not in unused}
+    fixed = {name: value for name, value in space.fixed.items() if name not in unused}
+    return replace(space, ranges={**ranges, "algorithm": Categorical(kept)}, fixed=fixed)
 
 
 def is_built_in_space(space: Space) -> bool:

@@ -1,9 +1,12 @@
-"""Checkpoint of a trial's last finished epoch: tensors of the trainer and the curve, in one safetensors file."""
+"""Checkpoint of a trial's last finished epoch: tensors of the trainer and the curve, in one safetensors file.
+
+Tensors that a trainer sets apart have a `.npy` file each next to it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from ripieno.tasks.registry import DEFAULT_TASK
 from ripieno.types import Configuration, Dataset, Epoch
 
 _KEY = "ripieno"
+_APART = "apart"
+"""Key of the files of large tensors in the metadata, by the tensors' names."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,26 @@ def own_weights(network: nn.Module, shared: str = "") -> dict[str, Tensor]:
     return {name: t for name, t in network.state_dict().items() if not shared or not name.startswith(shared)}
 
 
-def write_checkpoint(path: Path, progress: TrainingState, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write a checkpoint atomically; `tensors` are the trainer's."""
+def write_checkpoint(
+    path: Path, progress: TrainingState, tensors: Mapping[str, NDArray[Any]], apart: Collection[str] = ()
+) -> None:
+    """Write a checkpoint atomically; `tensors` are the trainer's, and those of them named in `apart` get files.
+
+    These are `TRIAL-eEPOCH-NAME.npy`, written before the checkpoint that names them. Then those of the checkpoint
+    before are removed.
+    """
     contiguous = {name: np.require(array, requirements="C") for name, array in tensors.items()}
-    files.write_bytes(path, numpy.save(contiguous, {_KEY: files.to_json(progress).decode()}))
+    parted = {name: contiguous.pop(name) for name in apart if name in contiguous}
+    places = {name: f"{path.stem}-e{progress.epoch:03d}-{name}.npy" for name in parted}
+    for name, array in parted.items():
+        files.write_array(path.with_name(places[name]), array)
+    header = {_KEY: files.to_json(progress).decode()}
+    if places:
+        header[_APART] = msgspec.json.encode(places).decode()
+    files.write_bytes(path, numpy.save(contiguous, header))
+    for former in path.parent.glob(f"{path.stem}-e*.npy") if apart else ():
+        if former.name not in places.values():
+            files.remove_file(former)
 
 
 def read_checkpoint(path: Path, trial: str, last: int) -> tuple[TrainingState, dict[str, NDArray[Any]]] | None:
@@ -74,6 +95,9 @@ def read_checkpoint(path: Path, trial: str, last: int) -> tuple[TrainingState, d
                 return None
             # safetensors' stubs have no type here
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            places = msgspec.json.decode((stream.metadata() or {}).get(_APART, "{}"), type=dict[str, str])
+        for name, place in places.items():
+            tensors[name] = files.read_array(path.with_name(Path(place).name))
     except (OSError, KeyError, TypeError, SafetensorError, LibraryError):
         return None
     if msgspec.json.decode(header)["version"] == 1:  # the tensors had no epoch

@@ -106,7 +106,7 @@ def _train(config: TrainingConfig, job: Job) -> Member:
             shown.start_epoch(progress.epoch + 1)
             progress, predictions = _train_epoch(trainer, progress, dataset, meter)
             if (tensors := tensors_of(trainer)) is not None:
-                write_checkpoint(path, progress, tensors)
+                write_checkpoint(path, progress, tensors, getattr(trainer, "apart", ()))
         ended = dataclasses.replace(job, stop=progress.epoch)
         if (existing := library.find_job_member(ended)) is not None:
             return existing
@@ -115,6 +115,7 @@ def _train(config: TrainingConfig, job: Job) -> Member:
         member = dataclasses.replace(
             _describe(config, ended, dataset, progress),
             unit=unit_of(trainer),
+            policy=getattr(kept_trainer(trainer), "policy_output", None),
             costs=reported_values(kept_trainer(trainer)),
         )
         return add_member(library, kept_trainer(trainer), member, dataset, predictions)

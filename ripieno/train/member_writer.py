@@ -49,7 +49,10 @@ def add_member(
         library.add(member, predictions, targets, trainer.weights())
     elif hasattr(trainer, "export"):
         chosen = spread_rows(np.arange(len(rows)), COMPARED)
-        own = predictions[chosen] if dataset.folds is None else predict_rows(trainer, dataset, rows[chosen])
+        if dataset.environment:  # the predictions are returns
+            own = trainer.predict(np.asarray(dataset.inputs[rows[chosen]]))
+        else:
+            own = predictions[chosen] if dataset.folds is None else predict_rows(trainer, dataset, rows[chosen])
         content = export_model(trainer, dataset, rows[chosen], own)
         member = dataclasses.replace(member, format="onnx", parameters=member.parameters or _count_numbers(content))
         library.add(member, predictions, targets, content)

@@ -8,6 +8,7 @@ from typing import cast
 from ripieno.errors import ModelError, error_summary
 from ripieno.models.user_code import import_named, is_user_code
 from ripieno.train.network_trainer import NetworkTrainer
+from ripieno.train.policy_trainer import PolicyTrainer
 from ripieno.train.trainer import METHODS, Trainer, close, reported_names, unit_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.trees import ExtraTreesTrainer, LightGBMTrainer, RandomForestTrainer
@@ -18,6 +19,7 @@ TRAINERS: Mapping[str, Callable[[TrainingConfig], Trainer]] = {
     "trees:lightgbm": LightGBMTrainer,
     "trees:random-forest": RandomForestTrainer,
     "trees:extra-trees": ExtraTreesTrainer,
+    "policy": PolicyTrainer,
 }
 """The built-in trainers."""
 

@@ -18,6 +18,9 @@ What the methods read:
     data.targets[rows]     classes: (samples,) int64; labels: (samples, labels) 0 and 1; values: (samples, targets)
     data.task              its `kind`, `output` (the shape of one prediction) and `names`
 
+Of a data set of an environment, `predict_rows` gives the returns (samples, 1) of episodes, and the attribute
+`policy_output` says what `predict` answers to observations: see `ripieno.train.policy_trainer`.
+
 Of a data set with folds an instance is made for each fold and one for all samples, all with the same job: see
 `ripieno.train.folds`. `data.rows("valid")` of the last are its training samples; stop no training by them.
 
@@ -25,6 +28,7 @@ These are optional:
 
     unit              what one call of `epoch` trains: `epochs` (the default), `steps` or `rounds`; shown instead of it
     tensors, load     its state as arrays, for checkpoints; without them a trial that is resumed trains from its seed
+    apart             names of tensors too large for a checkpoint: each has a `.npy` file of its own
     export(path)      write the model as ONNX; without it the member can be selected, but not served. The file has one
                       input, (batch, *shape) of the data's dtype, and its first output is that of `predict`
     predict_rows      predictions of samples by their rows in the data set, or None: then `predict` gets the inputs

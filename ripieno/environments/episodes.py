@@ -1,0 +1,70 @@
+"""Data set of an environment, whose samples are episodes, and the returns of a policy in these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.dataset import moments
+from ripieno.environments.source import check_steps, make_environment, task_of
+from ripieno.errors import DataError
+from ripieno.types import SPLITS, DataKind, Dataset, Float32s
+
+EPISODES = 12
+"""Episodes that validate a policy, and as many that test it, where the user does not choose."""
+MOST_EPISODES = 10_000
+SEEDS = 1 << 24
+"""Seeds of validation and test are below it; those of training are not: see `ripieno.train.policy_trainer`."""
+_KINDS: dict[int, DataKind] = {1: "table", 2: "series", 3: "image"}
+"""Kind of data by the axes of an observation."""
+
+
+def environment_dataset(name: str, seed: int = 0, episodes: int = EPISODES, trusted: Collection[str] = ()) -> Dataset:
+    """Return the data set of environment `name`: the episodes that validate and test policies, and none to train on.
+
+    Of an episode it has the seed, which is drawn by `seed`, and the first observation. Raises DataError for an
+    environment that cannot be made, reset or stepped: see `make_environment`.
+    """
+    if not 1 <= episodes <= MOST_EPISODES:
+        raise DataError(f"episodes are {episodes}: there must be 1 to {MOST_EPISODES:,} (--episodes)")
+    environment = make_environment(name, trusted)
+    try:
+        task = task_of(environment)
+        check_steps(environment)
+        seeds = np.random.default_rng(seed).choice(SEEDS, 2 * episodes, replace=False)
+        inputs = np.stack([environment.reset(seed=int(one))[0] for one in seeds])
+    finally:
+        environment.close()
+    split = np.repeat(np.array([SPLITS.index("valid"), SPLITS.index("test")], np.uint8), episodes)
+    kind = _KINDS[inputs.ndim - 1]
+    mean, std = moments(inputs, np.arange(len(inputs)))
+    span = (float(inputs.min()), float(inputs.max())) if kind == "image" else None
+    targets = seeds[:, None].astype(np.float32)
+    return Dataset(name, inputs, targets, split, task, mean, std, kind, None, span, environment=name)
+
+
+Policy = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Function of observations (batch, *shape): actions (batch, dimensions), or indices of discrete ones (batch,)."""
+
+
+def episode_returns(environments: Sequence[Any], seeds: Sequence[int], policy: Policy) -> Float32s:
+    """Return the return (episodes, 1) of a policy in an episode of each environment, which is reset with its seed.
+
+    All take a step at a time, so that the policy is asked about all observations at once. Errors as those of
+    `CheckedEnvironment`.
+    """
+    observations = [one.reset(seed=int(seed))[0] for one, seed in zip(environments, seeds, strict=True)]
+    returns, running = np.zeros((len(seeds), 1)), list(range(len(seeds)))
+    while running:
+        actions = policy(np.stack([observations[i] for i in running]))
+        still = []
+        for i, action in zip(running, actions, strict=True):
+            observations[i], reward, ended, cut, _ = environments[i].step(action)
+            returns[i] += reward
+            if not (ended or cut):
+                still.append(i)
+        running = still
+    return returns.astype(np.float32)
