@@ -33,7 +33,14 @@ PruneOpt = Annotated[
     float, typer.Option("--prune", help="Share of the library to consider, best first; at least 20 members")
 ]
 LossOpt = Annotated[str | None, typer.Option("--loss", help="Loss to minimise, of the run's task; by default its own")]
-CombinerOpt = Annotated[str, typer.Option("--combiner", help="Combiner: mean, vote or median")]
+CombinerOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--combiner",
+        help="Combiner: mean, vote or median; of policies mean, vote, probability, value",
+        show_default="mean; of policies the best that fits",
+    ),
+]
 CoverageOpt = Annotated[
     str,
     typer.Option(
@@ -66,7 +73,7 @@ def select(
     prune: PruneOpt = 0.2,
     size: Annotated[int | None, typer.Option(help="Number of members")] = None,
     loss: LossOpt = None,
-    combiner: CombinerOpt = "mean",
+    combiner: CombinerOpt = None,
     starts: StartsOpt = 8,
     calibrate: CalibrateOpt = None,
     cv: CvOpt = None,
@@ -95,7 +102,7 @@ def select(
             prune=prune,
             size=size,
             loss=cast(Loss | None, loss),  # checked there, by the task of the run
-            combiner=parsing.parse_choice(Combiner, "--combiner", combiner),
+            combiner=None if combiner is None else parsing.parse_choice(Combiner, "--combiner", combiner),
             starts=starts,
             calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
             cv=cv,
@@ -123,7 +130,7 @@ def front(
     method: MethodOpt = None,
     prune: PruneOpt = 0.2,
     loss: LossOpt = None,
-    combiner: CombinerOpt = "mean",
+    combiner: CombinerOpt = None,
     starts: StartsOpt = 8,
     calibrate: CalibrateOpt = None,
     cv: CvOpt = None,
@@ -147,7 +154,7 @@ def front(
             method=None if method is None else parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
             loss=cast(Loss | None, loss),  # checked there, by the task of the run
-            combiner=parsing.parse_choice(Combiner, "--combiner", combiner),
+            combiner=None if combiner is None else parsing.parse_choice(Combiner, "--combiner", combiner),
             starts=starts,
             calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
             cv=cv,

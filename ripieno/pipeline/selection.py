@@ -45,6 +45,7 @@ from ripieno.pipeline.coverages import (
     held_out_rows,
 )
 from ripieno.pipeline.doubted_figures import doubted_notes
+from ripieno.pipeline.policy_selection import PolicyOptions, check_policy_options, policy_front, select_policies
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
 from ripieno.selection import validation
 from ripieno.selection.losses import losses_of
@@ -59,6 +60,7 @@ from ripieno.types import Combiner, CoverageScore, Ensemble, Front, Ints, Member
 if TYPE_CHECKING:
     from ripieno.selection import Choice
 
+POLICY = "policy"
 ABSENT = 3
 """Maximum number of classes named in a note."""
 
@@ -71,7 +73,7 @@ def select(
     prune: float = 0.2,
     size: int | None = None,
     loss: Loss | None = None,
-    combiner: Combiner = "mean",
+    combiner: Combiner | None = None,
     starts: int = 8,
     calibrate: Calibrate | None = None,
     cv: int | None = None,
@@ -94,6 +96,10 @@ def select(
     the threshold of each is fitted to the ensemble's validation predictions: see `Ensemble.thresholds`. Of a
     segmentation, `pixels` bounds the pixels of each image that are selected by; its losses are those of all pixels, and
     a note tells how far they are from those of the sample.
+
+    Of policies the highest mean return of episodes from the validation seeds is selected by rollouts: see
+    `ripieno.selection.returns`. Methods are then "replacement" (the default), "top-k" and "best". Without a `combiner`,
+    the rules that fit the actions compete.
 
     A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
     imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
@@ -125,9 +131,15 @@ def select(
     if budgets is None and (searched := kept_budget(library.path)):
         budgets = plain_budget(searched)
     requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
+    task = _task_of(library)
+    if task.kind == POLICY:
+        absent = {"loss": loss, "calibrate": calibrate, "cv": cv, "pixels": pixels, "coverage": coverage or None}
+        check_policy_options({**absent, "per_class": per_class, "score": score, "abstain": abstain})
+        asked_of = PolicyOptions(method, combiner, size, prune, device, test, tuple(trusted), progress)
+        return _kept(library, select_policies(library, requested, asked_of, [] if notes is None else notes), notes)
     plain = default_kind(library.members())
     kinds = kinds_of(requested, plain)
-    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv, size, pixels)
+    options = _Options(task, method, loss, combiner or "mean", prune, starts, calibrate, cv, size, pixels)
     _check(library, kinds, options)
     asked = coverage_options(coverage, score, per_class, abstain)
     targets = library.targets()
@@ -150,10 +162,16 @@ def select(
     if asked.asked:
         ensembles = fit_all(library, ensembles, asked, held, notes)
     ensembles = [describe_spread(library, ensemble) for ensemble in ensembles]
+    notes += doubted_notes(library, ensembles)
+    return _kept(library, ensembles, notes)
+
+
+def _kept(library: Library, ensembles: list[Ensemble], notes: list[str] | None) -> list[Ensemble]:
+    """Write the ensembles of a selection, and note those that are the same as others of the run."""
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
-    notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
-    notes += doubted_notes(library, ensembles)
+    if notes is not None:
+        notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
     return ensembles
 
 
@@ -165,7 +183,7 @@ def front(
     method: SelectionMethod | None = None,
     prune: float = 0.2,
     loss: Loss | None = None,
-    combiner: Combiner = "mean",
+    combiner: Combiner | None = None,
     starts: int = 8,
     calibrate: Calibrate | None = None,
     cv: int | None = None,
@@ -191,7 +209,14 @@ def front(
     library = open_run(run, writing=True, trusted=trusted)
     cost = default_kind(library.members()) if cost is None else cost
     validation.check_points(points)
-    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv, None, pixels)
+    task = _task_of(library)
+    if task.kind == POLICY:
+        check_policy_options({"loss": loss, "calibrate": calibrate, "cv": cv, "pixels": pixels})
+        asked = PolicyOptions(method, combiner, None, prune, device, test, tuple(trusted), progress)
+        result = policy_front(library, cost, points, asked)
+        library.write_front(result)
+        return result
+    options = _Options(task, method, loss, combiner or "mean", prune, starts, calibrate, cv, None, pixels)
     _check(library, (cost,), options)
     notes = [] if notes is None else notes
     pool = _candidates(library, (cost,), options, device, progress, notes)

@@ -40,7 +40,7 @@ def check_rule(rule: str, task: Task, outputs: Sequence[PolicyOutput | None] = (
     if rule not in fitting:
         space = f"a box of {len(task.low)} dimensions" if task.low else f"{len(task.names)} discrete actions"
         raise SelectionError(f"combiner {rule!r} makes no sense of {space}: expected {' or '.join(fitting)}")
-    needed = NEEDED.get(rule)  # type: ignore[call-overload]
+    needed = NEEDED.get(rule)
     if needed and (other := next((o for o in outputs if o != needed), None)):
         fit = " or ".join(rules_of(task, outputs))
         raise SelectionError(f"combiner {rule!r} needs policies that return {needed}, one returns {other}: use {fit}")
@@ -72,7 +72,9 @@ def actions_of(combined: NDArray[Any], task: Task) -> NDArray[Any]:
     """Return actions of combined values: (observations,) int64, or in the box (observations, dimensions) float32."""
     if not task.low:
         return np.asarray(combined.argmax(axis=-1), np.int64)
-    return np.clip(np.asarray(combined, np.float32), np.float32(task.low), np.float32(task.high))
+    return np.clip(
+        np.asarray(combined, np.float32), *(np.asarray(bound, np.float32) for bound in (task.low, task.high))
+    )
 
 
 def check_outputs(name: str, outputs: NDArray[Any], observations: int, task: Task) -> NDArray[Any]:
