@@ -26,8 +26,8 @@ from record import record
 from ripieno import files
 from ripieno.environments.rollout import PolicyEnsemble
 from ripieno.library import Library
+from ripieno.library.rollouts import LibraryRollouts
 from ripieno.pipeline import select, tune
-from ripieno.pipeline.rollouts import LibraryRollouts
 from ripieno.search.built_in_spaces import find_space
 from ripieno.search.space import Categorical, Continuous, Space, space_to_plain
 from ripieno.tasks.action_rules import rules_of

@@ -22,20 +22,27 @@ from ripieno.shell_command import command
         "ripieno predict bundle cat.jpg",
         "ripieno predict bundle photos --output predictions.csv",
         "ripieno predict bundle photos --output masks",
+        "ripieno predict bundle --environment gym:CartPole-v1 --output episode.png",
     )
 )
 def predict(
     bundle: BundleArg,
     images: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="Images, folders of images, .npy or .npz arrays, series, tables, or data sets", metavar="INPUT..."
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="File for all predictions: .csv, .parquet or .npy; or a folder of masks"),
+        typer.Option(help="File: .csv, .parquet, .npy; a folder of masks; an episode: .gif, .png"),
     ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(help="Environment to run policies in: gym:ID, gem:ID, module:function", metavar="NAME"),
+    ] = None,
+    episodes: Annotated[int | None, typer.Option(help="Number of episodes", show_default="12")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first episode", show_default="0")] = None,
     top: Annotated[int, typer.Option(help="Number of samples to list")] = 20,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and name images that cannot be used")] = False,
     overlap: Annotated[
@@ -66,6 +73,9 @@ def predict(
     A segmentation writes a mask for each picture, an indexed PNG of its size, to
     the folder --output. Pictures that are larger than the network's input are cut
     into tiles that overlap.
+
+    Policies are run in an --environment, in place of INPUT: the returns of
+    episodes are listed, and --output gets the video or a plot of the first one.
     """
     from ripieno.data.long_table import SeriesColumns
     from ripieno.data.tiles import OVERLAP
@@ -74,10 +84,19 @@ def predict(
     from ripieno.pipeline.prediction import PredictionBatch, Prior, check_prior, stream_predictions
     from ripieno.pipeline.prediction_files import check_output, prediction_writer
     from ripieno.pipeline.prediction_tables import TABLES
+    from ripieno.pipeline.runs import refuse_policies
     from ripieno.tasks.registry import kind_of
 
     parsing.at_least("--top", top)
+    if environment is not None:
+        _run_episodes(bundle, environment, images, output, episodes, seed, family or ())
+        return
+    if episodes is not None or seed is not None:
+        raise RipienoError("--episodes and --seed are for policies: give their --environment")
+    if not images:
+        raise RipienoError("nothing to predict: give images, series or rows as INPUT, or of policies an --environment")
     deployment = read_bundle(bundle, family or ())
+    refuse_policies(deployment.task, "predict without --environment")
     shares = parsing.parse_choice(Prior, "--prior", prior)
     check_prior(deployment, shares)
     if output is not None:
@@ -122,6 +141,35 @@ def predict(
                 records += form.records(batch, deployment)
     console.out.print(_table(f"{count} samples", records[:top]))
     console.print_result(output or "", command("serve", bundle), predictions=records[:kept], samples=count)
+
+
+def _run_episodes(
+    bundle: Path,
+    environment: str,
+    images: Sequence[Path] | None,
+    output: Path | None,
+    episodes: int | None,
+    seed: int | None,
+    family: Sequence[str],
+) -> None:
+    """Run a bundle of policies in an environment, and list the episodes."""
+    import statistics
+
+    from ripieno.pipeline.rollout import EPISODES, rollout
+
+    if images:
+        raise RipienoError(f"--environment and {images[0]}: policies are run in an environment, which needs no INPUT")
+    with console.progress() as progress:
+        found = rollout(
+            bundle, environment, episodes=EPISODES if episodes is None else episodes, seed=seed or 0, output=output,
+            trusted=(*family, environment), progress=progress,
+        )  # fmt: skip
+    records = [{"seed": e.seed, "return": e.episode_return, "steps": e.steps} for e in found]
+    returns = [e.episode_return for e in found]
+    spread = statistics.stdev(returns) if len(returns) > 1 else 0.0
+    title = f"{environment}: mean return {statistics.fmean(returns):.5g}, standard deviation {spread:.4g}"
+    console.out.print(_table(title, records))
+    console.print_result(output or "", command("serve", bundle), episodes=records)
 
 
 def _table(title: str, records: Sequence[dict[str, Any]]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def make_environment(name: str, trusted: Collection[str] = (), *, render: bool =
     if maker in (GYM, GEM):
         if ":" in rest:  # Gymnasium would import a module of that name
             raise DataError(f"environment {name!r}: expected {maker}:ID; name your own as module:function")
-        make: Any = gymnasium.make
+        make: Any = partial(gymnasium.make, disable_env_checker=True)  # the wrappers check
         arguments: tuple[Any, ...] = (rest,)
         if rest not in gymnasium.registry:
             raise DataError(f"there is no environment {name!r}{_similar(rest, list(gymnasium.registry))}")

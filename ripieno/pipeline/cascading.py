@@ -20,7 +20,7 @@ from ripieno.errors import EngineError, LibraryError
 from ripieno.library import Library, read_bundle, rewrite_bundle
 from ripieno.library.bundle import backend_of, check_target
 from ripieno.library.evaluate import evaluate
-from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run, refuse_policies
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import METRICS
 from ripieno.tasks.pixels import BLOCK, prediction_blocks
@@ -60,6 +60,7 @@ def cascade(
     from ripieno.engine.cascade import check_confidence, judge_cascade, plan_cascade
 
     library, made = open_run(run, writing=True, trusted=trusted), read_bundle(bundle, trusted)
+    refuse_policies(made.task, "a cascade")
     names = made.ensemble.members
     if tolerance is None:
         return _write(library, made, Cascade(names, DISABLED), made.path)

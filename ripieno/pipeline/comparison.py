@@ -18,7 +18,7 @@ from ripieno.pipeline.compared_costs import (
 )
 from ripieno.pipeline.compared_data import check_same_data
 from ripieno.pipeline.compared_settings import configuration_of, differing_values, seed_groups, settings_of
-from ripieno.pipeline.runs import open_run
+from ripieno.pipeline.runs import open_run, refuse_policies, task_of
 from ripieno.reports.comparison import ComparedEnsemble, ComparedRun, Comparison, comparison_csv, comparison_page
 from ripieno.reports.run_data import RunData, load_run
 from ripieno.reports.search import failures
@@ -44,6 +44,8 @@ def compare(
     """
     _check_files(csv, html)
     libraries = [open_run(run) for run in runs]
+    for library in libraries:
+        refuse_policies(task_of(library), "a comparison")
     paths = [library.path.resolve() for library in libraries]
     if len(paths) < 2:
         given = f"only {libraries[0].path} is given" if libraries else "none is given"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline.combined_blocks import CombinedBlock, combined_blocks
-from ripieno.pipeline.runs import open_run
+from ripieno.pipeline.runs import open_run, refuse_policies, task_of
 from ripieno.tasks import conformal
 from ripieno.tasks.combiners import member_shares
 from ripieno.tasks.registry import kind_of
@@ -129,6 +129,7 @@ def coverage(
     samples than a coverage needs, and for an error that cannot be reached.
     """
     library = open_run(run, writing=True, trusted=trusted)
+    refuse_policies(task_of(library), "a coverage")
     known = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
     options = coverage_options(coverage, score, per_class, abstain, seed)
     task = library.member(known.members[0]).task

@@ -24,6 +24,7 @@ from ripieno.pipeline.prediction import (
     describe_correction,
     predict_batches,
 )
+from ripieno.pipeline.runs import refuse_policies
 from ripieno.reports.task_tables import ROWS, Row, pixel_rows
 from ripieno.tasks.calibration_error import (
     COVERED,
@@ -132,6 +133,7 @@ def evaluate(
     for a `prior` that the task does not have.
     """
     bundle = read_bundle(bundle, trusted)
+    refuse_policies(bundle.task, "an evaluation")
     check_prior(bundle, prior)
     found = read_evaluation_data(
         data, bundle.input, bundle.task, split, notes, columns, names_of(target), ignored_values(ignore)

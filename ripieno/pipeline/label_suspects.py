@@ -17,7 +17,7 @@ from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.combined_blocks import combined_blocks
-from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run, refuse_policies, task_of
 from ripieno.reports.suspects import LIST, PAGE, Suspect, Suspects, suspects_csv, suspects_page
 from ripieno.shell_command import command
 from ripieno.tasks.combiners import member_shares
@@ -43,6 +43,7 @@ def suspects(
     which `notes` says. Raises LibraryError for a run without ensembles, SelectionError for masks.
     """
     library = open_run(run, writing=True, trusted=trusted)
+    refuse_policies(task_of(library), "a list of suspects")
     notes = [] if notes is None else notes
     chosen = _ensemble(library, ensemble)
     task = library.member(chosen.members[0]).task

@@ -24,7 +24,7 @@ from ripieno.library import Library
 from ripieno.library.import_models import predict_validation
 from ripieno.library.import_predictions import NO_TRIAL, as_stored
 from ripieno.pipeline.costs import export_members, selection_candidates
-from ripieno.pipeline.runs import ProgressFunction, folds_of, no_progress, open_run
+from ripieno.pipeline.runs import ProgressFunction, folds_of, no_progress, open_run, refuse_policies, task_of
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Member
 
@@ -65,6 +65,7 @@ def variants(
     Raises LibraryError where no member can have variants, RipienoError while the run is searched.
     """
     library = open_run(run, writing=True)
+    refuse_policies(task_of(library), "a variant")
     for precision in precisions:
         if precision not in PRECISIONS:
             raise LibraryError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")

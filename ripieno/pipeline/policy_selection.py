@@ -11,9 +11,9 @@ from ripieno.environments.rollout import PolicyEnsemble
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.cost_table import CostTable
+from ripieno.library.rollouts import LibraryRollouts, policies_of, write_test_returns
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of
 from ripieno.pipeline.costs import check_kinds, cost_table, ensure_profiles
-from ripieno.pipeline.rollouts import LibraryRollouts, policies_of, write_test_returns
 from ripieno.pipeline.runs import ProgressFunction, default_kind
 from ripieno.selection.returns import SIZE, Picks, PolicyCandidate, ReturnSelection
 from ripieno.tasks.action_rules import check_rule, rules_of

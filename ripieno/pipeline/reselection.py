@@ -41,7 +41,7 @@ from ripieno.pipeline.recent_predictions import (
     predict_recent,
     stage,
 )
-from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run, refuse_policies
 from ripieno.pipeline.selection import select
 from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, default_method
@@ -263,6 +263,7 @@ def _open(bundle: str | Path, trusted: Sequence[str]) -> tuple[Path, Bundle]:
     """Return the path that is served, and the bundle in the folder that it stands for."""
     served = Path(bundle)
     deployed = read_bundle(served, trusted)
+    refuse_policies(deployed.task, "a selection by recent data")
     folder = served.parent / os.readlink(served) if served.is_symlink() else served
     folder = Path(os.path.realpath(folder)) if folder.is_symlink() or ".." in folder.parts else folder
     files.check_writable(folder.parent)

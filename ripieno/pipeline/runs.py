@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ripieno import files
-from ripieno.errors import LibraryError
+from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
 from ripieno.library.backbones import BackboneRecord, find_origins
 from ripieno.library.cost_table import read_cost_table
@@ -19,7 +19,7 @@ from ripieno.search.predictions import PredictionChecks
 from ripieno.shell_command import command
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Allocation, Ensemble, LiveFront, Member
+from ripieno.types import Allocation, Ensemble, LiveFront, Member, Task
 from ripieno.types import ProgressFunction as ProgressFunction
 
 
@@ -45,6 +45,20 @@ def open_run(run: str | Path | Library, *, writing: bool = False, trusted: Seque
     if writing:
         files.check_writable(library.path)
     return library
+
+
+def refuse_policies(task: Task | None, what: str) -> None:
+    """Raise SelectionError where `task` is of policies: `what` needs predictions of samples, which they do not have."""
+    if task is not None and task.kind == "policy":
+        raise SelectionError(
+            f"{what} needs predictions of samples, policies have returns of episodes: `ripieno select RUN` selects by"
+            " these, `ripieno predict BUNDLE --environment NAME` runs some"
+        )
+
+
+def task_of(library: Library) -> Task | None:
+    """Return the task of the members of a run; None where it has none."""
+    return next((member.task for member in library.members()), None)
 
 
 def default_kind(members: Sequence[Member]) -> str:

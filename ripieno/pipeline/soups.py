@@ -26,7 +26,7 @@ from ripieno.library.soups import SoupStep, read_steps, write_steps
 from ripieno.models.backbone_id import BackboneId, split_stem
 from ripieno.models.timm_config import PREFIX, backbone_config
 from ripieno.pipeline.execution import ExecutionConfig
-from ripieno.pipeline.runs import ProgressFunction, folds_of, no_progress, open_run
+from ripieno.pipeline.runs import ProgressFunction, folds_of, no_progress, open_run, refuse_policies, task_of
 from ripieno.resources import sleep_while_waiting, usable_cores
 from ripieno.search.settings import kept_settings
 from ripieno.shell_command import command
@@ -77,6 +77,7 @@ def soup(
     without timm.
     """
     library = open_run(run, writing=True)
+    refuse_policies(task_of(library), "a soup")
     if candidates < LEAST:
         raise LibraryError(f"candidates is {candidates}: at least {LEAST} trials must be tried")
     with files.locked(library.path / "lock", "a search or a soup"):

@@ -22,6 +22,7 @@ from ripieno.reports.front_history import read_front_history
 from ripieno.reports.mask_quality import MaskQuality
 from ripieno.reports.payload import places
 from ripieno.reports.plot_files import PlotFile, PlotWriter
+from ripieno.reports.policy_returns import PolicyPlots, draw_policies
 from ripieno.reports.predictions import draw_predictions, read_predictions
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import (
@@ -70,6 +71,8 @@ class Sections:
     hyperparameters: list[PlotFile] = field(default_factory=list)
     library: list[PlotFile] = field(default_factory=list)
     front: list[PlotFile] = field(default_factory=list)
+    policies: PolicyPlots = field(default_factory=PolicyPlots)
+    """returns of ensembles and an episode; empty for other tasks"""
     uncertainty: list[PlotFile] = field(default_factory=list)
     """calibration, and the error of what is answered"""
     task: list[PlotFile] = field(default_factory=list)
@@ -123,6 +126,7 @@ def draw(
     library = _library(folder, reading, explored, differ, chosen)
     step()
     front = _front(folder, reading, explored) if explored else []
+    policies = draw_policies(folder, reading) if reading.task.kind == "policy" else PolicyPlots()
     uncertainty = draw_uncertainty(folder, reading, explored) if explored else []
     task_plots, task_rows = _task(folder, reading, explored) if explored else ([], [])
     columns = _columns(folder, reading, quality) if quality else []
@@ -142,6 +146,7 @@ def draw(
         hyperparameters=hyperparameters,
         library=library,
         front=front,
+        policies=policies,
         uncertainty=uncertainty,
         task=task_plots,
         task_rows=task_rows,

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from ripieno.server.http_errors import HttpError
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
 from ripieno.server.signature import ModelSignature
+from ripieno.tasks.action_rules import actions_of
 from ripieno.tasks.pixels import most_likely
 
 if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
 
 
-OutputTensor: TypeAlias = NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.bool_] | list[str]
+OutputTensor: TypeAlias = NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.bool_] | NDArray[np.int64] | list[str]
 """The numbers of an output, or its strings."""
-WIRE_TYPES = {"FP32": "<f4", "UINT8": "u1", "BOOL": "?"}
+WIRE_TYPES = {"FP32": "<f4", "UINT8": "u1", "BOOL": "?", "INT64": "<i8"}
 """NumPy's names of the datatypes of numbers and truth values, as they are sent."""
-STRING, NUMBERS = 32, {"FP32": 12, "UINT8": 3, "BOOL": 6}
+STRING, NUMBERS = 32, {"FP32": 12, "UINT8": 3, "BOOL": 6, "INT64": 6}
 """Approximate bytes of a class name, and of a number of each datatype, in JSON."""
-_DATATYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.bool_): "BOOL"}
+_DATATYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.bool_): "BOOL", np.dtype(np.int64): "INT64"}
 """Datatypes of outputs by their types; of others, FP32."""
 LONG = 1 << 14
 """Elements that are encoded as JSON at once."""
@@ -41,6 +42,8 @@ def output_tensor(
         return classification_strings(answer.predictions, output.top, signature) if output.top else answer.predictions
     if signature.datatype_of(output.name) == "UINT8":
         return most_likely(answer.predictions)
+    if output.name in signature.kind.outputs and signature.acts:
+        return actions_of(answer.predictions, signature.task)
     if output.name in signature.kind.outputs:
         labels = signature.kind.labels(answer.predictions, signature.task, signature.thresholds)
         assert labels is not None

@@ -49,7 +49,7 @@ _SCHEMAS = {
         ("name", "shape", "datatype"),
         name={"type": "string"},
         shape={"type": "array", "items": {"type": "integer"}},
-        datatype={"enum": ["FP32", "UINT8", "BOOL", "BYTES"]},
+        datatype={"enum": ["FP32", "UINT8", "BOOL", "INT64", "BYTES"]},
         data={"type": "array", "items": {"type": ["number", "boolean", "string"]}},
         parameters=_PARAMETERS,
     ),

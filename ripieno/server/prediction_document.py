@@ -18,6 +18,7 @@ from ripieno.server.models import Model
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput, read_coverage
 from ripieno.server.oip_encode import OutputTensor, check_size, output_tensor
 from ripieno.server.signature import VERSION, ModelSignature
+from ripieno.tasks.action_rules import actions_of
 from ripieno.tasks.uncertainty_outputs import COVERAGE_OUTPUTS
 
 if TYPE_CHECKING:
@@ -149,6 +150,9 @@ def _describe_uncertainty(row: int, found: Mapping[str, OutputTensor], signature
 
 def _prediction(numbers: NDArray[np.float32], signature: ModelSignature, top: int) -> dict[str, Any]:
     """Return a class with its probability and the `top` classes; of other tasks the labels and all numbers by name."""
+    if signature.acts:
+        action = actions_of(numbers[None], signature.task)[0]
+        return {"action": action.tolist(), signature.predictions: _by_name(numbers, signature)}
     labels = signature.kind.labels(numbers[None], signature.task, signature.thresholds)
     document: dict[str, Any] = {} if labels is None else {signature.kind.outputs[1]: labels[0]}
     if not signature.ranks:

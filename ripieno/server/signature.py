@@ -92,6 +92,11 @@ class ModelSignature:
         return self.kind.activation == "softmax" and not self.kind.is_pixelwise
 
     @property
+    def acts(self) -> bool:
+        """True if the predictions of an observation become an action, the second output."""
+        return self.task.kind == "policy"
+
+    @property
     def datatype(self) -> str:
         """The protocol's datatype of the samples."""
         return DATATYPES[self.input.dtype]
@@ -115,6 +120,8 @@ class ModelSignature:
         members = np.zeros((1, 0, *self.task.output), np.float32)
         spread = self.kind.spread(members, members[0], np.ones(1))
         labels = [-1, *self.task.output[:-1]]  # one for each sample, or for each of its pixels
+        if self.task.low:  # an action in a box has as many numbers
+            labels = [-1, *self.task.output]
         return {
             **dict.fromkeys(self.kind.outputs, labels),
             self.predictions: [-1, *self.task.output],
@@ -131,6 +138,8 @@ class ModelSignature:
             return "BOOL"
         if output not in self.kind.outputs[1:]:
             return "FP32"
+        if self.acts:
+            return "FP32" if self.task.low else "INT64"
         return "UINT8" if self.kind.is_pixelwise else "BYTES"
 
 
