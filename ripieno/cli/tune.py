@@ -24,13 +24,14 @@ from ripieno.pipeline.execution import ExecutionConfig
         "ripieno tune streets/ --ignore void --run run",
         "ripieno tune adult.csv --target income --run run",
         "ripieno tune letters/ --run next --from run",
+        "ripieno tune gym:CartPole-v1 --task policy --run run",
         "ripieno tune --run run",
     )
 )
 def tune(
     data: Annotated[
         str | None,
-        typer.Argument(help="Images (with masks), series, tables, .npz, CIFAR, idx or prepared data"),
+        typer.Argument(help="Images (and masks), series, tables, .npz, CIFAR, idx, prepared; or gym:ID"),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
     hours: Annotated[
@@ -86,7 +87,7 @@ def tune(
     trainer: Annotated[
         str | None,
         typer.Option(
-            help="Trainer: network, trees:lightgbm (or another trees:NAME), or your module:Class",
+            help="Trainer: network, trees:NAME (such as trees:lightgbm), policy, or your module:Class",
             show_default="network, or the space's",
         ),
     ] = None,
@@ -156,7 +157,8 @@ def tune(
     task: Annotated[
         str | None,
         typer.Option(
-            help="Task: classification, multilabel, regression or segmentation", show_default="inferred, or the run's"
+            help="Task: classification, multilabel, regression, segmentation or policy",
+            show_default="inferred, or the run's",
         ),
     ] = None,
     target: Annotated[
@@ -178,6 +180,10 @@ def tune(
         typer.Option(help="List (.csv) of samples to leave out of training and validation: see suspects"),
     ] = None,
     ignore: IgnoreOpt = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(help="Episodes that validate a policy, and as many that test it", show_default="12, or the run's"),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")
@@ -190,8 +196,11 @@ def tune(
     Search spaces are resnet, resnet-small, resnet-tiny, resnet-paper, timm,
     timm-small, series, table, segmentation, segmentation-small,
     segmentation-pretrained, cell, cell-series, cell-segmentation, lightgbm,
-    random-forest and extra-trees; auto takes the run's, or one that suits the
-    trainer, the family, the data and the device.
+    random-forest, extra-trees and policy; auto takes the run's, or one that
+    suits the trainer, the family, the data and the device.
+
+    With --task policy, DATA is an environment: gym:ID of Gymnasium, gem:ID of
+    gym-electric-motor, or your own module:function.
 
     --budget trains no network that costs more alone: see select for the kinds.
 

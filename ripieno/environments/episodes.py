@@ -1,17 +1,15 @@
-"""Data set of an environment, whose samples are episodes, and the returns of a policy in these."""
+"""Data set of an environment, whose samples are the episodes that validate and test policies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ripieno.data.dataset import moments
 from ripieno.environments.source import check_steps, make_environment, task_of
 from ripieno.errors import DataError
-from ripieno.types import SPLITS, DataKind, Dataset, Float32s
+from ripieno.types import SPLITS, DataKind, Dataset
 
 EPISODES = 12
 """Episodes that validate a policy, and as many that test it, where the user does not choose."""
@@ -44,27 +42,3 @@ def environment_dataset(name: str, seed: int = 0, episodes: int = EPISODES, trus
     span = (float(inputs.min()), float(inputs.max())) if kind == "image" else None
     targets = seeds[:, None].astype(np.float32)
     return Dataset(name, inputs, targets, split, task, mean, std, kind, None, span, environment=name)
-
-
-Policy = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Function of observations (batch, *shape): actions (batch, dimensions), or indices of discrete ones (batch,)."""
-
-
-def episode_returns(environments: Sequence[Any], seeds: Sequence[int], policy: Policy) -> Float32s:
-    """Return the return (episodes, 1) of a policy in an episode of each environment, which is reset with its seed.
-
-    All take a step at a time, so that the policy is asked about all observations at once. Errors as those of
-    `CheckedEnvironment`.
-    """
-    observations = [one.reset(seed=int(seed))[0] for one, seed in zip(environments, seeds, strict=True)]
-    returns, running = np.zeros((len(seeds), 1)), list(range(len(seeds)))
-    while running:
-        actions = policy(np.stack([observations[i] for i in running]))
-        still = []
-        for i, action in zip(running, actions, strict=True):
-            observations[i], reward, ended, cut, _ = environments[i].step(action)
-            returns[i] += reward
-            if not (ended or cut):
-                still.append(i)
-        running = still
-    return returns.astype(np.float32)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripieno.errors import DataError, RipienoError, error_summary, require
+from ripieno.errors import DataError, error_summary, require
 from ripieno.models.user_code import import_named
 from ripieno.types import Task
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ripieno.environments.wrappers import CheckedEnvironment
 
 GYM, GEM = "gym", "gem"
-STEPS = 1000
-"""Largest number of steps of an episode where an environment sets no limit."""
 
 
 def is_environment(name: object) -> bool:
@@ -88,8 +86,3 @@ def check_steps(environment: CheckedEnvironment, seed: int = 0) -> None:
     environment.action_space.seed(seed)
     environment.reset(seed=seed)
     environment.step(environment.action_space.sample())
-
-
-def unsupported(name: str, what: str, space: object, expected: str) -> RipienoError:
-    """Return the error that observations or actions, `what`, are in a space that is not supported."""
-    return DataError(f"environment {name!r}: its {what} are in {space}; expected {expected}")

@@ -10,10 +10,11 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation, TimeLimit, TransformAction
 from numpy.typing import NDArray
 
-from ripieno.environments.source import STEPS, unsupported
 from ripieno.errors import DataError, error_summary
 from ripieno.types import Float32s
 
+STEPS = 1000
+"""Largest number of steps of an episode where an environment sets no limit."""
 CRASH = 0.0
 """Reward of the step in which a motor leaves its limits, and of all that would follow."""
 
@@ -97,14 +98,14 @@ def prepared(environment: gymnasium.Env[Any, Any], name: str, *, motor: bool = F
         environment = FlattenObservation(environment)
     observations, actions = environment.observation_space, environment.action_space
     if not isinstance(observations, spaces.Box) or not 1 <= len(observations.shape) <= 3:
-        raise unsupported(name, "observations", observations, "a Box of one to three axes")
+        raise _unsupported(name, "observations", observations, "a Box of one to three axes")
     if isinstance(actions, spaces.Discrete):
         if start := int(actions.start):
             environment = TransformAction(environment, lambda a: int(a) + start, spaces.Discrete(actions.n))
     elif not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
-        raise unsupported(name, "actions", actions, "Discrete or a Box of one axis")
+        raise _unsupported(name, "actions", actions, "Discrete or a Box of one axis")
     elif not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
-        raise unsupported(name, "actions", actions, "finite bounds of a Box")
+        raise _unsupported(name, "actions", actions, "finite bounds of a Box")
     if not _has_limit(environment):
         environment = TimeLimit(environment, STEPS)
     return CheckedEnvironment(environment, name)
@@ -118,3 +119,8 @@ def _has_limit(environment: gymnasium.Env[Any, Any]) -> bool:
             return True
         inner = inner.env
     return environment.spec is not None and environment.spec.max_episode_steps is not None
+
+
+def _unsupported(name: str, what: str, space: object, expected: str) -> DataError:
+    """Return the error that observations or actions, `what`, are in a space that is not supported."""
+    return DataError(f"environment {name!r}: its {what} are in {space}; expected {expected}")

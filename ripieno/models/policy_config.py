@@ -79,7 +79,7 @@ class PolicyConfig:
 
     @property
     def is_off_policy(self) -> bool:
-        """Whether it keeps transitions for replay."""
+        """Training on transitions that are kept for replay."""
         return "buffer_size" in ALGORITHMS[self.algorithm].own
 
 

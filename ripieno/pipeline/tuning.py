@@ -75,6 +75,7 @@ def tune(
     split_by: str | None = None,
     leave_out: str | Path | None = None,
     ignore: str | int | Sequence[str | int] | None = None,
+    episodes: int | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
@@ -96,8 +97,9 @@ def tune(
     `segmentation-pretrained`. Another `family` (`module:function`) is your own code, which is run; such a family named
     only by a space's file or by the run is refused.
 
-    Trainers: `trainer` is `network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees` or your own code
-    (`module:Class`), a class with the methods of `ripieno.train.trainer.Trainer`; it, too, is run only when named here.
+    Trainers: `trainer` is `network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees`, `policy` or your own
+    code (`module:Class`), a class with the methods of `ripieno.train.trainer.Trainer`; it, too, is run only when named
+    here.
     A search of small inputs begins with some trees, which are members of no trial; `free` ("off") leaves them out.
 
     Augmentation: `without` names changes that the augmentation of networks leaves out ("flip", "rotate", ...); a
@@ -136,8 +138,12 @@ def tune(
     that are measured on this machine's CPU before the search, and what is predicted above twice the budget is not
     trained.
 
-    Data: `task` (classification, multilabel, regression or segmentation) and `kind` (image, series or table) are
-    inferred when None; `target` names the columns of targets, and `series`, `time` and `value` those of a table of
+    Policies: with `task` "policy", `data` is an environment: `gym:ID` of Gymnasium, `gem:ID` of gym-electric-motor, or
+    your own `module:function`, which is run only when named here. Algorithms of reinforcement learning find policies
+    for it, `episodes` of which validate each, and as many test it.
+
+    Data: `task` (classification, multilabel, regression, segmentation or policy) and `kind` (image, series or table)
+    are inferred when None; `target` names the columns of targets, and `series`, `time` and `value` those of a table of
     series. Of a table with a row for each sample, `drop` names columns that are left out, `column` gives kinds of
     columns (number, category, date) in place of the inferred ones, and `split_by` names the column by whose order or
     groups the rows are split. `ignore` names values and classes of masks whose pixels are neither trained on nor

@@ -15,22 +15,26 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ripieno.backends.export import export_module
-from ripieno.environments import episode_returns, make_environment
+from ripieno.environments import make_environment
 from ripieno.environments.episodes import SEEDS
-from ripieno.errors import ModelError, require
+from ripieno.errors import ModelError, SelectionError, require
 from ripieno.models.policy_config import PolicyConfig, policy_config
 from ripieno.train.evaluate import DivergedError
 from ripieno.train.policy_network import PolicyNetwork
 from ripieno.train.trainer import BatchReport, Tensors, ignore_batch
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Dataset, Float32s, Job, PolicyOutput, TrainingUnit
+
+if TYPE_CHECKING:
+    from ripieno.environments.rollout import RolloutRunner
+    from ripieno.environments.wrappers import CheckedEnvironment
 
 COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "exploration_rate")
 """Numbers in the state of an agent; not every algorithm has all."""
@@ -55,8 +59,8 @@ class PolicyTrainer:
     def __init__(self, config: TrainingConfig | None = None) -> None:  # noqa: ARG002  made as the other trainers
         self.on_batch: BatchReport = ignore_batch
         self.finished = 0
-        self._environments: list[Any] = []
-        """environments in which episodes validate"""
+        self._runner: RolloutRunner | None = None
+        """of the episodes that validate"""
 
     def start(self, job: Job, data: Dataset) -> None:
         """Make the agent. Raises ModelError for a bad configuration, DataError for an environment that fails."""
@@ -65,7 +69,7 @@ class PolicyTrainer:
         self.job, self.data = job, data
         self.config = policy_config(job.configuration, data.task)
         with seeded(self._seed(0)):
-            self.agent = make_agent(self.config, make_environment(data.environment, (data.environment,)))
+            self.agent = make_agent(self.config, self._make_environment())
         self.network = PolicyNetwork(self.config.algorithm, self.agent, data.task)
         self.policy_output: PolicyOutput = self.network.output
         self.parameters = self.network.count_parameters()
@@ -109,16 +113,22 @@ class PolicyTrainer:
 
     def predict_rows(self, rows: NDArray[np.int64]) -> Float32s:
         """Return the returns (rows, 1) of the policy in the episodes at `rows` of the data set."""
-        missing = len(rows) - len(self._environments)
-        name = self.data.environment
-        self._environments += [make_environment(name, (name,)) for _ in range(missing)]
-        seeds = np.asarray(self.data.targets[rows])[:, 0].astype(np.int64).tolist()
-        with seeded(0):  # environments with randomness of no generator of their own
-            return episode_returns(self._environments[: len(rows)], seeds, self._act)
+        # late: it loads gymnasium, which only this trainer needs
+        from ripieno.environments.rollout import PolicyEnsemble, RolloutRunner
 
-    def _act(self, observations: NDArray[np.float32]) -> NDArray[Any]:
-        answers = self.predict(observations)
-        return answers if self.policy_output == "action" else answers.argmax(axis=1)
+        if self._runner is None:
+            self._runner = RolloutRunner(self._make_environment, self.data.task)
+        alone = PolicyEnsemble((self.job.member,), "mean" if self.data.task.low else "vote")
+        seeds = np.asarray(self.data.targets[rows])[:, 0].astype(np.int64).tolist()
+        with seeded(self._seed(self.finished)):  # of environments that draw from the common generators
+            try:
+                found = self._runner.run([alone], {self.job.member: self.predict}, seeds)
+            except SelectionError as error:
+                raise DivergedError(str(error)) from error
+        return found.returns[0, :, None].astype(np.float32)
+
+    def _make_environment(self) -> CheckedEnvironment:
+        return make_environment(self.data.environment, (self.data.environment,))
 
     def tensors(self) -> Tensors:
         """Return the state after a unit: networks, optimisers, counters, and the transitions for replay."""
@@ -167,8 +177,8 @@ class PolicyTrainer:
         """Close the environments."""
         if hasattr(self, "agent"):
             self.agent.env.close()
-        for environment in self._environments:
-            environment.close()
+        if self._runner is not None:
+            self._runner.close()
 
 
 def make_agent(config: PolicyConfig, environment: Any) -> Any:
@@ -219,8 +229,13 @@ def divisor(number: int, least: int) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators of Python, NumPy and PyTorch that the library draws from, and restore them afterwards."""
+    """Seed the generators of Python, NumPy and PyTorch that the library draws from, and restore them afterwards.
+
+    Meanwhile PyTorch has one thread, with which small networks are fastest, and results the same on any machine.
+    """
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  what the library uses
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
@@ -230,6 +245,7 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
         torch.set_rng_state(before[2])
+        torch.set_num_threads(threads)
 
 
 def find_part(agent: Any, name: str) -> Any:
