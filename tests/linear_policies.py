@@ -9,8 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ripieno.data.dataset import write_dataset
 from ripieno.environments import make_environment, task_of
-from ripieno.library import Library
-from ripieno.types import Dataset, Input, Member, loss_key
+from ripieno.library import Library, write_bundle
+from ripieno.pipeline.policy_selection import reevaluated
+from ripieno.types import Allocation, Bundle, Dataset, Device, Ensemble, Input, Member, Placement, loss_key
 
 VALID, TEST = (3, 4, 5), (11, 12)
 CARTPOLE = {
@@ -66,3 +67,16 @@ def policy_run(folder: Path, weights=None, *, policy="values", own=None) -> Libr
         member = Member(*first, parameters=4, seconds=1.0, format="onnx", policy=policy)
         library.add(member, returns, np.float32(VALID)[:, None], policy_model(row))
     return library
+
+
+def policy_bundle(folder: Path, members=("good", "fair"), rule="value") -> Bundle:
+    """Make a run of CartPole and a bundle of an ensemble of its policies, which is selected by their returns."""
+    library = policy_run(folder / "run")
+    ensemble = Ensemble(
+        "B1", members, (1 / len(members),) * len(members), "top-k", {"parameters": 9.0}, {"parameters": 8.0}, {}, rule
+    )
+    ensemble = reevaluated(library, ensemble)
+    library.write_ensemble(ensemble)
+    device = Device("cpu:0", "cpu-x", 1 << 33)
+    allocation = Allocation("a", "B1", (device,), tuple(Placement(m, "cpu:0", 8) for m in members))
+    return write_bundle(library, ensemble, allocation, "onnx", folder / "bundle")
