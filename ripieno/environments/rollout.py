@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripieno.environments.wrappers import CheckedEnvironment
 from ripieno.tasks.action_rules import actions_of, check_outputs, combine_actions
 from ripieno.types import Combiner, Float32s, Floats, Ints, ProgressFunction, Task
+
+if TYPE_CHECKING:  # it loads gymnasium, which is an extra
+    from ripieno.environments.wrappers import CheckedEnvironment
 
 PolicyFunction = Callable[[Float32s], Float32s]
 """From observations (batch, *shape) to what the policy returns, (batch, *task.output)."""
@@ -40,7 +43,7 @@ class Rollouts:
     """(ensembles, seeds), lengths of the episodes"""
 
 
-StepFunction = Callable[[int, CheckedEnvironment, Float32s, object, float], None]
+StepFunction = Callable[[int, "CheckedEnvironment", Float32s, object, float], None]
 """Callback after each step of an episode: its number, environment, observation before, action and reward."""
 
 

@@ -188,7 +188,7 @@ def describe(dataset: Dataset) -> str:
     task, noun = dataset.task, DATA_KINDS[dataset.kind].noun
     if dataset.environment:
         shape = " x ".join(map(str, dataset.input.shape))
-        actions = f"in {len(task.low)} dimensions" if task.low else f"of {len(task.names)}"
+        actions = f"in {len(task.low)} dimension{'s' * (len(task.low) > 1)}" if task.low else f"of {len(task.names)}"
         counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS[1:])
         return f"{dataset.name}: observations of {shape}, an action {actions} a step; episodes: {counts}"
     splits = [split for split in SPLITS if split != "valid" or dataset.folds is None]

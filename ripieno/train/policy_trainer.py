@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ripieno.backends.export import export_module
 from ripieno.environments import make_environment
 from ripieno.environments.episodes import SEEDS
+from ripieno.environments.rollout import PolicyEnsemble, RolloutRunner
 from ripieno.errors import ModelError, SelectionError, require
 from ripieno.models.policy_config import PolicyConfig, policy_config
 from ripieno.train.evaluate import DivergedError
@@ -33,7 +34,6 @@ from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Dataset, Float32s, Job, PolicyOutput, TrainingUnit
 
 if TYPE_CHECKING:
-    from ripieno.environments.rollout import RolloutRunner
     from ripieno.environments.wrappers import CheckedEnvironment
 
 COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "exploration_rate")
@@ -113,9 +113,6 @@ class PolicyTrainer:
 
     def predict_rows(self, rows: NDArray[np.int64]) -> Float32s:
         """Return the returns (rows, 1) of the policy in the episodes at `rows` of the data set."""
-        # late: it loads gymnasium, which only this trainer needs
-        from ripieno.environments.rollout import PolicyEnsemble, RolloutRunner
-
         if self._runner is None:
             self._runner = RolloutRunner(self._make_environment, self.data.task)
         alone = PolicyEnsemble((self.job.member,), "mean" if self.data.task.low else "vote")
