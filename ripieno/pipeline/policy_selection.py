@@ -27,7 +27,7 @@ METHODS = ("replacement", "top-k", "best")
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicyOptions:
+class PolicySelectionOptions:
     """Arguments of `select` and `front` that policies heed."""
 
     method: str | None
@@ -53,7 +53,7 @@ def check_policy_options(given: Mapping[str, object]) -> None:
 
 
 def select_policies(
-    library: Library, budgets: Sequence[Budget] | None, options: PolicyOptions, notes: list[str]
+    library: Library, budgets: Sequence[Budget] | None, options: PolicySelectionOptions, notes: list[str]
 ) -> list[Ensemble]:
     """Select the ensemble of the highest mean return within each budget; see `ripieno.selection.returns`.
 
@@ -63,7 +63,7 @@ def select_policies(
 
     plain = default_kind(library.members())
     kinds = kinds_of(budgets, plain)
-    with _Pool(library, kinds, options) as pool:
+    with _PolicyPool(library, kinds, options) as pool:
         if budgets is None:
             best = min(pool.ids, key=lambda member: (library.member(member).loss, member))
             cost = pool.table.alone(plain)[best]
@@ -79,9 +79,9 @@ def select_policies(
         return pool.evaluated(named)
 
 
-def policy_front(library: Library, kind: str, points: int, options: PolicyOptions) -> Front:
+def policy_front(library: Library, kind: str, points: int, options: PolicySelectionOptions) -> Front:
     """Select the ensemble of the highest mean return for every budget of one kind of cost."""
-    with _Pool(library, (kind,), options) as pool:
+    with _PolicyPool(library, (kind,), options) as pool:
         choices = pool.selection.front(kind, points)
         named = [
             choice.ensemble(
@@ -98,10 +98,10 @@ def reevaluated(library: Library, ensemble: Ensemble, trusted: Collection[str] =
         return _with_returns(library, rollouts, [ensemble], ("valid", "test"))[0]
 
 
-class _Pool:
+class _PolicyPool:
     """Policies of a library with their costs, and their selection by rollouts from the validation seeds."""
 
-    def __init__(self, library: Library, kinds: Sequence[str], options: PolicyOptions):
+    def __init__(self, library: Library, kinds: Sequence[str], options: PolicySelectionOptions):
         from ripieno.profiles import local_devices
 
         if options.used_method not in METHODS:
@@ -135,7 +135,7 @@ class _Pool:
         greedy = options.used_method == METHODS[0]
         self.selection = ReturnSelection(own, rules, self._cost, self._run, size=size, greedy=greedy)
 
-    def __enter__(self) -> _Pool:
+    def __enter__(self) -> _PolicyPool:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -45,7 +45,12 @@ from ripieno.pipeline.coverages import (
     held_out_rows,
 )
 from ripieno.pipeline.doubted_figures import doubted_notes
-from ripieno.pipeline.policy_selection import PolicyOptions, check_policy_options, policy_front, select_policies
+from ripieno.pipeline.policy_selection import (
+    PolicySelectionOptions,
+    check_policy_options,
+    policy_front,
+    select_policies,
+)
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
 from ripieno.selection import validation
 from ripieno.selection.losses import losses_of
@@ -135,7 +140,7 @@ def select(
     if task.kind == POLICY:
         absent = {"loss": loss, "calibrate": calibrate, "cv": cv, "pixels": pixels, "coverage": coverage or None}
         check_policy_options({**absent, "per_class": per_class, "score": score, "abstain": abstain})
-        asked_of = PolicyOptions(method, combiner, size, prune, device, test, tuple(trusted), progress)
+        asked_of = PolicySelectionOptions(method, combiner, size, prune, device, test, tuple(trusted), progress)
         return _kept(library, select_policies(library, requested, asked_of, [] if notes is None else notes), notes)
     plain = default_kind(library.members())
     kinds = kinds_of(requested, plain)
@@ -212,7 +217,7 @@ def front(
     task = _task_of(library)
     if task.kind == POLICY:
         check_policy_options({"loss": loss, "calibrate": calibrate, "cv": cv, "pixels": pixels})
-        asked = PolicyOptions(method, combiner, None, prune, device, test, tuple(trusted), progress)
+        asked = PolicySelectionOptions(method, combiner, None, prune, device, test, tuple(trusted), progress)
         result = policy_front(library, cost, points, asked)
         library.write_front(result)
         return result

@@ -40,7 +40,7 @@ class ReturnRow:
 
 @dataclass(frozen=True)
 class PolicyPlots:
-    """What the report says of policies."""
+    """Plots and figures of policies in a report."""
 
     plots: list[PlotFile] = field(default_factory=list)
     rows: list[ReturnRow] = field(default_factory=list)
