@@ -98,3 +98,15 @@ def _runner() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
+
+
+@pytest.mark.rl
+def test_motor_control(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3", reason="needs the extra rl")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(tmp_path)
+    words = "--environment gym:Pendulum-v1 --trials 1 --epochs 1 --pool inline --steps 5 --period 0.5"
+    importlib.import_module("motor_control").main(words.split())
+    said = capsys.readouterr().out
+    assert re.search(r"a motor that waits: reward -\d+\.\d+ a step; a decision takes \d", said)
+    assert re.search(r"a period of 500 ms: reward -\d+\.\d+ a step, \d+\.0% in time", said)
