@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import predict_masks as predict_masks
     from ripieno.pipeline import reselect as reselect
     from ripieno.pipeline import reweight as reweight
+    from ripieno.pipeline import run_episodes as run_episodes
     from ripieno.pipeline import select as select
     from ripieno.pipeline import show as show
     from ripieno.pipeline import soup as soup
@@ -74,7 +75,8 @@ _MODULES = {
     "errors": "RipienoError",
     "library": "Library",
     "pipeline": "add_history allocate augment cascade compare coverage doctor evaluate evict export forget_history "
-    "front front_history import_ list_history measure predict predict_masks reselect reweight select show soup "
+    "front front_history import_ list_history measure predict predict_masks reselect reweight run_episodes select "
+    "show soup "
     "suspects tune variants",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",

@@ -155,12 +155,12 @@ def _run_episodes(
     """Run a bundle of policies in an environment, and list the episodes."""
     import statistics
 
-    from ripieno.pipeline.rollout import EPISODES, rollout
+    from ripieno.pipeline.rollout import EPISODES, run_episodes
 
     if images:
         raise RipienoError(f"--environment and {images[0]}: policies are run in an environment, which needs no INPUT")
     with console.progress() as progress:
-        found = rollout(
+        found = run_episodes(
             bundle, environment, episodes=EPISODES if episodes is None else episodes, seed=seed or 0, output=output,
             trusted=(*family, environment), progress=progress,
         )  # fmt: skip

@@ -38,6 +38,8 @@ from ripieno.pipeline.prediction import predict as predict
 from ripieno.pipeline.reselection import Reselection as Reselection
 from ripieno.pipeline.reselection import reselect as reselect
 from ripieno.pipeline.reselection import reweight as reweight
+from ripieno.pipeline.rollout import Episode as Episode
+from ripieno.pipeline.rollout import run_episodes as run_episodes
 from ripieno.pipeline.runs import ProgressFunction as ProgressFunction
 from ripieno.pipeline.runs import RunSummary as RunSummary
 from ripieno.pipeline.runs import metric_of as metric_of

@@ -38,7 +38,7 @@ class Episode:
     steps: int
 
 
-def rollout(
+def run_episodes(
     bundle: str | Path | Bundle,
     environment: str,
     *,

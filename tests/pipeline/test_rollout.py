@@ -12,7 +12,7 @@ from PIL import Image
 pytest.importorskip("gymnasium", reason="needs the extra rl")
 from ripieno.engine import Engine
 from ripieno.errors import EngineError, LibraryError, SelectionError
-from ripieno.pipeline.rollout import rollout
+from ripieno.pipeline.rollout import run_episodes
 from ripieno.reports.html import report
 from ripieno.server import start_in_thread
 from ripieno.tasks.action_rules import standardised
@@ -29,20 +29,20 @@ def bundle(tmp_path_factory):
 
 
 def test_the_engine_plays_the_episodes_that_the_selection_scored(bundle):
-    found = rollout(bundle, CARTPOLE_NAME, seed=VALID[0], episodes=len(VALID))
+    found = run_episodes(bundle, CARTPOLE_NAME, seed=VALID[0], episodes=len(VALID))
     assert tuple(episode.episode_return for episode in found) == bundle.ensemble.returns["valid"]
     assert [episode.seed for episode in found] == list(VALID)
     assert all(episode.steps == episode.episode_return for episode in found)  # a reward of 1 a step
 
 
 def test_a_plot_and_a_video_of_the_first_episode(bundle, tmp_path):
-    (episode,) = rollout(bundle, CARTPOLE_NAME, episodes=1, output=tmp_path / "episode.png")
+    (episode,) = run_episodes(bundle, CARTPOLE_NAME, episodes=1, output=tmp_path / "episode.png")
     with Image.open(tmp_path / "episode.png") as plot:
         assert plot.width > 200
-    rollout(bundle, CARTPOLE_NAME, episodes=1, output=tmp_path / "episode.svg")
+    run_episodes(bundle, CARTPOLE_NAME, episodes=1, output=tmp_path / "episode.svg")
     assert b"<svg" in (tmp_path / "episode.svg").read_bytes()
     pytest.importorskip("pygame", reason="needs the extra rl")
-    rollout(bundle, CARTPOLE_NAME, episodes=1, output=tmp_path / "episode.gif")
+    run_episodes(bundle, CARTPOLE_NAME, episodes=1, output=tmp_path / "episode.gif")
     with Image.open(tmp_path / "episode.gif") as video:
         assert 1 < video.n_frames <= episode.steps
 
@@ -59,7 +59,7 @@ def test_a_plot_and_a_video_of_the_first_episode(bundle, tmp_path):
 )
 def test_what_cannot_be_run_is_one_line(bundle, environment, options, error):
     with pytest.raises((EngineError, SelectionError), match=error) as raised:
-        rollout(bundle, environment, **options)
+        run_episodes(bundle, environment, **options)
     assert "\n" not in str(raised.value)
 
 
