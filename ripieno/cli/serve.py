@@ -194,7 +194,16 @@ def _view(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> 
             str(model["failures"]),
             str(model["partial"]),
         )
-    return Group(table, *(_engine(name, before, bundle, seconds) for name, bundle in now["bundles"].items()))
+    drifts = [_drift(name, model["drift"]) for name, model in now["models"].items() if "drift" in model]
+    return Group(table, *drifts, *(_engine(name, before, bundle, seconds) for name, bundle in now["bundles"].items()))
+
+
+def _drift(name: str, found: Mapping[str, Any]) -> Text:
+    """Return a line on the drift of a watched model."""
+    if found["drift"]:
+        return Text(f"{name}: drift of {', '.join(found['moved'][:5])}; label recent requests", style="yellow")
+    windows = f"{found['windows']} windows of samples compared, {found['dropped']} samples dropped"
+    return Text(f"{name}: no drift, {windows}")
 
 
 def _engine(name: str, before: Mapping[str, Any], bundle: Mapping[str, Any], seconds: float) -> Table:

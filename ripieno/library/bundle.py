@@ -1,6 +1,7 @@
 """A deployment (bundle): a self-contained folder that can be copied.
 
 BUNDLE/bundle.json           the ensemble, its allocation, input, task, members, backends and their report
+BUNDLE/validation.json       distributions over the validation samples, for `serve --watch`
 BUNDLE/bench.json            its benchmark results
 BUNDLE/README.md             the model card: scores, members, costs, data, how it was made, licence
 BUNDLE/members/ID/           files of its backends: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
@@ -24,6 +25,7 @@ from ripieno.errors import EngineError, LibraryError
 from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
+from ripieno.library.validation_statistics import write_statistics
 from ripieno.models.backbone_id import BACKBONES, parse_backbone_id
 from ripieno.shell_command import command
 from ripieno.tasks.conformal import check_coverage
@@ -180,6 +182,7 @@ def write_bundle(
             raise LibraryError(f"{owner} has no {file}, which the {backend} backend needs")
     _copy_models(bundle, library.path, path, "library")
     files.remove_file(path / "bench.json")  # of the previous deployment
+    write_statistics(library, bundle, path)
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     register_bundle(library, path)
@@ -209,6 +212,7 @@ def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -
         check_target(path)
         _copy_models(bundle, bundle.path, path)
         files.remove_file(path / "bench.json")
+    write_statistics(library, bundle, path)
     write_card(bundle, library, path)
     stored = files.to_json(replace(bundle, path=Path()), **({"proof": proof} if proof else {}))
     files.write_bytes(path / "bundle.json", stored)

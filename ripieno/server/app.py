@@ -35,6 +35,7 @@ from ripieno.server.oip_encode import write_response
 from ripieno.server.routes import routes
 from ripieno.server.signature import VERSION
 from ripieno.server.tracing import Tracer, http_span
+from ripieno.server.watcher import request_id
 
 log = logging.getLogger("ripieno.server")
 
@@ -91,6 +92,7 @@ class InferenceApp:
             return  # a websocket is not accepted: uvicorn closes its handshake
         scope["app"] = self  # makes the router raise its 404 and 405 instead of answering in plain text
         scope["request_id"] = self.name_of(scope["headers"])
+        request_id.set(scope["request_id"])
         send = _with_request_id(send, scope["request_id"])
         try:
             if scope["path"] not in OPEN:

@@ -31,6 +31,8 @@ class ServerConfig:
     """private key of the certificate (PEM)"""
     reload: bool = False
     """let requests reload bundles, as SIGHUP does; not with deploy"""
+    watch: bool = False
+    """compare requests with the bundle's validation samples, and warn of drift"""
     traces: Any = False
     """send OpenTelemetry traces to the URL in OTEL_EXPORTER_OTLP_ENDPOINT"""
     trusted: tuple[str, ...] = ()

@@ -115,6 +115,7 @@ class FastPathCycle:
             self._fail(error)
         else:
             self._model.stats.answered(len(self._request.images), seconds, answer.partial)
+            self._model.watch(self._request, answer, self._id)
             self._model.stats.unseen.update(self._model.unseen(self._request))
             self._model.stats.abstained.update(self._model.abstained(self._request, answer))
             kind = b"application/json" if length is None else b"application/octet-stream"

@@ -23,6 +23,7 @@ from ripieno.server.limits import CROSSING, taking_seconds
 from ripieno.server.oip_encode import check_size
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.tracing import grpc_span
+from ripieno.server.watcher import request_id as current_request
 
 if TYPE_CHECKING:
     from ripieno.server.app import InferenceApp
@@ -191,6 +192,7 @@ class GrpcServer:
 
     async def _infer(self, request_id: str, context: Any) -> Any:
         began = time.perf_counter()
+        current_request.set(request_id)
         left = context.time_remaining()
         timeout = self.app.limits.timeout if left is None else min(self.app.limits.timeout, max(0.001, left))
         span = grpc_span(self.app.traces, INFER, context.invocation_metadata())

@@ -18,6 +18,7 @@ from ripieno.server.event_loop import LoopLag
 from ripieno.server.limits import Admission
 from ripieno.server.models import AnyEngine, Models
 from ripieno.server.served_model_stats import Histogram, ServedModelStats
+from ripieno.server.watcher import Watcher
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 WORK = {
@@ -71,6 +72,8 @@ class Metrics(Collector):
         add(GaugeMetricFamily, "ripieno_event_loop_lag_max_seconds", "Maximum lag so far.", {}, self.lag.longest)
         for name, model in self.models.by_name.items():
             _add_requests(add, {"model": name}, model.stats)
+            if model.watcher is not None:
+                _add_drift(add, {"model": name}, model.watcher)
         for name, served in self.models.engines.items():
             _add_engine(add, {"bundle": name}, served.engine)
         yield from families.values()
@@ -96,6 +99,22 @@ def _add_requests(add: Callable[..., None], labels: Mapping[str, str], stats: Se
         ("ripieno_inference_request_samples", "Samples per request.", stats.samples),
     ):
         add(HistogramMetricFamily, name, text, labels, _buckets(values), values.total)
+
+
+def _add_drift(add: Callable[..., None], labels: Mapping[str, str], watcher: Watcher) -> None:
+    detector = watcher.detector
+    add(GaugeMetricFamily, "ripieno_drift", "1 while requests have drifted.", labels, detector.drifting)
+    add(CounterMetricFamily, "ripieno_drifts", "Drifts that began.", labels, detector.drifts)
+    add(CounterMetricFamily, "ripieno_watched_windows", "Windows of samples compared.", labels, detector.windows)
+    add(CounterMetricFamily, "ripieno_watched_samples", "Samples taken by the watcher.", labels, watcher.samples)
+    text = "Samples the watcher had no room for."
+    add(CounterMetricFamily, "ripieno_watch_dropped_samples", text, labels, watcher.dropped)
+    for subject, state in detector.by_subject().items():
+        own = {**labels, "subject": subject}
+        text = "Distance of the last window from the validation samples, 0..1."
+        add(GaugeMetricFamily, "ripieno_drift_distance", text, own, state.comparison.distance)
+        text = "Least p of the last window, times the number of its distributions."
+        add(GaugeMetricFamily, "ripieno_drift_p", text, own, state.p)
 
 
 def _add_engine(add: Callable[..., None], labels: Mapping[str, str], engine: AnyEngine) -> None:

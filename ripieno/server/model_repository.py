@@ -23,6 +23,7 @@ from ripieno.engine.config import EngineConfig
 from ripieno.engine.model_runner import describe
 from ripieno.errors import EngineError, RipienoError
 from ripieno.library.bundle import model_files, model_path, read_bundle
+from ripieno.library.validation_statistics import FILE, read_statistics
 from ripieno.resources import free_memory
 from ripieno.server.event_loop import in_daemon_thread
 from ripieno.server.models import AnyEngine, Models, ServedEngine
@@ -47,10 +48,15 @@ class ModelRepository:
     """Repository that opens, reloads and closes engines; `models` has the models they serve."""
 
     def __init__(
-        self, sources: ModelSources, config: EngineConfig, max_samples: int, trusted: Sequence[str] = ()
+        self,
+        sources: ModelSources,
+        config: EngineConfig,
+        max_samples: int,
+        trusted: Sequence[str] = (),
+        watch: bool = False,
     ) -> None:
         self.config = config
-        self.models = Models(max_samples)
+        self.models = Models(max_samples, watch)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
         bundles = [source for source in self.sources.values() if isinstance(source, Bundle)]
         self.trusted = (*trusted, *(family for bundle in bundles for family in bundle.trusted))
@@ -80,6 +86,8 @@ class ModelRepository:
             return source
         bundle = read_bundle(source if isinstance(source, Bundle) else os.path.realpath(source), self.trusted)
         self.models.signatures_of(bundle, name)  # raises before the engine is loaded
+        if self.models.watch:
+            read_statistics(bundle)  # as above
         check_memory(bundle, free_memory())
         from ripieno.engine import Engine
 
@@ -161,6 +169,8 @@ class ModelRepository:
         while replaced.users:
             await asyncio.sleep(0.02)
         try:
+            if replaced.watcher is not None:
+                await asyncio.to_thread(replaced.watcher.close)
             await asyncio.to_thread(self._close, replaced.engine)
         except Exception:
             log.exception("cannot close the replaced engine")
@@ -168,6 +178,9 @@ class ModelRepository:
     def close(self) -> None:
         """Close the engines that were opened here."""
         self._closed = True
+        for served in self.models.engines.values():
+            if served.watcher is not None:
+                served.watcher.close()
         while self._opened:
             self._close(self._opened[-1])
 
@@ -180,7 +193,8 @@ def copy_models(bundle: Bundle) -> Scratch | None:
     copy = None
     try:
         copy = Scratch()
-        for name in model_files(bundle):
+        statistics = (FILE,) if (bundle.path / FILE).is_file() else ()
+        for name in (*model_files(bundle), *statistics):
             (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path / name, copy.path / name)
     except OSError as error:

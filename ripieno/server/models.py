@@ -20,6 +20,7 @@ from ripieno.server.oip_encode import check_size
 from ripieno.server.served_model_stats import ServedModelStats
 from ripieno.server.signature import ENSEMBLE, VERSION, ModelSignature, signatures
 from ripieno.server.tracing import steps
+from ripieno.server.watcher import WatchedRequest, Watcher, request_id
 from ripieno.types import Bundle
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class ServedEngine:
 
     engine: AnyEngine
     users: int = 0
+    watcher: Watcher | None = None
+    """of the requests to the ensemble, where the server watches"""
 
 
 @dataclass
@@ -51,6 +54,11 @@ class Model:
     member: tuple[str, ...] | None = None
     """the single member; None for the ensemble"""
     stats: ServedModelStats = field(default_factory=ServedModelStats)
+
+    @property
+    def watcher(self) -> Watcher | None:
+        """Watcher of its requests; None for a member, and where the server does not watch."""
+        return None if self.member is not None else self.engine.watcher
 
     def __enter__(self) -> Model:
         self.engine.users += 1
@@ -82,7 +90,8 @@ class Model:
             self.signature.members if whole else self.member,
             spread="spread" in names or (needs is not None and needs.spread),
             each="members" in names,
-            disagreement=needs is not None and needs.disagreement,
+            disagreement=(needs is not None and needs.disagreement)
+            or (self.watcher is not None and self.watcher.wants_disagreement),
             deadline=timeout if request.partial else None,
             partial=request.partial,
             steps=steps.get(),
@@ -103,11 +112,19 @@ class Model:
         except (TimeoutError, EngineError) as error:
             raise self.failed(error, timeout, start) from error
         self.stats.answered(len(request.images), time.perf_counter() - start, answer.partial)
+        self.watch(request, answer, request_id.get())
         if self.signature.input.columns:  # in a worker: a large request has millions of values
             self.stats.unseen.update(await run_in_worker(request.images.nbytes, self.unseen, request))
         if "abstain" in request.names:
             self.stats.abstained.update(await run_in_worker(answer.predictions.nbytes, self.abstained, request, answer))
         return answer
+
+    def watch(self, request: InferenceRequest, answer: Answer, name: str) -> None:
+        """Hand an answered request with the id `name` to the watcher, if there is one."""
+        if (watcher := self.watcher) is not None:
+            watcher.submit(
+                WatchedRequest(name, request.images, answer.predictions, answer.disagreement, answer.partial)
+            )
 
     def unseen(self, request: InferenceRequest) -> dict[str, int]:
         """Return the numbers of unseen categories in a request for rows of a table, by column."""
@@ -145,8 +162,10 @@ class Model:
 class Models:
     """All models of a server by name. An engine can be replaced while requests are in flight."""
 
-    def __init__(self, max_samples: int) -> None:
+    def __init__(self, max_samples: int, watch: bool = False) -> None:
         self.max_samples = max_samples
+        self.watch = watch
+        """whether requests to ensembles are watched"""
         self.by_name: dict[str, Model] = {}
         self.engines: dict[str, ServedEngine] = {}
         """by the name of the ensemble"""
@@ -159,10 +178,11 @@ class Models:
         """Serve an engine's ensemble as `name`, from the next request on.
 
         Members are served by their ids, and as `name.ID` if the ensemble is not the default one. Returns the engine
-        that it replaced, which may still have requests. Raises RipienoError as `signatures_of`.
+        that it replaced, which may still have requests. Raises RipienoError as `signatures_of` and `Watcher`.
         """
         added_signatures = self.signatures_of(engine.bundle, name)
-        replaced, added = self.engines.get(name), ServedEngine(engine)
+        watcher = Watcher(engine.bundle, name) if self.watch else None
+        replaced, added = self.engines.get(name), ServedEngine(engine, watcher=watcher)
         models = {n: m for n, m in self.by_name.items() if m.engine is not replaced}
         for signature in added_signatures:
             stats = self.by_name[signature.name].stats if signature.name in self.by_name else ServedModelStats()

@@ -80,6 +80,7 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
         f"{model}/ready": {"parameters": [named], "get": _get("Readiness of a model.")},
         f"{model}/config": {"parameters": [named], "get": _get("Triton model configuration: the fields clients read.")},
         f"{model}/stats": {"parameters": [named], "get": _get("Statistics of a model.")},
+        f"{model}/drift": {"parameters": [named], "get": _get("Drift of a model's requests; only with --watch.")},
         f"{model}/infer": {"parameters": [named], "post": _infer(models)},
         f"{model}/images": {"parameters": [named], "post": _documents()},
         f"{model}/rows": {"parameters": [named], "post": _documents(_row(models[0]))},

@@ -79,6 +79,7 @@ def routes(app: InferenceApp) -> list[Route]:
             Route(f"{model}/rows", _Raw(app.rows), methods=["POST"]),
             _json(f"{model}/ready", ready),
             _json(f"{model}/config", of_model(lambda m: signature.model_config(m.signature))),
+            _json(f"{model}/drift", of_model(_drift)),
             _json(f"{model}/stats", of_model(lambda m: {"model_stats": [m.statistics()]})),
             _json(model, of_model(lambda m: signature.model_metadata(m.signature))),
         ]
@@ -99,6 +100,17 @@ def routes(app: InferenceApp) -> list[Route]:
         _json("/overview", lambda _: overview(app)),
         Route("/", _page(app), methods=["GET"]),
     ]
+
+
+def _drift(model: Model) -> dict[str, Any]:
+    """Return the document of `GET /v2/models/M/drift`. Raises HttpError (404) where requests are not watched."""
+    if model.watcher is not None:
+        return model.watcher.document()
+    if model.member is not None and model.engine.watcher is not None:
+        raise HttpError(
+            404, f"Not watched: {model.signature.name} is a single member. Ask for {model.engine.watcher.name}."
+        )
+    raise HttpError(404, "Not watched: the server does not watch for drift. Start it with --watch (watch=True).")
 
 
 def _json(path: str, build: Callable[[Request], Any], method: str = "GET") -> Route:
@@ -173,6 +185,7 @@ def overview(app: InferenceApp) -> dict[str, Any]:
             "partial": model.stats.partial,
             "p50": model.stats.seconds.quantile(0.5),
             "p99": model.stats.seconds.quantile(0.99),
+            **({"drift": model.watcher.summary()} if model.watcher is not None else {}),
         }
         for name, model in app.models.by_name.items()
     }

@@ -63,9 +63,9 @@ def serve(
 
     `bundle` is a bundle's folder, a Bundle, an engine (which is left open), or several of these by the names of their
     models. `config` is a `ServerConfig`; its fields can also be passed as keywords (`grpc_port`, `token`,
-    `certificate`, `key`, `reload`, `traces`, `trusted`, `engine`, `limits`), and so can the engine's `isolation`. By
-    default, only this machine can connect; pass `host` to change that. `ready` is called with the URL once the server
-    accepts requests, `grpc_ready` with host:port of gRPC just before it.
+    `certificate`, `key`, `reload`, `watch`, `traces`, `trusted`, `engine`, `limits`), and so can the engine's
+    `isolation`. By default, only this machine can connect; pass `host` to change that. `ready` is called with the URL
+    once the server accepts requests, `grpc_ready` with host:port of gRPC just before it.
 
     Raises RipienoError when a port is in use or a certificate is invalid, LibraryError or EngineError when a bundle
     cannot be loaded.
@@ -351,7 +351,7 @@ def _prepared(
         if config.traces:
             traces = Tracer(None if config.traces is True else config.traces)
             stack.callback(traces.close)
-        repository = ModelRepository(bundle, config.engine, limits.samples, config.trusted)
+        repository = ModelRepository(bundle, config.engine, limits.samples, config.trusted, config.watch)
         stack.callback(repository.close)
         app = InferenceApp(repository, limits, config.token, config.reload, traces)
         uvicorn_config = uvicorn.Config(

@@ -1,1 +1,4 @@
-"""Tasks: targets, predictions, metrics and combiners. Depends on NumPy only; every other package may import it."""
+"""Tasks: targets, predictions, metrics and combiners.
+
+Depends on NumPy, and `drift` on SciPy; every other package may import it.
+"""

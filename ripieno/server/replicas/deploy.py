@@ -11,6 +11,7 @@ from typing import Any
 
 from ripieno.config import update
 from ripieno.engine.config import EngineConfig
+from ripieno.errors import RipienoError
 from ripieno.library.bundle import read_bundle
 from ripieno.server.config import ServerConfig, server_config
 from ripieno.server.replicas.cluster import Cluster, joined
@@ -86,6 +87,8 @@ def deploy(
     `deployed` is called with the state of each node, before `ready`.
     """
     config = server_config(config, host, port, settings)
+    if config.watch:
+        raise RipienoError("watch is for serve: replicas on several nodes cannot be watched. Leave it out.")
     # SIGTERM during the start acts as Ctrl-C: the replicas that were started are stopped, too
     interruptible = signal_handlers({signal.SIGTERM: _interrupt})
     replicas = open_router(bundle, address, config=config.engine, trusted=config.trusted, progress=progress)
