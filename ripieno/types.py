@@ -254,7 +254,8 @@ class Job:
 class Failure:
     """Failure of a job; `message` is one line, `detail` a traceback or empty, `log` a path or empty."""
 
-    reason: Literal["diverged", "memory", "crash", "error"]
+    reason: Literal["diverged", "memory", "crash", "error", "time"]
+    """`time`: the search ended before the trial finished an epoch; a later start continues it"""
     message: str
     detail: str = ""
     log: str = ""

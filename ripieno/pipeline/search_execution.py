@@ -90,13 +90,15 @@ def run_trials(plan: SearchPlan, pool: Pool, notes: list[str], watch: Callable[[
 
 
 def report_result(library: Library, last: Summary, progress: ProgressFunction, notes: list[str]) -> None:
-    """Add remarks on the best member of a search to `notes`. Raises SearchError when it trained no member."""
+    """Add remarks on the best member of a search to `notes`. Raises SearchError when the library has no member."""
     trained = any(member.trial >= 0 for member in library.members())
     if not trained and last.ended == "trials":  # with the same seed they would all fail again
         remedy = f"See {library.logs_path}, fix the cause and use another folder with --run."
         raise SearchError(f"no member was trained, all {last.jobs} jobs failed. {remedy}")
-    if not trained:
+    if not len(library):
         raise SearchError(f"no member was trained in the time given: see {library.logs_path}, or give more --hours")
+    if not trained:
+        notes.append("no trial finished an epoch in the time given, so the run has its free members only")
     notes += best_member_notes(library, progress, notes)
 
 

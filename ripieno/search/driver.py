@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 
 from ripieno.cluster.pool import Pool
 from ripieno.deprecation import warn_renamed
@@ -49,6 +49,8 @@ Weight = Callable[[Configuration], float]
 """Cost of an epoch of a configuration, in any unit; deterministic."""
 HOLD_SECONDS = 0.02
 """Longest time that issued jobs are held back to be journalled and submitted together."""
+OVERTIME = 5.0
+"""Seconds after the deadline in which running jobs keep what they trained; then their processes are ended."""
 TICK_SECONDS = 1.0
 """Interval at which the watcher is called when no job ends."""
 
@@ -69,7 +71,9 @@ class Driver:
         fronts: FrontSource | None = None,
         constraints: Sequence[Constraint] = (),
         costs: KnownCosts | None = None,
+        overtime: float = inf,
     ) -> None:
+        self._overtime = overtime
         self._library, self._settings, self._pool, self._journal = library, settings, pool, journal
         self._deadline, self._clock = deadline, clock
         self._constraints = constraints  # those that are measured
@@ -135,7 +139,10 @@ class Driver:
                 outcomes = self._pool.wait(TICK_SECONDS)
                 for outcome in outcomes:
                     self._on_outcome(outcome)
-                self._watch(self._snapshot(tuple(outcomes)))
+                self._watch(self._snapshot(tuple(outcome for outcome in outcomes if not _ran_out_of_time(outcome))))
+                if self._is_over():
+                    self._stop_jobs()
+                    break
             if self._fronts is not None:
                 self._fronts.finish()
                 self._keep_fronts()
@@ -145,6 +152,24 @@ class Driver:
             return last
         finally:
             self._journal.sync()
+
+    def _is_over(self) -> bool:
+        """Return True when the running jobs have to be ended: after the deadline, once there is a member."""
+        late = self._deadline is not None and self._clock() > self._deadline + self._overtime
+        return late and bool(self._queue) and bool(self._library.ids())
+
+    def _stop_jobs(self) -> None:
+        """End the running jobs; a later start of the search continues them from their last finished epochs."""
+        self._pool.close(cancel=True)
+        self._cut |= self._jobs.keys()
+        self._running.clear()
+        self._queue = JobQueue()
+
+    def _cut_short(self, step: TrialStep) -> None:
+        """Take a job that the deadline stopped from those that run; the journal keeps it as one without a result."""
+        self._cut.add(step)
+        self._running.pop(step, None)
+        self._queue.remove(step, self._pool.slots, self._clock())
 
     def _replay(self) -> None:
         """Apply the events of earlier starts."""
@@ -280,14 +305,15 @@ class Driver:
         step = TrialStep(job.trial, job.start, job.stop)
         seconds = outcome.finished - outcome.started
         self._stats.busy += seconds
+        if _ran_out_of_time(outcome):
+            self._cut_short(step)
+            return
         if member is not None and seconds > 0:
             self._stats.timed_epochs += member.epoch - job.start
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start continues it
-            self._cut.add(step)
             part = TrialStep(job.trial, job.start, member.epoch)
             self._durations.add(part, self._cost(part), _duration(outcome))  # its slot takes what fits the time left
-            self._running.pop(step, None)
-            self._queue.remove(step, self._pool.slots, self._clock())
+            self._cut_short(step)
             return
         loss = self._loss(outcome)
         if loss is None and failure is None:
@@ -412,6 +438,10 @@ class Driver:
             trial_volume=self._stats.trial_volume,
             correlations=self._checks.correlations(),
         )
+
+
+def _ran_out_of_time(outcome: JobResult) -> bool:
+    return outcome.failure is not None and outcome.failure.reason == "time"
 
 
 def _duration(outcome: JobResult) -> float:

@@ -48,7 +48,8 @@ def run_search(
     Started again on the same run it goes on, however it was stopped. With the virtual order (the default without a
     deadline) members and configurations depend on the settings, on `weight` and on what training gives, on nothing
     else. `weight` says what an epoch of a configuration costs, in milliseconds or any unit; by default all cost the
-    same. Near the deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after
+    same. Near the deadline no job starts that, at the pace of those before it, cannot finish; the pool is closed and
+    jobs that still run are ended 5 s after it, once the library has a member. `watch` is called after
     every event and every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated.
     `fronts` gives the snapshots their fronts of ensembles, which the journal keeps. `costs` returns what is known of a
     configuration before training, by name: the constraints of the settings on these bound what is drawn. So do
@@ -61,7 +62,7 @@ def run_search(
     any exception, KeyboardInterrupt included, the pool is closed and the run can be started again.
     """
     require("optuna")
-    from ripieno.search.driver import Driver
+    from ripieno.search.driver import OVERTIME, Driver
     from ripieno.search.journal import Journal
 
     try:
@@ -72,7 +73,8 @@ def run_search(
             bounds, measured = _constraints(settings, costs, limits)
             path, names = library.journal_path, settings.objective
             journal = Journal(path, settings.space, sampler, settings.seed, bounds, measured, names, warm_start)
-            driver = Driver(library, settings, pool, journal, weight, deadline, watch, clock, fronts, measured, costs)
+            told = watch, clock, fronts, measured, costs
+            driver = Driver(library, settings, pool, journal, weight, deadline, *told, overtime=OVERTIME)
             return driver.run()
     except BaseException:
         pool.close(cancel=True)

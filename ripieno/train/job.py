@@ -45,6 +45,11 @@ from ripieno.train.trainer import Trainer, close, report_batches, reported_value
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Dataset, Epoch, Failure, Job, JobResult, Member, loss_key
 
+
+class OutOfTimeError(Exception):
+    """The deadline of a search passed within an epoch."""
+
+
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
     "can't allocate memory",
@@ -61,8 +66,9 @@ def train_job(config: TrainingConfig, job: Job) -> JobResult:
     """Train the job's trial to epoch `job.stop`, from its checkpoint if there is one, else from the beginning.
 
     Writes a checkpoint each epoch and adds the member to the library; a member that exists is returned at once. No
-    epoch starts that, in the time of the one before it, would end after `config.deadline`: the job makes the member of
-    the last finished epoch, or of the first one when there is none. The first job of a trial then measures the costs
+    epoch starts that, in the time of the one before it, would end after `config.deadline`, and one that runs then is
+    stopped after its batch: the job makes the member of the last finished epoch. Without one it fails for `time`, but
+    where the library is empty the first epoch is finished. The first job of a trial then measures the costs
     `config.measured`, which are the result's values. Every error is reported as the result's failure; none is raised.
     """
     started = clock.now()
@@ -100,13 +106,27 @@ def _train(config: TrainingConfig, job: Job) -> Member:
     predictions = None
     shown = ProgressWriter(library.progress_path(job.trial))
     meter = open_meter(config)
-    report_batches(trainer, shown.batch)
+
+    def on_batch(done: int, total: int) -> None:
+        shown.batch(done, total)
+        if config.deadline is not None and clock.now() > config.deadline and library.ids():
+            raise OutOfTimeError
+
+    report_batches(trainer, on_batch)
     try:
-        while progress.epoch < job.stop and _has_time(progress, config.deadline):
-            shown.start_epoch(progress.epoch + 1)
-            progress, predictions = _train_epoch(trainer, progress, dataset, meter)
-            if (tensors := tensors_of(trainer)) is not None:
-                write_checkpoint(path, progress, tensors, getattr(trainer, "apart", ()))
+        try:
+            while progress.epoch < job.stop and _has_time(progress, config.deadline):
+                shown.start_epoch(progress.epoch + 1)
+                progress, predictions = _train_epoch(trainer, progress, dataset, meter)
+                if (tensors := tensors_of(trainer)) is not None:
+                    write_checkpoint(path, progress, tensors, getattr(trainer, "apart", ()))
+        except OutOfTimeError:
+            if progress.epoch == 0:
+                raise
+            close(trainer)
+            trainer, progress = _start(config, job, dataset, path)  # as the last finished epoch left it
+            if progress.epoch == 0:  # its trainer has no tensors
+                raise
         ended = dataclasses.replace(job, stop=progress.epoch)
         if (existing := library.find_job_member(ended)) is not None:
             return existing
@@ -209,7 +229,9 @@ def trial_seed(seed: int, trial: int) -> int:
 
 
 def _failure(config: TrainingConfig, job: Job, error: Exception) -> Failure:
-    """Convert an error to a failure, and write a log with its traceback."""
+    """Convert an error to a failure, and write a log with its traceback; of the end of the time there is none."""
+    if isinstance(error, OutOfTimeError):
+        return Failure("time", "the search ended before its first epoch")
     detail = "".join(traceback.format_exception(error))
     log = str(Library(config.run).logs_path / f"{job.member}.log")
     try:

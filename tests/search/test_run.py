@@ -26,10 +26,10 @@ from synthetic import LABELS, member_of
 
 from ripieno import files
 from ripieno.clock import now as unix_now
-from ripieno.cluster import InlinePool, SimulatedPool
+from ripieno.cluster import InlinePool, LocalPool, SimulatedPool
 from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
-from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
+from ripieno.search import Settings, Snapshot, Summary, driver, run_search, samplers
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
 from ripieno.search.progress import seconds_left
 from ripieno.search.result_order import OrderName
@@ -524,6 +524,37 @@ def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -
     assert search(tmp_path, later, settings).ended == "trials"
     assert later.jobs[0] == Job(0, cut.configuration, 0, 9)
     assert {"00000-e009", "00001-e009"} < set(members(tmp_path))
+
+
+@pytest.mark.parametrize("has_member", [True, False])
+def test_jobs_that_run_on_after_the_deadline_are_ended_once_there_is_a_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_member: bool
+) -> None:
+    monkeypatch.setattr(driver, "OVERTIME", 0.2)
+    if has_member:
+        keep(tmp_path, Job(9, {"rate": 0.1, "width": 8}, 0, 1))
+    settings, seen = replace(SETTINGS, algorithm="random", trials=2), list[Snapshot]()
+    with LocalPool(partial(synthetic.work, tmp_path, 600.0 if has_member else 2.0)) as pool:
+        started = time.monotonic()
+        summary = search(tmp_path, pool, settings, deadline=unix_now() + 0.5, watch=seen.append)
+    assert time.monotonic() - started < 30
+    assert (summary.ended, summary.failures, summary.running) == ("deadline", 0, ())
+    assert not any(outcome.failure for snapshot in seen for outcome in snapshot.finished)
+    assert len(members(tmp_path)) == 1
+    later = ShuffledPool(partial(keep, tmp_path), 1, 0)
+    assert search(tmp_path, later, settings).ended == "trials"
+    assert later.jobs[0].trial == (0 if has_member else 1)
+
+
+def test_a_job_without_an_epoch_at_the_deadline_is_no_failure(tmp_path: Path) -> None:
+    def late(job: Job) -> JobResult:
+        return JobResult(job, failure=Failure("time", "the search ended before its first epoch"))
+
+    settings, seen = replace(SETTINGS, algorithm="random", trials=1), list[Snapshot]()
+    summary = search(tmp_path, ShuffledPool(late, 1, 0), settings, deadline=unix_now() + 60, watch=seen.append)
+    assert (summary.ended, summary.failures, summary.jobs) == ("deadline", 0, 0)
+    assert not any(snapshot.finished for snapshot in seen)
+    assert search(tmp_path, ShuffledPool(partial(keep, tmp_path), 1, 0), settings).ended == "trials"
 
 
 def slow_curve(configuration: Configuration, epochs: int) -> tuple[float, float]:

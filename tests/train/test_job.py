@@ -350,6 +350,41 @@ def test_after_the_deadline_the_first_epoch_becomes_the_member(config: TrainingC
     assert train(config, TINY, 0, 2).id == "00003-e002"
 
 
+def test_the_deadline_stops_an_epoch_once_the_library_has_a_member(config: TrainingConfig) -> None:
+    train(config, TINY, 0, 1, trial=1)
+    late = dataclasses.replace(config, deadline=0.0)
+    outcome = train_job(late, Job(3, TINY, 0, 5))
+    assert outcome.member is None
+    assert outcome.failure is not None
+    assert (outcome.failure.reason, outcome.failure.log) == ("time", "")
+    assert Library(config.run).ids() == ["00001-e001"]
+
+
+def test_a_stopped_epoch_leaves_the_member_of_the_one_before(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second epoch of a trial passes the deadline, which its clock does not foresee."""
+    start = NetworkTrainer.epoch
+    whole = train(config, TINY, 0, 3)
+    library = Library(config.run)
+    library.checkpoint_path(3).unlink()
+    library.remove(whole.id)
+    train(config, TINY, 0, 1, trial=1)
+    deadline, count = clock.now() + 1000.0, itertools.count(1)
+
+    def epoch(self: NetworkTrainer) -> float | None:
+        if next(count) == 2:
+            monkeypatch.setattr(clock, "now", lambda: deadline + 1)
+        return start(self)
+
+    monkeypatch.setattr(NetworkTrainer, "epoch", epoch)
+    member = train(dataclasses.replace(config, deadline=deadline), TINY, 0, 3)
+    assert (member.id, member.loss) == ("00003-e001", whole.curve[0].valid_loss)
+    assert next(count) == 3
+    monkeypatch.undo()
+    assert train(config, TINY, 0, 3).losses == whole.losses
+
+
 def test_no_epoch_starts_that_would_end_after_the_deadline(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
