@@ -148,7 +148,8 @@ def check_arguments(
     kinds = [TASKS[task]] if task is not None else list(TASKS.values())
     scores = list(dict.fromkeys(dashed_name(name) for one in kinds for name in one.metrics[1:]))
     if metric is not None and metric not in scores:
-        raise DataError(f"metric is {metric!r}: it must be {', '.join(scores[:-1])} or {scores[-1]} (--metric)")
+        known = f"{', '.join(scores[:-1])} or {scores[-1]}" if len(scores) > 1 else scores[0]
+        raise DataError(f"metric is {metric!r}: it must be {known} (--metric)")
 
 
 def _with_metric(task: Task, metric: str | None) -> Task:

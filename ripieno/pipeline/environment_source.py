@@ -42,7 +42,7 @@ def find_environment(data: Any, requested: Mapping[str, Any]) -> str | None:
         )
     for option, value in requested.items():
         if option not in USED and value not in ([], {}, "auto", 0, False):
-            raise DataError(f"an environment has no {option.replace('_', ' ')}: leave {option} out")
+            raise DataError(f"{option} does not apply to an environment: leave {option} out")
     return name
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ripieno.errors import SearchError
 from ripieno.models.configuration_costs import configuration_costs
+from ripieno.models.policy_config import FAMILY as POLICY
+from ripieno.models.policy_config import PolicyConfig
 from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.pipeline.runs import ProgressFunction
 from ripieno.pipeline.search_request import SearchRequest
@@ -31,7 +33,7 @@ from ripieno.search.constraints import (
 from ripieno.search.growth import GROWING_SAMPLER, find_growth
 from ripieno.search.objectives import MEASURED, check_objectives
 from ripieno.search.settings import Settings
-from ripieno.search.space import backbone_names, distributions
+from ripieno.search.space import Space, backbone_names, distributions
 from ripieno.search.warm_start import COLD, WarmStart
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
@@ -198,8 +200,22 @@ def timing_notes(objectives: Sequence[str], constraints: Sequence[Constraint]) -
 def plan_trainer(plan: SearchPlan, notes: list[str]) -> SearchPlan:
     """Return the plan with the unit of a trainer that is not the networks', which is checked on a few samples."""
     settings = dataclasses.replace(plan.settings, unit=find_unit(plan.config))
-    notes.extend(check_trainer(plan.config, sample_configurations(settings.space, settings.seed, 1)[0], plan.dataset))
+    sampled = sample_configurations(settings.space, settings.seed, 1)[0]
+    notes.extend(check_trainer(plan.config, sampled, plan.dataset))
+    if plan.config.trainer == POLICY and plan.request.is_new:
+        notes.append(step_note(settings.space))
     return with_threads(dataclasses.replace(plan, settings=settings))
+
+
+def step_note(space: Space) -> str:
+    """Return a line on the steps of the environment that one step of a search for policies is."""
+    steps = space.fixed.get("steps", PolicyConfig.steps)
+    one = (
+        f"{steps:,}"
+        if isinstance(steps, int) and "steps" not in space.ranges
+        else "a number that each trial chooses of"
+    )
+    return f"a step of the search is {one} steps of the environment"
 
 
 def plan_networks(plan: SearchPlan, progress: ProgressFunction, notes: list[str]) -> SearchPlan:

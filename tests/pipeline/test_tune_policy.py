@@ -74,6 +74,7 @@ def test_the_data_set_holds_the_episodes_of_validation_and_test(space: str, tmp_
     notes: list[str] = []
     ripieno.tune(CART, tmp_path / "run", space=space, pool="inline", notes=notes, **options)
     assert "gym:CartPole-v1: observations of 4, an action of 2 a step; episodes: 2 valid, 2 test" in notes
+    assert "a step of the search is 40 steps of the environment" in notes
     data = open_dataset(tmp_path / "run" / "dataset")
     assert [len(data.rows(split)) for split in ("train", "valid", "test")] == [0, 2, 2]
     assert (data.environment, data.task.kind, data.task.names) == (CART, "policy", ("0", "1"))
@@ -87,11 +88,12 @@ def test_the_data_set_holds_the_episodes_of_validation_and_test(space: str, tmp_
     [
         (CART, {}, "add --task policy"),
         (CART, {"task": "regression"}, "its task is policy, not regression"),
-        (CART, {"task": "policy", "size": 8}, "an environment has no size: leave size out"),
-        (CART, {"task": "policy", "folds": 3}, "an environment has no folds"),
+        (CART, {"task": "policy", "size": 8}, "size does not apply to an environment: leave size out"),
+        (CART, {"task": "policy", "folds": 3}, "folds does not apply to an environment"),
         (CART, {"task": "policy", "trainer": "trees:lightgbm"}, "trainer trees:lightgbm fits models to data"),
         (CART, {"task": "policy", "family": "resnet"}, "trainer network fits models to data"),
         (CART, {"task": "policy", "space": "resnet-tiny"}, "trainer network fits models to data"),
+        (CART, {"task": "policy", "metric": "accuracy"}, "metric is 'accuracy': it must be return"),
         (CART, {"task": "policy", "episodes": 0}, "episodes are 0: there must be 1"),
         ("gym:CartPoll-v1", {"task": "policy"}, "there is no environment 'gym:CartPoll-v1' .*CartPole-v1"),
         ("pictures", {"task": "policy"}, "task policy is that of an environment, not of pictures"),
