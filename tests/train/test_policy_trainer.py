@@ -26,7 +26,7 @@ AGENTS = {
     "dqn": ("gym:CartPole-v1", {"exploration_steps": 100, "target_update_interval": 25, "train_freq": 2}),
     "ppo": ("gym:CartPole-v1", {"n_steps": 30, "n_epochs": 2}),
     "ddpg": ("gym:Pendulum-v1", {"action_noise": 0.3}),
-    "sac": ("gym:Pendulum-v1", {"buffer_size": 80}),  # less than is trained: the oldest transitions go
+    "sac": ("gym:Pendulum-v1", {"buffer_size": 40}),  # less than a unit has: the oldest transitions go
 }
 
 
