@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ripieno import clock
 from ripieno.backends.backend_id import MODEL, file_of
 from ripieno.backends.network_part import is_exported
 from ripieno.backends.support import check_support
@@ -74,12 +76,19 @@ def measure(
 
 
 def ensure_profiles(
-    library: Library, kinds: Collection[str], share: float, device: Device, *, progress: ProgressFunction = no_progress
+    library: Library,
+    kinds: Collection[str],
+    share: float,
+    device: Device,
+    *,
+    until: float | None = None,
+    progress: ProgressFunction = no_progress,
 ) -> None:
     """Measure missing costs in `kinds` that a selection among the best `share` of the library needs.
 
-    They are measured with the backend of the known profiles, since seconds of two backends cannot be compared. An
-    invalid `share` is ignored here; selection raises the error.
+    They are measured with the backend of the known profiles, since seconds of two backends cannot be compared. None
+    but the first is begun after the time `until`, by `ripieno.clock`. An invalid `share` is ignored here; selection
+    raises the error.
     """
     if not 0 < share <= 1:
         return
@@ -92,15 +101,34 @@ def ensure_profiles(
         if any(k in MEASURED and k not in m.costs and _is_missing(known, m, k) for k in kinds)
         and (file_of(backend) == MODEL or library.model_path(m.id, backend).exists())
     ]
-    if lacking:
-        profile_members(
-            library, lacking, device, backend, energy="joules" in kinds, progress=progress, skip_broken=True
-        )
+    measure = functools.partial(
+        profile_members, library, device=device, backend=backend, energy="joules" in kinds, skip_broken=True
+    )
+    if lacking and until is None:
+        measure(lacking, progress=progress)
+    elif until is not None:
+        _measure_until(until, lacking, bool(known), measure, progress)
     if counted := [kind for kind in EXPORTED if kind in kinds]:
         reasons: dict[str, RipienoError] = {}
         uncounted = [m for m in members if any(kind not in m.costs for kind in counted)]
         export_members(library, uncounted, progress, failed=_collect(reasons))
         warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
+
+
+def _measure_until(
+    until: float,
+    members: Sequence[str],
+    any_known: bool,
+    measure: Callable[[list[str]], object],
+    progress: ProgressFunction,
+) -> None:
+    """Measure members one at a time, the best first, until the time is over and the cost of one is known."""
+    for done, member in enumerate(members):
+        if any_known and clock.now() >= until:
+            break
+        progress("measuring members", done, len(members))
+        with suppress(LibraryError, EngineError):  # a broken member is skipped, as among many
+            any_known = bool(measure([member])) or any_known
 
 
 def _is_missing(known: Mapping[str, Profile], member: Member, kind: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ripieno import files
+from ripieno import clock, files
 from ripieno.data.data_frame import data_frame_columns, is_data_frame
 from ripieno.data.feature_table import open_table, read_features
 from ripieno.data.load import dataset_of
@@ -50,7 +50,17 @@ BATCH = 64
 BUNDLE = "estimator"
 """Folder of the bundle within the run."""
 MINUTES = 5.0
-"""Length of a search without `hours` and `trials`."""
+"""Length of a fit without `hours` and `trials`."""
+SELECTION_SHARE, SELECTION_SECONDS = 0.1, 300.0
+"""Share of the time of a fit that is kept for selection and export, and the most seconds of it."""
+
+
+def search_hours(hours: float, kept: float, spent: float) -> float:
+    """Return the hours of the search of a fit of `hours`, of which `spent` seconds are over and `kept` are kept.
+
+    A search has a tenth of the hours at least.
+    """
+    return max(0.1 * hours, hours - (kept + spent) / 3600)
 
 
 class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
@@ -105,6 +115,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
         """Search, select an ensemble under the budget and write its bundle; the class describes `X` and `y`."""
+        started = clock.now()
         seed = int(self.random_state or 0)
         notes = self._notes()
         try:
@@ -113,7 +124,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
             kind_of(dataset.task).check_training(dataset.targets[dataset.rows("train")], dataset.task, "y", DataError)
         except DataError as error:
             raise ValueError(str(error)) from error
-        self._search(dataset, self._own_folder() if self.run is None else Path(self.run), seed)
+        self._search(dataset, self._own_folder() if self.run is None else Path(self.run), seed, started)
         return self
 
     @abstractmethod
@@ -144,7 +155,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         self._remove_folder = weakref.finalize(self, files.remove_tree, folder)
         return folder
 
-    def _search(self, dataset: Dataset, folder: Path, seed: int) -> None:
+    def _search(self, dataset: Dataset, folder: Path, seed: int, started: float) -> None:
         from ripieno.profiles import local_devices
 
         def watch(snapshot: Snapshot) -> None:
@@ -153,6 +164,10 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
                 self._say(f"{snapshot.seconds:.0f} s: {snapshot.trials} trials, {snapshot.members} members, {best}")
 
         hours = MINUTES / 60 if self.hours is None and self.trials is None else self.hours
+        kept = None  # seconds of the selection
+        if isinstance(hours, int | float) and hours > 0:  # another value is refused by the search
+            kept = min(SELECTION_SECONDS, SELECTION_SHARE * 3600 * hours)
+            hours = search_hours(hours, kept, clock.now() - started)
         library = tune(
             dataset,
             folder,
@@ -172,7 +187,8 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
             metric=self.metric,
             watch=watch if self.verbose else None,
         )
-        self.ensemble_ = select(library, self.budget)[-1]
+        # half of what is kept: the other half is for selection and export
+        self.ensemble_ = select(library, self.budget, measuring=None if kept is None else kept / 2)[-1]
         export_members(library, [library.member(m) for m in self.ensemble_.members])
         cpu = local_devices("cpu")[0]
         placements = tuple(Placement(m, cpu.name, BATCH) for m in self.ensemble_.members)

@@ -27,8 +27,10 @@ class EnsembleRegressor(RegressorMixin, EnsembleEstimator):  # type: ignore[misc
     - `budget`: bound of the cost of all members together: seconds for 2,000 samples, or a mapping of kinds of cost to
       bounds, see `ripieno.select`. The search trains no network that exceeds it alone, see `ripieno.tune`. None: eight
       times the cost of the best network.
-    - `hours`, `trials`: length of the search; five minutes when both are None. With `trials` alone, and a budget that
-      is counted (`{"parameters": 1e6}`) and not measured, the same data and `random_state` give the same estimator.
+    - `hours`, `trials`: length of the fit, and of its search; five minutes when both are None. A tenth of `hours` is
+      kept for selection and export; `fit` overruns `hours` by seconds at most, but an empty library waits for its first
+      member. With `trials` alone, and a budget that is counted (`{"parameters": 1e6}`) and not measured, the same data
+      and `random_state` give the same estimator.
     - `epochs`, `space`, `family`, `algorithm`, `free`, `weights`, `metric`, `size`, `slots`, `pool`, `device`: those of
       `ripieno.tune`.
     - `split`: shares of the samples for training, validation (choice of members) and test.

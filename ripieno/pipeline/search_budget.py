@@ -28,6 +28,8 @@ KINDS = (*MEASURED, *KNOWN)
 """Kinds of cost that the budget of a search may bound."""
 FACTOR = 2.0
 """A network is left out if a cost is predicted above the budget times this. A model that is less exact bounds none."""
+IDLE = 1000.0
+"""A bound this many times above the costs of all configurations that are drawn is not worth a word."""
 DRAWN = 64
 """Configurations of which the share that fits is counted."""
 LEAST_SHARE = 0.05
@@ -115,7 +117,8 @@ def plan_budget(
             "give a larger --budget, or a --space of smaller networks"
         )
     fitted = fitted if may_narrow else space
-    notes = describe_budget(budget, bounds, record)
+    idle = {kind for kind in bounds if max(costs(c)[kind] for c in drawn) * IDLE < bounds[kind]}
+    notes = describe_budget({k: b for k, b in budget.items() if k not in idle}, bounds, record)
     cut = [f"{n} {describe_values(choice)}" for n, choice in fitted.ranges.items() if choice != space.ranges[n]]
     if cut:
         notes.append(f"few networks of the space fit the budget, so the search has {', '.join(cut)}")
@@ -135,10 +138,10 @@ def largest_costs(budget: Mapping[str, float], known: Mapping[str, float], recor
 def describe_budget(budget: Mapping[str, float], bounds: Mapping[str, float], record: CostRecord) -> list[str]:
     """Return a line on how `budget` bounds a search, and one on its kinds that leave out no network."""
     lines = []
-    if exact := {kind: bound for kind, bound in bounds.items() if kind in KNOWN}:
+    if exact := {kind: bound for kind, bound in bounds.items() if kind in KNOWN and kind in budget}:
         lines.append(f"networks over the budget of {format_bounds(exact)} are not trained")
     for kind, model in record.models.items():
-        if kind in bounds:
+        if kind in bounds and kind in budget:
             lines.append(
                 f"networks predicted above {bounds[kind]:g} {kind}, twice the budget, are not trained: predicted from "
                 f"{model.samples} networks on {record.device}, typically off by a factor of {model.error:.2f}"

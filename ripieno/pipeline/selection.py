@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno import clock
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import SelectionError
 from ripieno.library import Library
@@ -89,6 +90,7 @@ def select(
     per_class: bool = False,
     score: CoverageScore | None = None,
     abstain: float | None = None,
+    measuring: float | None = None,
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
@@ -112,7 +114,8 @@ def select(
     file), or any imported kind. Members with the same frozen backbone pay it once. The default budget is that of the
     search. Without one there are four: 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits.
 
-    Missing costs of the best networks are measured first: twice the share `prune`, at least 20 networks. Budgets of one
+    Missing costs of the best networks are measured first: twice the share `prune`, at least 20 networks. After
+    `measuring` seconds no further one is, and networks without a cost are skipped. Budgets of one
     call share their results: a larger budget never gives a worse ensemble. With `test`, the ensembles' figures on the
     test split are added; selection never uses them.
 
@@ -151,7 +154,8 @@ def select(
     check_options(asked, options.task, targets)
     held = held_out_rows(targets, options.task, len(library), asked)
     notes = [] if notes is None else notes
-    pool = _candidates(library, kinds, options, device, progress, notes, held)
+    until = None if measuring is None else clock.now() + measuring
+    pool = _candidates(library, kinds, options, device, progress, notes, held, until)
     if requested is None:
         best = _best_cost(library, pool, plain)
         requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
@@ -306,12 +310,13 @@ def _candidates(
     progress: ProgressFunction,
     notes: list[str],
     held: Ints = NO_ROWS,
+    until: float | None = None,
 ) -> _Pool:
     """Return the input of a selection, without the validation samples `held`."""
     from ripieno.profiles import local_devices
 
     target, prune = local_devices(device)[0], options.prune
-    ensure_profiles(library, kinds, prune, target, progress=progress)
+    ensure_profiles(library, kinds, prune, target, until=until, progress=progress)
     table = cost_table(library, kinds, target.kind)
     ids = sorted(table.own)
     if 0 < prune <= 1:

@@ -41,7 +41,7 @@ def test_parameters_go_to_the_estimator_and_to_the_adapter() -> None:
     read = adapter.read_parameters({"space": "table", "budget": 5, "_save_artifacts": ["front", "models"]})
     assert read.search == {"space": "table", "budget": 5, "split": adapter.SPLIT}
     assert (read.images, read.artefacts) == (False, ("front", "models"))
-    assert adapter.read_parameters({}).search["budget"] == adapter.UNBOUNDED
+    assert adapter.read_parameters({}).search["budget"] == adapter.LARGEST
     assert adapter.read_parameters({}).artefacts == ("leaderboard",)
     assert adapter.read_parameters({"_images": [28, 28]}).images == (28, 28)
 
@@ -72,12 +72,11 @@ def test_parameters_that_do_not_fit_are_one_clear_line(given: dict[str, object],
     assert "\n" not in str(caught.value)
 
 
-def test_the_search_gets_the_time_that_start_and_selection_leave() -> None:
-    assert adapter.search_seconds(3600, 20) == 3600 - 20 - 300
-    assert adapter.search_seconds(1000, 20) == 1000 - 20 - 100
-    assert adapter.search_seconds(60, 8) == 60 - 8 - 15
-    with pytest.raises(ValueError, match=r"max_runtime_seconds 12 is too little: .* give at least 24"):
-        adapter.search_seconds(12, 8)
+def test_the_fit_gets_the_time_that_the_start_leaves() -> None:
+    assert adapter.fit_seconds(3600, 20) == 3600 - 20 - 10
+    assert adapter.fit_seconds(60, 8) == 60 - 8 - 10
+    with pytest.raises(ValueError, match=r"max_runtime_seconds 12 is too little: .* give at least 23"):
+        adapter.fit_seconds(12, 8)
 
 
 def test_memory_bounds_the_trials_at_a_time() -> None:

@@ -90,3 +90,16 @@ def test_what_cannot_be_measured_is_not_sent_to_measuring(tmp_path: Path) -> Non
     with pytest.raises(SelectionError, match=r"none can be measured.*--costs") as caught:
         ripieno.select(tmp_path / "run", 5.0)
     assert "ripieno measure" not in str(caught.value)
+
+
+def test_measuring_ends_after_its_time_with_the_best_member_at_least(finished_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    library = ripieno.Library(run)
+    shutil.rmtree(run / "profiles", ignore_errors=True)
+    notes: list[str] = []
+    (chosen,) = ripieno.select(run, 1e9, measuring=0.0, notes=notes)
+    best = min(library.members(), key=lambda m: (m.loss, m.id))
+    device = ripieno.profiles.local_devices("cpu")[0]
+    assert chosen.members == (best.id,)
+    assert list(library.profiles(device.kind)) == [best.id]
+    assert any("cost" in note for note in notes)

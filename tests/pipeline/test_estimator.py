@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ripieno import EnsembleClassifier, EnsembleRegressor
+from ripieno.pipeline.estimator import search_hours
 
 LENGTH = 20
 QUICK: dict[str, Any] = {
@@ -207,3 +208,8 @@ def test_targets_of_another_number_are_refused_in_a_line() -> None:
     frame, pay = people()
     with pytest.raises(ValueError, match="X has 80 samples, but y has 79 targets: give one for each"):
         EnsembleClassifier(**ROWS).fit(frame, pay[1:])
+
+
+def test_a_fit_keeps_time_for_selection_and_export() -> None:
+    assert search_hours(1.0, 300.0, 60.0) == pytest.approx(1 - 0.1)
+    assert search_hours(1.0, 300.0, 7200.0) == pytest.approx(0.1)

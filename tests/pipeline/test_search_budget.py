@@ -104,6 +104,11 @@ def test_a_note_says_that_the_machine_was_busy() -> None:
     assert note.endswith("off by a factor of 1.27, and measured while the machine was busy")
 
 
+def test_a_budget_far_above_all_networks_is_not_worth_a_word() -> None:
+    assert plan({"parameters": 1e15}).notes == ()
+    assert plan({"parameters": 1e15}).bounds == {"parameters": 1e15}
+
+
 def test_a_budget_that_few_fit_narrows_the_space() -> None:
     few = {"flops": 3.2e6}  # the cheapest costs 2.7e6
     found = plan(few)

@@ -39,16 +39,16 @@ SEARCH_PARAMETERS = (
 BENCHMARK_PARAMETERS = {"hours": "max_runtime_seconds", "random_state": "seed", "metric": "metric"}
 """Parameters of ripieno's estimators that the benchmark sets, with the names of its own."""
 ARTEFACTS = ("leaderboard", "front", "models")
-UNBOUNDED = {"parameters": 1e15}
-"""Default budget: no bound. Parameters are counted, not measured, which leaves the time to the search."""
+LARGEST = {"parameters": 1e9}
+"""Default budget: 4 GB of weights. Parameters are counted, not measured, which leaves the time to the search."""
 SPLIT = (0.895, 0.1, 0.005)
 """Default shares of training, validation and test: the benchmark has test rows of its own."""
 SAMPLES_OF_A_CLASS = 3
 """Samples that ripieno needs of each class: one for each split."""
-SELECTION_SHARE, SELECTION_SECONDS = 0.1, (15.0, 300.0)
-"""Share of the time that selection and export get after the search, and its bounds in seconds."""
-SHORTEST_SEARCH = 1.0
-"""Seconds of the shortest search."""
+OVERRUN = 10.0
+"""Seconds by which a fit may overrun its time; ripieno ends trials 5 s after it."""
+SHORTEST_FIT = 5.0
+"""Seconds of the shortest fit."""
 WORKER_MB = 1500
 """Memory of a process that trains, in MB: PyTorch, a network and batches of data."""
 MOST_COLUMNS = 5000
@@ -82,23 +82,18 @@ def read_parameters(given: Mapping[str, Any]) -> Parameters:
         if name not in SEARCH_PARAMETERS and name not in own:
             known = ", ".join((*SEARCH_PARAMETERS, *own))
             raise ValueError(f"parameter {name!r} is unknown: it must be one of {known}")
-    search = {"budget": UNBOUNDED, "split": SPLIT} | {n: v for n, v in given.items() if n not in own}
+    search = {"budget": LARGEST, "split": SPLIT} | {n: v for n, v in given.items() if n not in own}
     search["split"] = tuple(search["split"]) if isinstance(search["split"], Sequence) else search["split"]
     return Parameters(search, _image_shape(given.get("_images", False)), _artefacts(given.get("_save_artifacts")))
 
 
-def search_seconds(limit: float, elapsed: float) -> float:
-    """Return the seconds of a search: those that `limit` leaves without `elapsed`, selection and export.
-
-    Raises ValueError where that is too little.
-    """
-    shortest, longest = SELECTION_SECONDS
-    kept = min(longest, max(shortest, SELECTION_SHARE * limit))
-    left = limit - elapsed - kept
-    if left < SHORTEST_SEARCH:
+def fit_seconds(limit: float, elapsed: float) -> float:
+    """Return the seconds of a fit: those that `limit` leaves. Raises ValueError where that is too little."""
+    left = limit - elapsed - OVERRUN
+    if left < SHORTEST_FIT:
         raise ValueError(
-            f"max_runtime_seconds {limit:g} is too little: the start took {elapsed:.0f} s, and selection and export "
-            f"are left {kept:.0f} s: give at least {math.ceil(elapsed + kept + SHORTEST_SEARCH)}"
+            f"max_runtime_seconds {limit:g} is too little: the start took {elapsed:.0f} s: give at least "
+            f"{math.ceil(elapsed + OVERRUN + SHORTEST_FIT)}"
         )
     return left
 

@@ -17,10 +17,10 @@ from conversion import (
     Parameters,
     class_probabilities,
     column_kinds,
+    fit_seconds,
     read_parameters,
     rows_of_rare_classes,
     samples_of,
-    search_seconds,
     slots_for,
     task_kind,
 )
@@ -98,7 +98,7 @@ def run(dataset: Any, config: Any) -> dict[str, Any]:
 
 
 def _estimator(parameters: Parameters, frame: Any, config: Any, classification: bool, folder: Path) -> Any:
-    """Return the estimator of a task, whose search takes the time that the benchmark leaves."""
+    """Return the estimator of a task, whose fit takes the time that the benchmark leaves."""
     options = dict(parameters.search)
     if (slots := slots_for(config.cores, config.max_mem_size_mb)) is not None:
         options.setdefault("slots", slots)
@@ -107,20 +107,20 @@ def _estimator(parameters: Parameters, frame: Any, config: Any, classification: 
     options |= {"kind": "image" if parameters.images else "table", "random_state": config.seed, "run": folder}
     make = ripieno.EnsembleClassifier if classification else ripieno.EnsembleRegressor
     elapsed = time.time() - psutil.Process().create_time()
-    seconds = search_seconds(config.max_runtime_seconds, elapsed)
-    log.info("Searching for %.0f of %d s on %d cores.", seconds, config.max_runtime_seconds, config.cores)
+    seconds = fit_seconds(config.max_runtime_seconds, elapsed)
+    log.info("Fitting for %.0f of %d s on %d cores.", seconds, config.max_runtime_seconds, config.cores)
     return make(hours=seconds / 3600, verbose=1, **options)
 
 
 def _fit(estimator: Any, samples: Any, targets: Any, config: Any) -> None:
-    """Fit the estimator. Raises ValueError where the time was too short for one network."""
+    """Fit the estimator. Raises ValueError where the time was too short for one member."""
     try:
         estimator.fit(samples, targets)
     except SearchError as error:
         if "in the time given" not in str(error):
             raise
         limit = f"max_runtime_seconds {config.max_runtime_seconds:g}"
-        raise ValueError(f"{limit} is too little: no network was trained in it: give more") from error
+        raise ValueError(f"{limit} is too little: nothing was trained in it: give more") from error
 
 
 def _save_artefacts(names: tuple[str, ...], library: Any, estimator: Any, config: Any) -> None:
