@@ -10,6 +10,7 @@ RUN/library/ID/calibrated.npy      probabilities of the true class at the member
 RUN/library/ID/pixels.npy          of masks, the predictions that the temperature was fitted to
 RUN/library/targets-valid.npy      targets of the cached predictions; `labels-valid.npy` in version 1
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
+RUN/checkpoints/TRIAL-eEPOCH-NAME.npy  a tensor of it that its trainer sets apart: the memory for replay of a policy
 RUN/progress/TRIAL.json            epoch and batch of a trial that is training: see `ripieno.library.trial_progress`
 RUN/backbones/                     weights of pretrained backbones: see `ripieno.library.backbones`
 RUN/features/BACKBONE.npy          features of the data set's samples by a frozen backbone: see `ripieno.train.features`

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("stable_baselines3", reason="needs the extra rl")
+import gymnasium
 
 import ripieno
 from ripieno.backends.onnx import open_file
@@ -108,6 +110,50 @@ def test_what_does_not_fit_is_refused_in_one_line(data: Any, options: Any, error
         ripieno.tune(data, tmp_path / "run", trials=1, pool="inline", **options)
     assert "\n" not in str(raised.value)
     assert isinstance(raised.value, DataError | RipienoError)
+
+
+class Lamp(gymnasium.Env[Any, Any]):
+    """Environment of a user, whose reward is no number after some steps of all instances."""
+
+    steps = 0
+
+    def __init__(self, sound: int) -> None:
+        self.observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float64)
+        self.action_space = gymnasium.spaces.Discrete(2)
+        self.sound = sound
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.left = 5
+        return self.np_random.random(2), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        Lamp.steps += 1
+        self.left -= 1
+        reward = float(action) if Lamp.steps < self.sound else float("nan")
+        return self.np_random.random(2), reward, self.left == 0, False, {}
+
+
+def test_an_own_environment_is_run_only_when_it_is_named(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lamps", types.SimpleNamespace(make=lambda: Lamp(10**9)))
+    options = {**OPTIONS, "trials": 1, "epochs": 1}
+    library = ripieno.tune("lamps:make", tmp_path / "run", space=space, pool="inline", **options)
+    assert 0 <= library.predictions("00000-e001").min() <= library.predictions("00000-e001").max() <= 5
+    with pytest.raises(SearchError, match=r"your own code, .* ripieno tune lamps:make --run"):
+        ripieno.tune(run=tmp_path / "run", pool="inline")
+    assert ripieno.tune("lamps:make", tmp_path / "run", pool="inline").ids() == library.ids()
+
+
+def test_a_reward_that_is_no_number_fails_the_trial_in_one_line(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lamp, "steps", 0)
+    monkeypatch.setitem(sys.modules, "lamps", types.SimpleNamespace(make=lambda: Lamp(50)))
+    with pytest.raises(SearchError, match=r"environment 'lamps:make': the reward of step \d is nan") as raised:
+        ripieno.tune("lamps:make", tmp_path / "run", space=space, pool="inline", **OPTIONS)
+    assert "\n" not in str(raised.value)
 
 
 def test_algorithms_that_do_not_take_the_actions_are_refused(tmp_path: Path) -> None:
