@@ -156,7 +156,7 @@ class Watcher:
 
     @property
     def advice(self) -> str:
-        """What to do about a drift."""
+        """Advice about a drift: labels, and the next command."""
         reselect = command("reselect", "RUN", "BUNDLE", recent="DATA")
         return f"Label some recent requests, at least 50, and select again: `{reselect}`."
 

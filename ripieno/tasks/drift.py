@@ -36,7 +36,7 @@ EXPECTED = 5.0
 """Least expected count of a category in a window; rarer ones are joined."""
 
 Subject: TypeAlias = Literal["confidence", "disagreement", "predictions", "inputs"]
-"""What a distribution is of."""
+"""Subject of a distribution."""
 
 
 class Measured(NamedTuple):
@@ -81,7 +81,7 @@ class ValidationStatistics:
 
 
 class Comparison(NamedTuple):
-    """How a window differs from the validation samples in one distribution."""
+    """Difference of a window from the validation samples in one distribution."""
 
     distance: float
     """largest difference of the cumulative shares; of categories, half the sum of the differences; 0..1"""
