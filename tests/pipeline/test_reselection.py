@@ -13,10 +13,14 @@ import pytest
 
 import ripieno
 from ripieno import backends, files
-from ripieno.data import write_dataset
+from ripieno.data import open_dataset, write_dataset
+from ripieno.engine import Engine
 from ripieno.errors import DataError, LibraryError, RipienoError
 from ripieno.library import read_bundle
+from ripieno.library.validation_statistics import read_statistics
 from ripieno.pipeline import bundle_exchange, recent_predictions, reselection
+from ripieno.tasks.drift import compare, measure
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Device
 from tests.command_line import ripieno as run_command
 from tests.onnx_networks import write_network
@@ -122,6 +126,28 @@ def test_what_is_judged_is_what_is_served(place: Path) -> None:
     assert found.new_loss == pytest.approx(losses[1].mean(), rel=1e-3)
     difference = losses[0] - losses[1]
     assert found.standard_error == pytest.approx(difference.std(ddof=1) / len(rows) ** 0.5, rel=1e-3)
+
+
+def test_bundles_keep_the_distributions_of_the_samples_that_chose_them(place: Path) -> None:
+    """What is kept is what the engine answers."""
+    first = read_bundle(place / "bundle-1")
+    known = read_statistics(first)
+    data = open_dataset(place / "run" / "dataset")
+    inputs = data.inputs[data.rows("valid")]
+    with Engine(first) as engine:
+        answer = engine.submit(inputs, disagreement=True).result()
+    kind = kind_of(first.task)
+    disagreement = answer.disagreement if len(first.ensemble.members) > 1 else None
+    served = measure(kind, first.task, first.input, inputs, answer.predictions, disagreement)
+    assert known.samples == len(inputs) == 200
+    assert [d.name for d in known.distributions] == [m.name for m in served]
+    for distribution, own in zip(known.distributions, served, strict=True):
+        assert compare(distribution, distribution.count(own.values)).distance <= 1 / len(inputs), own.name
+    found = ripieno.reselect(place / "run", place / "bundle", place / "drifted.npz")
+    assert found.path is not None
+    recent = read_statistics(read_bundle(found.path))
+    assert recent.samples == found.selection_samples
+    assert {d.subject for d in recent.distributions} >= {"confidence", "predictions", "inputs"}
 
 
 def test_without_a_drift_the_link_stays(place: Path) -> None:
