@@ -102,6 +102,8 @@ class DriftState(NamedTuple):
     """windows in a row that differed"""
     moved: bool = False
     """whether it is part of a drift"""
+    change: str = ""
+    """that of the last window that differed"""
 
     @property
     def p(self) -> float:
@@ -111,8 +113,7 @@ class DriftState(NamedTuple):
     @property
     def moved_text(self) -> str:
         """Name, with the change in words."""
-        change = self.comparison.change
-        return f"{self.distribution.name} ({change})" if change else self.distribution.name
+        return f"{self.distribution.name} ({self.change})" if self.change else self.distribution.name
 
 
 class DriftEvent(NamedTuple):
@@ -240,8 +241,9 @@ def compare(reference: Distribution, counts: Ints) -> Comparison:
         return Comparison(distance, p, "more missing")
     # fewer low values than before: the cumulative share fell
     lowest, highest = float(cumulative.min()), float(cumulative.max())
-    word = "higher" if highest < -lowest / 2 else "lower" if -lowest < highest / 2 else "more spread or narrower"
-    return Comparison(distance, p, word)
+    if min(highest, -lowest) < distance / 2:
+        return Comparison(distance, p, "lower" if highest > -lowest else "higher")
+    return Comparison(distance, p, "wider" if cumulative.argmax() < cumulative.argmin() else "narrower")
 
 
 def _categories_p(known: Floats, counts: Ints) -> float:
@@ -316,7 +318,10 @@ class DriftDetector:
                 continue
             found = compare(before.distribution, before.distribution.count(values))
             streak = before.streak + 1 if found.p < before.level else 0
-            states[name] = before._replace(comparison=found, streak=streak, moved=before.moved or streak >= BEGIN)
+            change = found.change if streak else before.change
+            states[name] = before._replace(
+                comparison=found, streak=streak, moved=before.moved or streak >= BEGIN, change=change
+            )
         self.states = states
         self._quiet = 0 if any(state.streak for state in self.states.values()) else self._quiet + 1
         if self.drifting and self._quiet >= END:
