@@ -86,6 +86,8 @@ class PolicyConfig:
 _SHARES = ("gamma", "tau", "exploration_final_eps", "gae_lambda", "clip_range")
 """Hyperparameters from 0 to 1."""
 _MAY_BE_ZERO = ("learning_starts", "action_noise", "exploration_final_eps", "ent_coef", "gae_lambda", "gamma")
+_LEAST = {"steps": 10, "n_steps": 2, "batch_size": 2}
+"""Least values of whole numbers, where it is not 1: an update of PPO needs several steps."""
 _CHOICES = {"algorithm": tuple(ALGORITHMS), "activation": ("tanh", "relu")}
 
 
@@ -123,12 +125,14 @@ def _problem(name: str, value: Any, default: Any) -> str:
     """Return what the value of hyperparameter `name` must be; empty: it is."""
     if name in _CHOICES:
         return "" if value in _CHOICES[name] else " or ".join(_CHOICES[name])
-    least = "0" if name in _MAY_BE_ZERO else "more than 0"
+    may_be_zero = name in _MAY_BE_ZERO
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_least = is_number and (value > 0 or (value == 0 and name in _MAY_BE_ZERO))
+    is_enough = is_number and (value > 0 or (value == 0 and may_be_zero))
     if isinstance(default, int):
-        least = "0" if name in _MAY_BE_ZERO else "1"
-        return "" if is_least and isinstance(value, int) else f"a whole number of at least {least}"
+        least = 0 if may_be_zero else _LEAST.get(name, 1)
+        is_whole = is_number and isinstance(value, int)
+        return "" if is_whole and value >= least else f"a whole number of at least {least}"
+    bound = "of at least 0" if may_be_zero else "above 0"
     if name in _SHARES:
-        return "" if is_least and value <= 1 else f"a number from {least} to 1"
-    return "" if is_least and value < float("inf") else f"a number of at least {least}".replace("at least more", "more")
+        return "" if is_enough and value <= 1 else f"a number {bound} and at most 1"
+    return "" if is_enough and value < float("inf") else f"a finite number {bound}"

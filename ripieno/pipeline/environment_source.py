@@ -34,6 +34,8 @@ def find_environment(data: Any, requested: Mapping[str, Any]) -> str | None:
         return None
     if isinstance(data, Dataset) and data.environment:
         return None  # prepared
+    if name and (Path(name) / "dataset.json").is_file():
+        return None  # prepared
     if not is_environment(name) and not is_user_code(name):
         given = name or f"a {type(data).__name__}"
         raise DataError(
@@ -44,6 +46,16 @@ def find_environment(data: Any, requested: Mapping[str, Any]) -> str | None:
         if option not in USED and value not in ([], {}, "auto", 0, False):
             raise DataError(f"{option} does not apply to an environment: leave {option} out")
     return name
+
+
+def check_named(dataset: Dataset, environment: str | None) -> None:
+    """Raise DataError for a prepared data set whose environment is own code, unless it is the `environment` named."""
+    kept = dataset.environment
+    if kept and kept != environment and not is_environment(kept):
+        raise DataError(
+            f"the data set is of environment {kept}, your own code, which is run only when you name it: give {kept} as "
+            "the data, with --task policy"
+        )
 
 
 def check_environment(dataset: Dataset, data: Any, run: Path) -> None:

@@ -25,7 +25,7 @@ from ripieno.data_kinds import DATA_KINDS
 from ripieno.environments import EPISODES, environment_dataset, is_environment
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
-from ripieno.pipeline.environment_source import check_environment, find_environment
+from ripieno.pipeline.environment_source import check_environment, check_named, find_environment
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.tasks.registry import kind_of
 from ripieno.types import SPLITS, ColumnKind, DataKind, Dataset, Folds
@@ -168,6 +168,7 @@ def prepare(
             folder=library.dataset_path,
             for_training=for_training,
         )
+        check_named(dataset, environment)
         digest = fingerprint(data, progress=functools.partial(progress, "computing the data's fingerprint"))
         source = shown(Path(data).resolve()) if isinstance(data, str | Path) else environment or digest.size
         # as inferred, so that the same may be given later

@@ -144,6 +144,8 @@ def test_an_own_environment_is_run_only_when_it_is_named(
     with pytest.raises(SearchError, match=r"your own code, .* ripieno tune lamps:make --run"):
         ripieno.tune(run=tmp_path / "run", pool="inline")
     assert ripieno.tune("lamps:make", tmp_path / "run", pool="inline").ids() == library.ids()
+    with pytest.raises(DataError, match="give lamps:make as the data, with --task policy"):
+        ripieno.tune(tmp_path / "run" / "dataset", tmp_path / "other", pool="inline", **options)
 
 
 def test_a_reward_that_is_no_number_fails_the_trial_in_one_line(
