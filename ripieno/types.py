@@ -312,7 +312,7 @@ class Member:
     averaged: tuple[str, ...] = ()
     """ids of the members of which its weights are the mean, the best first; empty: it was trained, or imported"""
     variant_of: str = ""
-    """id of the member whose network it is in lower precision; empty: none"""
+    """id of the member whose network it is in lower precision or, as a trained member, distilled; empty: none"""
     policy: PolicyOutput | None = None
     """what its outputs are where it is a policy; its `valid.npy` then holds the returns of episodes. None: no policy"""
 

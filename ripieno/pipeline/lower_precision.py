@@ -1,8 +1,9 @@
-"""Library -> variants: members in lower precision, with predictions and costs of their own.
+"""Library -> variants: members in lower precision and distilled ones, with predictions and costs of their own.
 
 A variant is an ONNX file of another member's network, in fp16 or int8. It is a member like any other: selection trades
 its smaller file and its time against what it predicts worse. Files in int8 are calibrated on training samples, so that
-validation judges a variant as it judges its source.
+validation judges a variant as it judges its source. A distilled member is a network trained on an ensemble's
+predictions: see `ripieno.pipeline.distillation`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from ripieno.errors import LibraryError, RipienoError
 from ripieno.library import Library
 from ripieno.library.import_models import predict_validation
 from ripieno.library.import_predictions import NO_TRIAL, as_stored
+from ripieno.pipeline import distillation
 from ripieno.pipeline.costs import export_members, selection_candidates
+from ripieno.pipeline.distillation import DistillationConfig
 from ripieno.pipeline.runs import ProgressFunction, folds_of, no_progress, open_run, refuse_policies, task_of
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Member
@@ -32,22 +35,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PRECISIONS = ("fp16", "int8")
+DISTILLED = "distilled"
+"""Form of a variant that is a network trained on a teacher's predictions."""
 CALIBRATION = 256
 """Training samples that int8 is calibrated on, at most."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A member in lower precision."""
+    """A member in lower precision, or a distilled one."""
 
     source: Member
     precision: str
+    """`fp16`, `int8` or `distilled`"""
     member: Member | None
-    """None where the network has no such form"""
+    """None where the network has no such form, or where the distilled one did not win"""
     added: bool
     """whether the library did not have it before"""
     reason: str = ""
-    """why there is no member"""
+    """why there is no member; of a distilled one also by how much it won"""
 
 
 def variants(
@@ -55,12 +61,17 @@ def variants(
     precisions: Sequence[str] = PRECISIONS,
     *,
     prune: float = 0.2,
+    distil: bool | DistillationConfig = False,
     progress: ProgressFunction = no_progress,
 ) -> tuple[Variant, ...]:
     """Add the best members of `run` in lower `precisions` to its library; return them, in the order of their sources.
 
     `precisions` are `fp16` and `int8`. The sources are the networks that `select` considers with the same `prune`. A
     variant is called after its source, `00042-e027-int8`. Existing ones stay, unless their source was made again since.
+
+    With `distil`, a small network is trained on an ensemble's predictions of the training samples first. It becomes a
+    member, `00042-e027-distilled`, where its validation loss is below that of the same network trained on the targets
+    for as much time. It is the first variant returned. Interrupted trainings resume.
 
     Raises LibraryError where no member can have variants, RipienoError while the run is searched.
     """
@@ -75,11 +86,18 @@ def variants(
         sources = find_sources(library, prune)
         dataset = find_dataset(library.dataset_path)
         if dataset is None or not len(dataset.rows("train")):
-            raise LibraryError(f"{library.path} has no training samples to calibrate variants on")
+            raise LibraryError(f"{library.path} has no training samples to make variants with")
+        made: list[Variant] = []
+        if distil:
+            config = DistillationConfig() if distil is True else distil
+            result = distillation.distil(library, config, prune, progress)
+            reason = result.record.describe(result.student.id)
+            made.append(Variant(result.student, DISTILLED, result.member, result.added, reason))
+            sources = find_sources(library, prune)
         calibration = np.asarray(dataset.inputs[spread_rows(dataset.rows("train"), CALIBRATION)])
         reasons: dict[str, RipienoError] = {}
+        sources = sources if precisions else []
         export_members(library, sources, progress, failed=reasons.__setitem__)
-        made: list[Variant] = []
         wanted = [(source, precision) for source in sources for precision in precisions]
         for number, (source, precision) in enumerate(wanted):
             progress("making variants", number, len(wanted))
@@ -87,7 +105,8 @@ def variants(
                 made.append(Variant(source, precision, None, False, str(reasons[source.id])))
             else:
                 made.append(_make(library, source, precision, dataset, calibration))
-        progress("making variants", len(wanted), len(wanted))
+        if wanted:
+            progress("making variants", len(wanted), len(wanted))
     return tuple(made)
 
 
@@ -99,11 +118,16 @@ def find_sources(library: Library, prune: float) -> list[Member]:
             "Search in another run without --folds"
         )
     members = selection_candidates(library, prune)
-    found = [m for m in members if m.format != "predictions" and not m.backbone and not m.variant_of]
+    found = [m for m in members if m.format != "predictions" and not m.backbone and not _is_lower(m)]
     if not found:
         reason = "no members" if not members else "only predictions, heads of shared backbones, or variants"
         raise LibraryError(f"{library.path} has {reason}: variants are made of networks of their own")
     return found
+
+
+def _is_lower(member: Member) -> bool:
+    """Return whether `member` is in lower precision already; distilled networks are not."""
+    return bool(member.variant_of) and member.format == "onnx"
 
 
 def _make(library: Library, source: Member, precision: str, dataset: Dataset, calibration: NDArray[Any]) -> Variant:

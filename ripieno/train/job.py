@@ -117,7 +117,7 @@ def _train(config: TrainingConfig, job: Job) -> Member:
         try:
             while progress.epoch < job.stop and _has_time(progress, config.deadline):
                 shown.start_epoch(progress.epoch + 1)
-                progress, predictions = _train_epoch(trainer, progress, dataset, meter)
+                progress, predictions = train_epoch(trainer, progress, dataset, meter)
                 if (tensors := tensors_of(trainer)) is not None:
                     write_checkpoint(path, progress, tensors, getattr(trainer, "apart", ()))
         except OutOfTimeError:
@@ -177,10 +177,13 @@ def _make(config: TrainingConfig, dataset: Dataset) -> Trainer:
     return FoldTrainer(make, dataset.fold_count) if dataset.folds is not None else make()
 
 
-def _train_epoch(
+def train_epoch(
     trainer: Trainer, progress: TrainingState, dataset: Dataset, meter: EnergyMeter | None
 ) -> tuple[TrainingState, NDArray[Any]]:
-    """Train one epoch and validate; return the new progress and the validation predictions."""
+    """Train one epoch and validate; return the new progress and the validation predictions.
+
+    Raises DivergedError when a loss is not finite.
+    """
     started = time.perf_counter()
     if meter is not None:
         meter.lap()

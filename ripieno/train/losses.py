@@ -101,7 +101,7 @@ class TrainingLoss:
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    if targets.ndim == 1:
+    if targets.ndim == 1 or targets.is_floating_point():  # indices, or the probabilities of a teacher
         return functional.cross_entropy(outputs, targets, weights, label_smoothing=smoothing)
     classes = targets.long()
     total = functional.cross_entropy(

@@ -112,9 +112,14 @@ class NetworkTrainer:
         batches = EpochBatches(data, size, self.augment, drawn, self.device.type, shares, least)
         # networks of timm have moments of their own, those of tables none
         mean, std = (tuple(moments.tolist()) for moments in (self.network.mean, self.network.std))
-        encoded = dataclasses.replace(data, targets=self.loss.encode(np.asarray(data.targets)), mean=mean, std=std)
+        learnt = self.loss.encode(self._learnt_targets(data))
+        encoded = dataclasses.replace(data, targets=learnt, mean=mean, std=std)
         record = Library(config.run).path / "feeds" / f"{self._kind()}.json"
         self.pipeline = BatchPipeline(encoded, batches, self.device, job.stop, config.spare, record, self._strategy)
+
+    def _learnt_targets(self, data: Dataset) -> NDArray[Any]:
+        """Return the targets that the network learns, those of all samples, before they are encoded."""
+        return np.asarray(data.targets)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """Make the optimiser, and the moving average of the weights where the configuration has one."""
