@@ -15,6 +15,7 @@ _MODULES = {
     "serve": "onnxruntime starlette uvicorn orjson httpx prometheus_client python_multipart grpc grpc_health "
     "grpc_reflection",
     "openvino": "openvino",
+    "nncf": "nncf",
     "cluster": "ray",
     "smac": "smac",
     "rl": "gymnasium stable_baselines3 gym_electric_motor",

@@ -53,6 +53,28 @@ def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         files.copy_file(quantised, target)
 
 
+def write_int8_openvino(source: Path, target: Path, images: NDArray[np.generic]) -> None:
+    """Write the ONNX file `source` to `target` in int8 by OpenVINO's quantiser, calibrated on `images`.
+
+    The same operators keep their precision as in `write_int8`, and OpenVINO chooses among the others. Raises
+    EngineError when the graph cannot be quantised, MissingExtraError without `nncf`, `onnx` and `onnxruntime`.
+    """
+    tool, onnx = require("nncf"), require("onnx")
+    with tempfile.TemporaryDirectory(prefix="ripieno-") as folder, quiet():
+        try:
+            model = onnx.load(str(_prepare(source, Path(folder))))
+            _check_products(model.graph, source)
+            batches = list(_Reader(model.graph.input[0].name, images))
+            kept = [*_value_operators(model.graph), *_row_operators(model.graph)]
+            ignored = tool.IgnoredScope(names=kept, validate=False)
+            quantised = tool.quantize(model, tool.Dataset(batches), subset_size=len(batches), ignored_scope=ignored)
+        except EngineError:
+            raise
+        except Exception as error:  # as above
+            raise EngineError(f"{source} cannot be quantised: {error_summary(error, named=True)[:200]}") from error
+    files.write_bytes(target, quantised.SerializeToString(deterministic=True))
+
+
 def write_fp16(source: Path, target: Path) -> None:
     """Write the ONNX file `source` to `target` in fp16; its input and output keep their types.
 
@@ -74,11 +96,7 @@ def write_fp16(source: Path, target: Path) -> None:
 
 def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
     tool = require("onnxruntime.quantization")
-    prepared = target.with_name("prepared.onnx")
-    # folds constants and batch normalisation, and infers the shapes that the quantiser needs
-    require("onnxruntime.quantization.shape_inference").quant_pre_process(
-        str(source), str(prepared), skip_symbolic_shape=True
-    )
+    prepared = _prepare(source, target.parent)
     graph = require("onnx").load(str(prepared), load_external_data=False).graph
     _check_products(graph, source)
     tool.quantize_static(
@@ -92,6 +110,15 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         op_types_to_quantize=list(QUANTISED),
         nodes_to_exclude=[*_value_operators(graph), *_row_operators(graph)],
     )
+
+
+def _prepare(source: Path, folder: Path) -> Path:
+    """Write `source` to `folder` with constants and batch normalisation folded, and with the shapes of its tensors."""
+    prepared = folder / "prepared.onnx"
+    require("onnxruntime.quantization.shape_inference").quant_pre_process(
+        str(source), str(prepared), skip_symbolic_shape=True
+    )
+    return prepared
 
 
 def _check_products(graph: Any, source: Path) -> None:

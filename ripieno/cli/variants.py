@@ -21,7 +21,7 @@ from ripieno.shell_command import command
 def variants(
     run: RunArg,
     precision: Annotated[
-        str, typer.Option(help="Precisions of the new members: fp16, int8, both or none")
+        str, typer.Option(help="Precisions of members: fp16, int8, int8-openvino or none")
     ] = "fp16,int8",
     prune: Annotated[
         float, typer.Option(help="Make variants of the members that select considers with this share")

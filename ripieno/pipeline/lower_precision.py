@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripieno import clock, files
-from ripieno.backends.quantise import write_fp16, write_int8
+from ripieno.backends.quantise import write_fp16, write_int8, write_int8_openvino
 from ripieno.data.dataset import find_dataset, spread_rows
-from ripieno.errors import LibraryError, RipienoError
+from ripieno.errors import LibraryError, RipienoError, require
 from ripieno.library import Library
 from ripieno.library.import_models import predict_validation
 from ripieno.library.import_predictions import NO_TRIAL, as_stored
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PRECISIONS = ("fp16", "int8")
+"""Precisions of variants, where the user names none."""
+OPENVINO = "int8-openvino"
+"""int8 by OpenVINO's quantiser, of the extra `nncf`."""
 DISTILLED = "distilled"
 """Form of a variant that is a network trained on a teacher's predictions."""
 CALIBRATION = 256
@@ -47,7 +50,7 @@ class Variant:
 
     source: Member
     precision: str
-    """`fp16`, `int8` or `distilled`"""
+    """`fp16`, `int8`, `int8-openvino` or `distilled`"""
     member: Member | None
     """None where the network has no such form, or where the distilled one did not win"""
     added: bool
@@ -66,7 +69,7 @@ def variants(
 ) -> tuple[Variant, ...]:
     """Add the best members of `run` in lower `precisions` to its library; return them, in the order of their sources.
 
-    `precisions` are `fp16` and `int8`. The sources are the networks that `select` considers with the same `prune`. A
+    `precisions` are `fp16`, `int8`, and `int8-openvino` by OpenVINO's quantiser. The sources are the networks that `select` considers with the same `prune`. A
     variant is called after its source, `00042-e027-int8`. Existing ones stay, unless their source was made again since.
 
     With `distil`, a small network is trained on an ensemble's predictions of the training samples first. It becomes a
@@ -78,8 +81,11 @@ def variants(
     library = open_run(run, writing=True)
     refuse_policies(task_of(library), "a variant")
     for precision in precisions:
-        if precision not in PRECISIONS:
-            raise LibraryError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if precision not in (*PRECISIONS, OPENVINO):
+            known = ", ".join((*PRECISIONS, OPENVINO))
+            raise LibraryError(f"unknown precision {precision!r}: expected one of {known}")
+        if precision == OPENVINO:
+            require("nncf")
     if not 0 < prune <= 1:
         raise LibraryError(f"prune {prune:g} is not valid: it must be a share of the library, above 0 and at most 1")
     with files.locked(library.path / "lock", "a search or variants"):
@@ -140,6 +146,7 @@ def _make(library: Library, source: Member, precision: str, dataset: Dataset, ca
     write: dict[str, Callable[[Path, Path], None]] = {
         "fp16": write_fp16,
         "int8": lambda original, target: write_int8(original, target, calibration),
+        OPENVINO: lambda original, target: write_int8_openvino(original, target, calibration),
     }
     rows = dataset.rows("valid")
     member = dataclasses.replace(

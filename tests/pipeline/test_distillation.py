@@ -15,6 +15,7 @@ import ripieno
 from ripieno.backends.onnx import open_file
 from ripieno.data.dataset import open_dataset
 from ripieno.errors import LibraryError
+from ripieno.pipeline import static_costs
 from ripieno.pipeline.distillation import DistillationConfig, DistillationRecord, find_student, find_teacher
 from ripieno.train import distillation as training
 from tests.command_line import ripieno as command
@@ -72,7 +73,7 @@ def test_a_winner_is_a_member_with_predictions_costs_and_variants(
     found = open_file(run.onnx_path(name).read_bytes())(np.asarray(data.inputs[rows]))[0]
     np.testing.assert_allclose(found, run.predictions(name), atol=1e-4)
     assert f"{name}-fp16" in run
-    assert ripieno.static_costs(run, [name])[name]["parameters"] == student.parameters
+    assert static_costs(run, [name])[name]["parameters"] == student.parameters
     assert "it wins, by" in made.reason
 
 
@@ -129,5 +130,6 @@ def test_bad_words_are_refused(run: ripieno.Library) -> None:
     ):
         with pytest.raises(LibraryError, match=words):
             ripieno.variants(run, [], distil=config)
-    done = command("variants", run.path, "--teacher", "B1", check=False)
+    done = command("variants", run.path, "--teacher", "B1")
+    assert done.returncode == 2
     assert "--teacher is for distilled members only: add --distil, or leave it out" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import ripieno
-from ripieno.errors import LibraryError
+from ripieno.errors import LibraryError, MissingExtraError
 from ripieno.pipeline.lower_precision import Variant
 from tests.command_line import ripieno as command
 
@@ -59,6 +60,22 @@ def test_selection_trades_them_under_a_budget_of_bytes_and_the_bundle_predicts(
     assert ripieno.predict(bundle, images).shape == (4, 10)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("nncf") is not None, reason="nncf is installed")
+def test_the_quantiser_of_openvino_needs_its_extra(run: ripieno.Library) -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install 'ripieno\[nncf\]'"):
+        ripieno.variants(run, ["int8-openvino"], prune=0.1)
+
+
+def test_the_quantiser_of_openvino_makes_members_that_both_runtimes_run(run: ripieno.Library) -> None:
+    pytest.importorskip("nncf", reason="needs NNCF: pip install 'ripieno[nncf]'")
+    made = networks(ripieno.variants(run, ["int8-openvino"], prune=0.1))
+    assert made
+    for variant in made[:1]:
+        name = f"{variant.source.id}-int8-openvino"
+        assert run.onnx_path(name).stat().st_size < 0.8 * run.onnx_path(variant.source.id).stat().st_size
+        assert run.member(name).loss == pytest.approx(variant.source.loss, rel=0.1)
+
+
 def test_they_are_made_once_and_again_after_their_source(run: ripieno.Library, made: tuple[Variant, ...]) -> None:
     again = ripieno.variants(run, ["int8", "fp16"], prune=0.1)
     assert not any(variant.added for variant in again)
@@ -81,7 +98,7 @@ def test_the_command_names_them_and_bad_words_are_refused(run: ripieno.Library) 
     assert [v["precision"] for v in found["variants"]] == ["fp16"] * len(found["variants"])
     assert len(found["wrote"]) == sum(v["added"] for v in found["variants"]) > 0
     assert found["next"] == f"ripieno measure {run.path}"
-    with pytest.raises(LibraryError, match=r"unknown precision 'int4': expected one of fp16, int8"):
+    with pytest.raises(LibraryError, match=r"unknown precision 'int4': expected one of fp16, int8, int8-openvino"):
         ripieno.variants(run, ["int4"])
     with pytest.raises(LibraryError, match=r"prune 0 is not valid"):
         ripieno.variants(run, prune=0)
