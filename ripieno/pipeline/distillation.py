@@ -76,7 +76,7 @@ class DistillationRecord:
 
     @property
     def kept(self) -> bool:
-        """Whether the distilled network won."""
+        """Victory of the distilled network over both others."""
         return self.losses[0] < min(self.losses[1:])
 
     def describe(self, student: str) -> str:

@@ -69,8 +69,9 @@ def variants(
 ) -> tuple[Variant, ...]:
     """Add the best members of `run` in lower `precisions` to its library; return them, in the order of their sources.
 
-    `precisions` are `fp16`, `int8`, and `int8-openvino` by OpenVINO's quantiser. The sources are the networks that `select` considers with the same `prune`. A
-    variant is called after its source, `00042-e027-int8`. Existing ones stay, unless their source was made again since.
+    `precisions` are `fp16`, `int8`, and `int8-openvino` by OpenVINO's quantiser. The sources are the networks that
+    `select` considers with the same `prune`. A variant is called after its source, `00042-e027-int8`. Existing ones
+    stay, unless their source was made again since.
 
     With `distil`, a small network is trained on an ensemble's predictions of the training samples first. It becomes a
     member, `00042-e027-distilled`, where its validation loss is below that of the same network trained on the targets
