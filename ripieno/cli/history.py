@@ -63,4 +63,4 @@ def history(
     if action == "forget":
         console.say(f"forgot {', '.join(names or ())}; {len(records)} left")
     shown = [{**vars(r), "trials": len(r.trials)} for r in records]
-    console.print_result(wrote, following, f"{len(records)} records", records=shown)
+    console.print_result(wrote, following, f"{len(records)} record{'' if len(records) == 1 else 's'}", records=shown)

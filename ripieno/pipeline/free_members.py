@@ -87,7 +87,7 @@ NUMBERS = 4_000_000
 TREES = 600
 """Most trees of a boosted model: with many classes or labels it gets fewer rounds."""
 SHARE = 0.05
-"""Share of a search's time after which no other free member is begun."""
+"""Share of a search's time after which no free member is begun, once the library has a member."""
 TABLE_SHARE = 0.15
 """The same of a search on a table."""
 LEAVES = 2500
@@ -141,7 +141,7 @@ def add_free_members(
         # one thread: the same trees on every machine, and no threads of OpenMP that slow down trials of this process
         config = dataclasses.replace(config, threads=1)
         for done, name in enumerate(missing):
-            if seconds is not None and time.monotonic() - started > share * seconds:
+            if seconds is not None and len(library) and time.monotonic() - started > share * seconds:
                 break
             progress("training free members", done, len(missing))
             try:

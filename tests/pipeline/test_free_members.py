@@ -21,6 +21,8 @@ from ripieno.errors import SearchError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline import free_members
 from ripieno.pipeline.free_members import MODELS, add_free_members
+from ripieno.pipeline.runs import no_progress
+from ripieno.pipeline.search_execution import report_result
 from ripieno.search.constraints import parse_constraint
 from ripieno.train import TrainingConfig
 from ripieno.types import Dataset
@@ -173,3 +175,18 @@ def test_one_that_exceeds_the_budget_alone_is_not_kept(
     add_free_members(library, config, data, notes=notes, constraints=[parse_constraint("accuracy>=1")])
     assert library.ids() == []
     assert notes[-1].endswith(" breaks accuracy>=1")
+
+
+def test_one_is_made_in_no_time_and_is_all_that_a_search_without_a_network_needs(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    library, notes = Library(tmp_path), list[str]()
+    config = TrainingConfig(run=tmp_path)
+    add_free_members(library, config, digits, seconds=1e-9)
+    assert library.ids() == [next(iter(MODELS))]
+    last = dataclasses.make_dataclass("Last", ["ended", "jobs"])("deadline", 0)
+    report_result(library, last, no_progress, notes)
+    assert notes[0].startswith("no trial finished an epoch in the time given")
+    library.remove(library.ids()[0])
+    with pytest.raises(SearchError, match="no member was trained in the time given"):
+        report_result(library, last, no_progress, notes)

@@ -6,6 +6,7 @@ import csv
 import logging
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -154,5 +155,8 @@ def _write_leaderboard(path: Path, library: Any, chosen: set[str]) -> None:
 if __name__ == "__main__":
     call_run(run)
     # The benchmark takes the end of the pipes for the end of this process, and fails when it is a moment early: a child
-    # keeps them open.
+    # keeps them open, and this process ends at once.
     subprocess.Popen(["sleep", str(HELD)], start_new_session=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
