@@ -105,7 +105,7 @@ def _add_drift(add: Callable[..., None], labels: Mapping[str, str], watcher: Wat
     detector = watcher.detector
     add(GaugeMetricFamily, "ripieno_drift", "1 while requests have drifted.", labels, detector.drifting)
     add(CounterMetricFamily, "ripieno_drifts", "Drifts that began.", labels, detector.drifts)
-    add(CounterMetricFamily, "ripieno_watched_windows", "Windows of samples compared.", labels, detector.windows)
+    add(CounterMetricFamily, "ripieno_watched_windows", "Windows of samples compared.", labels, watcher.windows)
     add(CounterMetricFamily, "ripieno_watched_samples", "Samples taken by the watcher.", labels, watcher.samples)
     text = "Samples the watcher had no room for."
     add(CounterMetricFamily, "ripieno_watch_dropped_samples", text, labels, watcher.dropped)

@@ -27,10 +27,12 @@ from ripieno.types import Bundle
 
 log = logging.getLogger("ripieno.server")
 
-QUEUE_SAMPLES, QUEUE_BYTES = 4096, 64 << 20
+QUEUE_SAMPLES, QUEUE_BYTES = 1024, 64 << 20
 """Samples, and bytes of their inputs and predictions, that wait at most; one larger request may wait alone."""
 WORK_SHARE = 0.1
 """Share of the time in which the thread works at most."""
+PAUSE = 0.1
+"""Seconds after a window: more than ten a second would tell no more."""
 DELAY = 0.05
 """Seconds for which requests gather: the thread then wakes less often."""
 PIECE = 0.001
@@ -74,9 +76,10 @@ class Watcher:
         skipped = () if bundle.cascade is None else ("confidence", "disagreement")
         compared = tuple(d for d in statistics.distributions if d.subject not in skipped)
         self.detector = DriftDetector(dataclasses.replace(statistics, distributions=compared))
-        self.wants_disagreement = any(d.subject == "disagreement" for d in compared)
-        """whether answers must come with the members' disagreement"""
+        self._needs_disagreement = any(d.subject == "disagreement" for d in compared)
         self.followers: list[Callable[[WatchedRequest], None]] = []
+        self.windows = 0
+        """windows that were compared"""
         self.samples = 0
         """samples that were compared, or wait for their window to fill"""
         self.dropped = 0
@@ -86,17 +89,27 @@ class Watcher:
         self._queue: deque[WatchedRequest] = deque()
         self._queued_samples = self._queued_bytes = 0
         self._window: list[WatchedRequest] = []
+        self._window_samples = 0
         self._lock = threading.Lock()
         self._work = threading.Lock()
         self._filled, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def wants_disagreement(self) -> bool:
+        """Whether the next answer must come with the members' disagreement: without it, it would be dropped.
+
+        It takes the engine's time, so none is asked for while the queue is full.
+        """
+        return self._needs_disagreement and self._queued_samples < QUEUE_SAMPLES
+
     def submit(self, request: WatchedRequest) -> bool:
-        """Queue an answered request; return False where it was dropped, because the queue is full."""
+        """Queue an answered request; return False where it was dropped, because the queue is or was full."""
         samples = len(request.inputs)
         with self._lock:
+            lacks = self._needs_disagreement and request.disagreement is None and not request.partial
             full = self._queued_samples + samples > QUEUE_SAMPLES or self._queued_bytes + request.bytes > QUEUE_BYTES
-            if self._closed.is_set() or (full and self._queue):
+            if self._closed.is_set() or lacks or (full and self._queue):
                 self.dropped += samples
                 return False
             self._queue.append(request)
@@ -130,7 +143,7 @@ class Watcher:
             "since": self.since,
             "moved": list(detector.moved) if detector.drifting else [],
             "advice": self.advice if detector.drifting else "",
-            "windows": detector.windows,
+            "windows": self.windows,
             "window_samples": WINDOW,
             "samples": self.samples,
             "dropped_samples": self.dropped,
@@ -152,7 +165,7 @@ class Watcher:
         """Return the state in short, for `GET /overview`."""
         detector = self.detector
         moved = list(detector.moved) if detector.drifting else []
-        return {"drift": detector.drifting, "moved": moved, "windows": detector.windows, "dropped": self.dropped}
+        return {"drift": detector.drifting, "moved": moved, "windows": self.windows, "dropped": self.dropped}
 
     @property
     def advice(self) -> str:
@@ -165,11 +178,12 @@ class Watcher:
             self._filled.wait()
             self._filled.clear()
             self._closed.wait(DELAY)
-            worked = time.thread_time()
+            worked, windows = time.thread_time(), self.windows
             while not self._closed.is_set() and self._take_one():
-                if (seconds := time.thread_time() - worked) > PIECE:
-                    self._closed.wait(seconds * (1 / WORK_SHARE - 1))
-                    worked = time.thread_time()
+                seconds, compared = time.thread_time() - worked, self.windows - windows
+                if compared or seconds > PIECE:
+                    self._closed.wait(max(seconds * (1 / WORK_SHARE - 1), PAUSE * compared))
+                    worked, windows = time.thread_time(), self.windows
 
     def _take_one(self) -> bool:
         """Take the request that waits for longest; return False without one. Errors are logged."""
@@ -199,9 +213,10 @@ class Watcher:
             return
         self.samples += len(request.inputs)
         self._window.append(request)
-        while sum(len(r.inputs) for r in self._window) >= WINDOW:
-            taken, left = _split(self._window, WINDOW)
-            self._window = left
+        self._window_samples += len(request.inputs)
+        while self._window_samples >= WINDOW:
+            taken, self._window = _split(self._window, WINDOW)
+            self._window_samples -= WINDOW
             self._compare(taken)
 
     def _compare(self, requests: list[WatchedRequest]) -> None:
@@ -220,6 +235,7 @@ class Watcher:
         event = self.detector.add({m.name: m.values for m in measured})
         if event is not None:
             self._note(event)
+        self.windows += 1  # last: whoever waits for it sees what it changed
 
     def _note(self, event: DriftEvent) -> None:
         moved = ", ".join(event.moved[:5]) + (f" and {len(event.moved) - 5} more" if len(event.moved) > 5 else "")

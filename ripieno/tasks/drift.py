@@ -292,14 +292,14 @@ class DriftDetector:
     """Detector of drifts against `reference`. Decides by the samples alone, without clocks and files."""
 
     def __init__(self, reference: ValidationStatistics) -> None:
+        import scipy.special  # noqa: F401  now, and not while requests wait
+
         self.reference = reference
         sizes: dict[str, int] = {}
         for distribution in reference.distributions:
             sizes[distribution.subject] = sizes.get(distribution.subject, 0) + 1
         self.states = {d.name: DriftState(d, LEVEL / sizes[d.subject]) for d in reference.distributions}
         """by the name of the distribution"""
-        self.windows = 0
-        """windows that were compared"""
         self.drifting = False
         self.drifts = 0
         """drifts that began"""
@@ -310,7 +310,6 @@ class DriftDetector:
 
         A distribution with less than half the samples of a window is not compared.
         """
-        self.windows += 1
         states = dict(self.states)  # replaced as a whole: another thread may read them
         for name, before in self.states.items():
             values = window.get(name)

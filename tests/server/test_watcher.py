@@ -188,10 +188,13 @@ def test_a_full_queue_drops_requests_and_counts_their_samples(watched: Bundle) -
         while watcher._queue:
             time.sleep(0.001)
         began = time.perf_counter()
+        assert watcher.wants_disagreement
+        assert not watcher.submit(request(2)._replace(disagreement=None)), "it was asked while the queue was full"
         assert watcher.submit(request(QUEUE_SAMPLES + 1)), "a large request may wait alone"
+        assert not watcher.wants_disagreement
         assert not watcher.submit(request(7))
         assert time.perf_counter() - began < 1
-        assert watcher.dropped == 7
+        assert watcher.dropped == 9
     finally:
         gate.set()
         watcher.close()
@@ -204,7 +207,7 @@ def test_a_request_that_cannot_be_measured_stops_nothing(watched: Bundle, caplog
     watcher.submit(request(WINDOW))
     watcher.flush()
     watcher.close()
-    assert watcher.detector.windows == 1
+    assert watcher.windows == 1
     assert "it goes on with the next one" in caplog.text
 
 
@@ -215,7 +218,7 @@ def test_windows_are_cut_from_requests_of_any_size_and_partial_answers_are_left_
     watcher.submit(request(500)._replace(partial=True))
     watcher.flush()
     watcher.close()
-    assert watcher.detector.windows == 4
+    assert watcher.windows == 4
     assert watcher.samples == 420
 
 
