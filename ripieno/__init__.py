@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import soup as soup
     from ripieno.pipeline import suspects as suspects
     from ripieno.pipeline import tune as tune
+    from ripieno.pipeline import tune_command as tune_command
     from ripieno.pipeline import variants as variants
     from ripieno.pipeline.classifier import EnsembleClassifier as EnsembleClassifier
     from ripieno.pipeline.regressor import EnsembleRegressor as EnsembleRegressor
@@ -76,8 +77,7 @@ _MODULES = {
     "library": "Library",
     "pipeline": "add_history allocate augment cascade compare coverage doctor evaluate evict export forget_history "
     "front front_history import_ list_history measure predict predict_masks reselect reweight run_episodes select "
-    "show soup "
-    "suspects tune variants",
+    "show soup suspects tune tune_command variants",
     "pipeline.classifier": "EnsembleClassifier",
     "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",

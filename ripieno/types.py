@@ -38,7 +38,7 @@ PixelRange = tuple[float, float]
 """Least and largest pixel."""
 
 Metric = Literal["accuracy", "macro-f1"]
-TrainingUnit = Literal["epochs", "steps", "rounds"]
+TrainingUnit = Literal["epochs", "steps", "rounds", "instances"]
 """What a trainer counts as an epoch."""
 DataKind = Literal["image", "series", "table"]
 """Form of the inputs: (height, width, channels), (length, channels) or (columns,)."""
@@ -116,6 +116,7 @@ RANKING_METRICS: Mapping[str, str] = {
     "regression": "squared_error",
     "segmentation": "cross_entropy",
     "policy": "negative_return",
+    "command": "mean_loss",
 }
 """Metric by which members are ranked and trials compared, by kind of task; lower is better."""
 

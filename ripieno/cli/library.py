@@ -23,6 +23,7 @@ from ripieno.cli.app import (
     app,
     examples,
 )
+from ripieno.cli.command import show_configurations
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.shell_command import command, shell
@@ -157,7 +158,11 @@ def show(
     from ripieno.data.folds import validation_words
     from ripieno.library.import_predictions import NO_TRIAL
     from ripieno.pipeline.budgets import kept_budget, same_ensembles
+    from ripieno.pipeline.command_search import is_command_run
 
+    if is_command_run(run):
+        show_configurations(run, top)
+        return
     parsing.at_least("--top", top)
     order = parsing.parse_choice(Sort, "--sort", sort)
     summary = pipeline.show(run)

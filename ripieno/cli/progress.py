@@ -240,7 +240,7 @@ def end_of(outcome: JobResult) -> Text:
     return Text.assemble((f"{'ended':8}", "green"), f"  {member.id}  {value}  {seconds}")
 
 
-def summary(watch: ProgressCallback, run: Path) -> Table:
+def summary(watch: ProgressCallback, run: Path, *, has_library: bool = True) -> Table:
     """Return the result of a search as a table."""
     grid = Table.grid(padding=(0, 3, 0, 0))
     last = watch.last
@@ -252,7 +252,8 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
         f"{last.best or '-'}, {watch.loss_title} {_loss(last.best_loss)}; "
         f"mean of {describe_top(last.top_trials)} {_loss(last.top_loss)}",
     )
-    grid.add_row("library", f"{last.members} members of {last.trials} trials")
+    if has_library:
+        grid.add_row("library", f"{last.members} members of {last.trials} trials")
     if last.correlations:
         grid.add_row("predicted", describe_correlation(last.correlations[-1]))
     if last.trial_front:

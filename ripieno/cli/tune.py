@@ -10,6 +10,7 @@ import typer
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.algorithm import BeamOpt, EtaOpt, FirstOpt, KeepOpt, MacroOpt, StepOpt
 from ripieno.cli.app import ColumnOpt, DropOpt, IgnoreOpt, SeriesOpt, SplitByOpt, TimeOpt, ValueOpt, app, examples
+from ripieno.cli.command import tune_configuration
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
@@ -25,6 +26,7 @@ from ripieno.pipeline.execution import ExecutionConfig
         "ripieno tune adult.csv --target income --run run",
         "ripieno tune letters/ --run next --from run",
         "ripieno tune gym:CartPole-v1 --task policy --run run",
+        "ripieno tune --command 'solver {instance} --a {a}' --instances cnf --cutoff 60 --space space.json",
         "ripieno tune --run run",
     )
 )
@@ -184,6 +186,16 @@ def tune(
         int | None,
         typer.Option(help="Episodes that validate a policy, and as many that test it", show_default="12, or the run's"),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(help="Program to configure, with {instance} and a {NAME} for each range of --space"),
+    ] = None,
+    instances: Annotated[Path | None, typer.Option(help="Folder of the instances of --command")] = None,
+    cutoff: Annotated[float | None, typer.Option(help="Seconds after which a run of --command is killed")] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(help="What --command makes small: runtime (PAR10) or its last output", show_default="runtime"),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")
@@ -212,9 +224,14 @@ def tune(
     their best configurations are its first trials. built-in is the portfolio
     that comes with a built-in space.
 
+    With --command there is no DATA: trials run a program, an instance a unit. See
+    docs/commands.md.
+
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """
     given = locals()
+    if tune_configuration(given):
+        return
     given["split"] = None if split is None else parsing.parse_ratios("--split", split)
     given["folds"] = None if folds is None else parsing.parse_folds("--folds", folds)
     given |= parsing.parse_data_options(given)

@@ -10,6 +10,8 @@ from ripieno.deprecation import find_renamed
 from ripieno.pipeline.allocation import allocate as allocate
 from ripieno.pipeline.allocation import explain as explain
 from ripieno.pipeline.cascading import cascade as cascade
+from ripieno.pipeline.command_search import RankedConfiguration as RankedConfiguration
+from ripieno.pipeline.command_search import tune_command as tune_command
 from ripieno.pipeline.comparison import compare as compare
 from ripieno.pipeline.costs import measure as measure
 from ripieno.pipeline.costs import measured_costs as measured_costs

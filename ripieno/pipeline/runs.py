@@ -22,6 +22,9 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, Ensemble, LiveFront, Member, Task
 from ripieno.types import ProgressFunction as ProgressFunction
 
+COMMAND = "command.json"
+"""File of a run that searches the configuration of a command."""
+
 
 def no_progress(what: str, done: int, total: int) -> None:
     """Ignore progress; the default callback."""
@@ -38,6 +41,11 @@ def open_run(run: str | Path | Library, *, writing: bool = False, trusted: Seque
     if trusted:
         library = copy.copy(library)  # the caller's own trusts no more than before
         library.trusted += tuple(trusted)
+    if (library.path / COMMAND).is_file():
+        raise LibraryError(
+            f"{library.path} is a search of a command, which has configurations and no members: "
+            f"`{command('show', library.path)}` lists them"
+        )
     if not (library.path / "library").is_dir():
         if (library.path / "bundle.json").exists():
             raise LibraryError(f"{library.path} is a bundle, not a run: give the folder that `ripieno tune` made")

@@ -206,6 +206,7 @@ METRICS: Mapping[str, TaskMetric] = {
     "normal_log_loss": TaskMetric("normal negative log likelihood", normal_log_loss),
     "negative_return": TaskMetric("negative return", negative_return),
     "return": TaskMetric("return", mean_return, higher_is_better=True),
+    "mean_loss": TaskMetric("mean loss", mean_return),  # of a command: its results are losses
     "brier_score": TaskMetric("Brier score", brier_score),
     "calibration_error": TaskMetric("calibration error", calibration_error, in_percent=True),
 }
