@@ -22,7 +22,7 @@ from ripieno.cluster.command_run import SOLVED, CommandRun, fill, run_command
 from ripieno.errors import SearchError, error_summary
 from ripieno.types import Configuration, Epoch, Failure, Input, Job, JobResult, Member, Task, loss_key
 
-Measure = Literal["runtime", "output"]
+CommandMeasure = Literal["runtime", "output"]
 """What is made small: the time to solve an instance, or the last number on standard output."""
 PENALTY = 10
 """Factor of the cutoff that a run counts that does not solve its instance: PAR10."""
@@ -41,7 +41,7 @@ class CommandConfig:
     """in the order in which configurations run them"""
     cutoff: float
     """seconds"""
-    measure: Measure
+    measure: CommandMeasure
     seed: int
 
     def instance(self, number: int) -> tuple[str, int]:
@@ -68,7 +68,7 @@ class InstanceResult:
 
 
 @dataclass(frozen=True)
-class CommandRecord:
+class ResultsHeader:
     """First line of a file of results."""
 
     configuration: dict[str, bool | int | float | str]
@@ -145,7 +145,7 @@ def read_configuration(path: Path) -> Configuration | None:
     """Return the configuration of a file of results; None where its first line is cut short."""
     lines = path.read_bytes().splitlines()
     try:
-        return msgspec.json.decode(lines[0], type=CommandRecord).configuration if lines else None
+        return msgspec.json.decode(lines[0], type=ResultsHeader).configuration if lines else None
     except msgspec.DecodeError:
         return None
 
@@ -154,7 +154,7 @@ def keep_result(path: Path, configuration: Configuration, result: InstanceResult
     """Append a result to the file of its configuration."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(path, msgspec.json.encode(CommandRecord(dict(configuration))) + b"\n")
+        files.write_bytes(path, msgspec.json.encode(ResultsHeader(dict(configuration))) + b"\n")
     with open(path, "ab") as file:
         if file.tell() and path.read_bytes()[-1:] != b"\n":  # a kill cut the last line short
             file.write(b"\n")

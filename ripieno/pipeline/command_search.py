@@ -17,7 +17,7 @@ from ripieno.cluster.command_job import (
     METRIC,
     PENALTY,
     CommandConfig,
-    Measure,
+    CommandMeasure,
     mean_loss,
     read_configuration,
     read_results,
@@ -41,13 +41,13 @@ EPOCHS = 27
 
 
 @dataclass(frozen=True)
-class CommandRecord:
+class CommandSearch:
     """Content of `command.json`: what a search of a command runs."""
 
     command: str
     instances: tuple[str, ...]
     cutoff: float
-    measure: Measure
+    measure: CommandMeasure
     seed: int = 0
 
 
@@ -70,7 +70,7 @@ def tune_command(
     instances: str | Path | None = None,
     cutoff: float | None = None,
     space: str | Path | None = None,
-    measure: Measure | None = None,
+    measure: CommandMeasure | None = None,
     hours: float | None = None,
     trials: int | None = None,
     epochs: int | None = None,
@@ -121,13 +121,13 @@ def _resolve_record(
     command: str | None,
     instances: str | Path | None,
     cutoff: float | None,
-    measure: Measure | None,
+    measure: CommandMeasure | None,
     seed: int | None,
-) -> CommandRecord:
+) -> CommandSearch:
     """Return what a search runs: what is given, else that of the run. Raises SearchError where they differ."""
     kept = read_command_record(path) if is_command_run(path) else None
-    if measure is not None and measure not in get_args(Measure):
-        raise SearchError(f"measure {measure!r} is unknown: expected {' or '.join(get_args(Measure))}")
+    if measure is not None and measure not in get_args(CommandMeasure):
+        raise SearchError(f"measure {measure!r} is unknown: expected {' or '.join(get_args(CommandMeasure))}")
     if kept is None:
         if kept_settings(path / "run.json") is not None:
             raise SearchError(f"{path} is the run of another search: use another folder with --run")
@@ -136,11 +136,11 @@ def _resolve_record(
                 raise SearchError(
                     f"{name} is missing: a search of a command needs one, with instances, cutoff and space"
                 )
-        kept = CommandRecord("", (), 0.0, "runtime", seed or 0)
+        kept = CommandSearch("", (), 0.0, "runtime", seed or 0)
     drawn = kept.seed if seed is None else seed
     found = kept.instances if instances is None else ordered(instances_of(Path(instances)), drawn)
     limit = kept.cutoff if cutoff is None else check_duration(cutoff, "cutoff", error=SearchError)
-    given = CommandRecord(command or kept.command, found, limit, measure or kept.measure, drawn)
+    given = CommandSearch(command or kept.command, found, limit, measure or kept.measure, drawn)
     if kept.command and (different := _difference(kept, given)):
         raise SearchError(f"{different} differs from that of {path}: leave it out to resume, or use another --run")
     return given
@@ -148,7 +148,7 @@ def _resolve_record(
 
 def _resolve_settings(
     path: Path,
-    record: CommandRecord,
+    record: CommandSearch,
     space: str | Path | None,
     hours: float | None,
     trials: int | None,
@@ -171,8 +171,8 @@ def _resolve_settings(
     return asked
 
 
-def _difference(kept: CommandRecord, given: CommandRecord) -> str:
-    fields = [f.name for f in dataclasses.fields(CommandRecord)]
+def _difference(kept: CommandSearch, given: CommandSearch) -> str:
+    fields = [f.name for f in dataclasses.fields(CommandSearch)]
     return next((name for name in fields if getattr(kept, name) != getattr(given, name)), "")
 
 
@@ -192,9 +192,9 @@ def is_command_run(path: Path) -> bool:
     return (path / COMMAND).is_file()
 
 
-def read_command_record(path: Path) -> CommandRecord:
+def read_command_record(path: Path) -> CommandSearch:
     """Return what the search of a command runs. Raises LibraryError where `path` is no such run."""
-    return files.read_json(path / COMMAND, CommandRecord)
+    return files.read_json(path / COMMAND, CommandSearch)
 
 
 def ranked_configurations(path: Path) -> list[RankedConfiguration]:
@@ -211,7 +211,7 @@ def ranked_configurations(path: Path) -> list[RankedConfiguration]:
     return sorted(found, key=lambda one: (-one.instances, one.loss, str(sorted(one.configuration.items()))))
 
 
-def command_line(record: CommandRecord, configuration: Configuration) -> str:
+def command_line(record: CommandSearch, configuration: Configuration) -> str:
     """Return the command with the values of a configuration; instance and seed stay placeholders."""
     kept = {name: f"{{{name}}}" for name in ("instance", "seed", "cutoff")}
     words = shlex.split(record.command)
