@@ -18,7 +18,7 @@ from ripieno.server.event_loop import LoopLag
 from ripieno.server.limits import Admission
 from ripieno.server.models import AnyEngine, Models
 from ripieno.server.served_model_stats import Histogram, ServedModelStats
-from ripieno.server.watcher import Watcher
+from ripieno.server.watcher import DriftWatcher
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 WORK = {
@@ -101,7 +101,7 @@ def _add_requests(add: Callable[..., None], labels: Mapping[str, str], stats: Se
         add(HistogramMetricFamily, name, text, labels, _buckets(values), values.total)
 
 
-def _add_drift(add: Callable[..., None], labels: Mapping[str, str], watcher: Watcher) -> None:
+def _add_drift(add: Callable[..., None], labels: Mapping[str, str], watcher: DriftWatcher) -> None:
     detector = watcher.detector
     add(GaugeMetricFamily, "ripieno_drift", "1 while requests have drifted.", labels, detector.drifting)
     add(CounterMetricFamily, "ripieno_drifts", "Drifts that began.", labels, detector.drifts)

@@ -20,7 +20,7 @@ from ripieno.server.oip_encode import check_size
 from ripieno.server.served_model_stats import ServedModelStats
 from ripieno.server.signature import ENSEMBLE, VERSION, ModelSignature, signatures
 from ripieno.server.tracing import steps
-from ripieno.server.watcher import WatchedRequest, Watcher, request_id
+from ripieno.server.watcher import WatchedRequest, DriftWatcher, request_id
 from ripieno.types import Bundle
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ServedEngine:
 
     engine: AnyEngine
     users: int = 0
-    watcher: Watcher | None = None
+    watcher: DriftWatcher | None = None
     """of the requests to the ensemble, where the server watches"""
 
 
@@ -56,7 +56,7 @@ class Model:
     stats: ServedModelStats = field(default_factory=ServedModelStats)
 
     @property
-    def watcher(self) -> Watcher | None:
+    def watcher(self) -> DriftWatcher | None:
         """Watcher of its requests; None for a member, and where the server does not watch."""
         return None if self.member is not None else self.engine.watcher
 
@@ -178,10 +178,10 @@ class Models:
         """Serve an engine's ensemble as `name`, from the next request on.
 
         Members are served by their ids, and as `name.ID` if the ensemble is not the default one. Returns the engine
-        that it replaced, which may still have requests. Raises RipienoError as `signatures_of` and `Watcher`.
+        that it replaced, which may still have requests. Raises RipienoError as `signatures_of` and `DriftWatcher`.
         """
         added_signatures = self.signatures_of(engine.bundle, name)
-        watcher = Watcher(engine.bundle, name) if self.watch else None
+        watcher = DriftWatcher(engine.bundle, name) if self.watch else None
         replaced, added = self.engines.get(name), ServedEngine(engine, watcher=watcher)
         models = {n: m for n, m in self.by_name.items() if m.engine is not replaced}
         for signature in added_signatures:

@@ -61,7 +61,7 @@ class WatchedRequest(NamedTuple):
         return self.inputs.nbytes + self.predictions.nbytes
 
 
-class Watcher:
+class DriftWatcher:
     """Watcher of `bundle`, served as `name`. `submit` is thread-safe.
 
     Each of `followers` is called in the watcher's thread with every request that was not dropped. Raises LibraryError
@@ -235,7 +235,7 @@ class Watcher:
         event = self.detector.add({m.name: m.values for m in measured})
         if event is not None:
             self._note(event)
-        self.windows += 1  # last: whoever waits for it sees what it changed
+        self.windows += 1  # last: a reader of it sees what the window changed
 
     def _note(self, event: DriftEvent) -> None:
         moved = ", ".join(event.moved[:5]) + (f" and {len(event.moved) - 5} more" if len(event.moved) > 5 else "")

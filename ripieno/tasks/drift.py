@@ -255,7 +255,7 @@ def _categories_p(known: Floats, counts: Ints) -> float:
 
     n, m = float(counts.sum()), float(known.sum())
     groups = _groups((known + counts) * n / (n + m))
-    known, seen = np.bincount(groups, known), np.bincount(groups, counts)
+    known, seen = (np.asarray(np.bincount(groups, of), np.float64) for of in (known, counts))
     total = known + seen
     used = total > 0
     if used.sum() < 2:

@@ -19,7 +19,7 @@ from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library.validation_statistics import FILE
 from ripieno.server import deploy, start_in_thread
-from ripieno.server.watcher import QUEUE_SAMPLES, WatchedRequest, Watcher
+from ripieno.server.watcher import QUEUE_SAMPLES, WatchedRequest, DriftWatcher
 from ripieno.tasks.drift import BEGIN, END, WINDOW, ValidationStatistics, distribution_of, measure
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Cascade
@@ -181,7 +181,7 @@ def request(samples: int, seed: int = 0) -> WatchedRequest:
 
 
 def test_a_full_queue_drops_requests_and_counts_their_samples(watched: Bundle) -> None:
-    watcher, gate = Watcher(watched, "ensemble"), threading.Event()
+    watcher, gate = DriftWatcher(watched, "ensemble"), threading.Event()
     watcher.followers.append(lambda _: gate.wait(20))
     try:
         watcher.submit(request(1))  # the thread takes it and waits
@@ -202,7 +202,7 @@ def test_a_full_queue_drops_requests_and_counts_their_samples(watched: Bundle) -
 
 
 def test_a_request_that_cannot_be_measured_stops_nothing(watched: Bundle, caplog: pytest.LogCaptureFixture) -> None:
-    watcher = Watcher(watched, "ensemble")
+    watcher = DriftWatcher(watched, "ensemble")
     watcher.submit(request(WINDOW)._replace(inputs=np.zeros((WINDOW, 2), np.uint8)))
     watcher.submit(request(WINDOW))
     watcher.flush()
@@ -212,7 +212,7 @@ def test_a_request_that_cannot_be_measured_stops_nothing(watched: Bundle, caplog
 
 
 def test_windows_are_cut_from_requests_of_any_size_and_partial_answers_are_left_out(watched: Bundle) -> None:
-    watcher = Watcher(watched, "ensemble")
+    watcher = DriftWatcher(watched, "ensemble")
     for size in (30, 250, 1, 99, 40):
         watcher.submit(request(size))
     watcher.submit(request(500)._replace(partial=True))
@@ -224,6 +224,6 @@ def test_windows_are_cut_from_requests_of_any_size_and_partial_answers_are_left_
 
 def test_what_early_exit_changes_is_not_compared(watched: Bundle) -> None:
     early = dataclasses.replace(watched, cascade=Cascade(MEMBERS, 0.9))
-    watcher = Watcher(early, "ensemble")
+    watcher = DriftWatcher(early, "ensemble")
     assert not watcher.wants_disagreement
     assert {s["subject"] for s in watcher.document()["statistics"]} == {"predictions", "inputs"}
