@@ -20,7 +20,7 @@ from ripieno.server.oip_encode import check_size
 from ripieno.server.served_model_stats import ServedModelStats
 from ripieno.server.signature import ENSEMBLE, VERSION, ModelSignature, signatures
 from ripieno.server.tracing import steps
-from ripieno.server.watcher import WatchedRequest, DriftWatcher, request_id
+from ripieno.server.watcher import DriftWatcher, WatchedRequest, request_id
 from ripieno.types import Bundle
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library.validation_statistics import FILE
 from ripieno.server import deploy, start_in_thread
-from ripieno.server.watcher import QUEUE_SAMPLES, WatchedRequest, DriftWatcher
+from ripieno.server.watcher import QUEUE_SAMPLES, DriftWatcher, WatchedRequest
 from ripieno.tasks.drift import BEGIN, END, WINDOW, ValidationStatistics, distribution_of, measure
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Cascade
