@@ -97,7 +97,7 @@ class DriftWatcher:
 
     @property
     def wants_disagreement(self) -> bool:
-        """Whether the next answer must come with the members' disagreement: without it, it would be dropped.
+        """True if the next answer must come with the members' disagreement: without it, it would be dropped.
 
         It takes the engine's time, so none is asked for while the queue is full.
         """

@@ -80,7 +80,7 @@ class ValidationStatistics:
     distributions: tuple[Distribution, ...]
 
 
-class Comparison(NamedTuple):
+class WindowComparison(NamedTuple):
     """Difference of a window from the validation samples in one distribution."""
 
     distance: float
@@ -96,7 +96,7 @@ class DriftState(NamedTuple):
     distribution: Distribution
     level: float
     """p below which a window differs"""
-    comparison: Comparison = Comparison(0.0, 1.0, "")
+    comparison: WindowComparison = WindowComparison(0.0, 1.0, "")
     """of the last window"""
     streak: int = 0
     """windows in a row that differed"""
@@ -219,31 +219,31 @@ def _bounds(values: Floats, on_grid: bool) -> tuple[float, ...]:
     return tuple(np.unique((distinct[after - 1] + distinct[after]) / 2).tolist())
 
 
-def compare(reference: Distribution, counts: Ints) -> Comparison:
+def compare(reference: Distribution, counts: Ints) -> WindowComparison:
     """Compare the `counts` of a window with the validation samples."""
     known = np.asarray(reference.counts, np.float64)
     n, m = float(counts.sum()), float(known.sum())
     if not n or not m:
-        return Comparison(0.0, 1.0, "")
+        return WindowComparison(0.0, 1.0, "")
     difference = counts / n - known / m
     if reference.categories:
         distance = float(np.abs(difference).sum() / 2)
         more, less = (reference.categories[int(i)] for i in (difference.argmax(), difference.argmin()))
-        return Comparison(distance, _categories_p(known, counts), f"more {more}, less {less}" if distance else "")
+        return WindowComparison(distance, _categories_p(known, counts), f"more {more}, less {less}" if distance else "")
     from scipy.special import kolmogorov
 
     cumulative = np.cumsum(difference)[:-1]
     distance = float(np.abs(cumulative).max())
     p = float(kolmogorov(np.sqrt(n * m / (n + m)) * distance))
     if not distance:
-        return Comparison(distance, p, "")
+        return WindowComparison(distance, p, "")
     if difference[-1] > 0 and distance - difference[-1] < 0.25 * distance:
-        return Comparison(distance, p, "more missing")
+        return WindowComparison(distance, p, "more missing")
     # fewer low values than before: the cumulative share fell
     lowest, highest = float(cumulative.min()), float(cumulative.max())
     if min(highest, -lowest) < distance / 2:
-        return Comparison(distance, p, "lower" if highest > -lowest else "higher")
-    return Comparison(distance, p, "wider" if cumulative.argmax() < cumulative.argmin() else "narrower")
+        return WindowComparison(distance, p, "lower" if highest > -lowest else "higher")
+    return WindowComparison(distance, p, "wider" if cumulative.argmax() < cumulative.argmin() else "narrower")
 
 
 def _categories_p(known: Floats, counts: Ints) -> float:
