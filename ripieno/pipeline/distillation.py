@@ -155,15 +155,15 @@ def find_teacher(library: Library, name: str) -> dict[str, float]:
         best = min(ensembles.values(), key=lambda e: (e.losses.get(key, math.inf), e.name))
         chosen = ensembles.get(name, best)
         shares = {}
-        for member, share in zip(chosen.members, chosen.weights, strict=True):
-            shares[member] = shares.get(member, 0.0) + share
+        for chosen_id, share in zip(chosen.members, chosen.weights, strict=True):
+            shares[chosen_id] = shares.get(chosen_id, 0.0) + share
     else:
         of_trial: dict[int, str] = {}
         for member in sorted(members.values(), key=lambda m: (m.loss, m.id)):
             if member.trial != NO_TRIAL and member.format != "predictions":
                 of_trial.setdefault(member.trial, member.id)
         best_ids = _best_mean(library, list(of_trial.values())[:TEACHERS])
-        shares = {member: 1 / len(best_ids) for member in best_ids}
+        shares = {best_id: 1 / len(best_ids) for best_id in best_ids}
     unusable = [m for m in shares if m not in members or members[m].format == "predictions"]
     if unusable or not shares:
         held = f"{unusable[0]} has" if unusable else f"{library.path} has"
