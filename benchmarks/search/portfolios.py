@@ -1,9 +1,11 @@
 """Portfolios of the built-in spaces, made from real searches: the files in `ripieno/search/portfolios`.
 
     python benchmarks/search/portfolios.py SPACE --data DATA... [--trials N] [--epochs N] [--size S] [--folds N]
+        [--weights FOLDER]
 
 Each DATA is searched in the space by hyperband, one search a seed: images, series or tables that `tune` reads
 (`FILE.csv:COLUMN` is a table), or one of scikit-learn's own sets: digits, digits-table, wine, cancer, iris, diabetes.
+Spaces of pretrained backbones need a folder of weights; configurations name only the backbones that it holds.
 The portfolio of these searches is written with its losses, and with what it was made from: data sets, trials, epochs.
 Searches are kept in runs/portfolios and resumed, so that a call that was stopped goes on, and more data may be added.
 Trials train in this process, without free members. Bounded by trials, the result depends on the data and seed only.
@@ -67,7 +69,7 @@ def searched(space: str, data: str, arguments: argparse.Namespace, seed: int) ->
         tune(None, run, trials=arguments.trials, trainer=trainer, pool="inline", free="off")
     else:
         options |= {"size": arguments.size, "epochs": arguments.epochs, "trials": arguments.trials, "seed": seed}
-        options |= {"trainer": trainer, "folds": arguments.folds}
+        options |= {"trainer": trainer, "folds": arguments.folds, "weights": arguments.weights}
         tune(path, run, space=space, algorithm="hyperband", pool="inline", free="off", **options)
     return record_of_run(run)
 
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--size", type=int, help="pixels to which images are resized")
     parser.add_argument("--folds", type=int, help="folds in place of a validation split; 0: none")
+    parser.add_argument("--weights", help="folder of pretrained weights, NAME.safetensors")
     parser.add_argument("--configurations", type=int, default=SIZE)
     arguments = parser.parse_args()
     space = find_space(arguments.space)
