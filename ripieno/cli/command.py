@@ -26,8 +26,10 @@ SHOWN = 5
 """Configurations that are listed at the end of a search."""
 
 
-def tune_configuration(given: Mapping[str, Any]) -> bool:
+def tune_configuration(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
     """Run or resume the search of a command, where the options of tune ask for one; return whether they do.
+
+    `given` are the values of the options, `defaults` those where the user gives none.
 
     Raises SearchError for options that it does not heed.
     """
@@ -40,7 +42,7 @@ def tune_configuration(given: Mapping[str, Any]) -> bool:
         if asked:
             raise SearchError(f"{asked[0]} is an option of --command: give the program to configure")
         return False
-    _refuse_others(given)
+    _refuse_others(given, defaults)
     from ripieno.cli.progress import progress_callback, summary, to_dict
     from ripieno.search.algorithms import change_algorithm
 
@@ -77,13 +79,8 @@ def show_configurations(run: Path, top: int) -> None:
     console.print_result("", best, **_plain(found, best))
 
 
-def _refuse_others(given: Mapping[str, Any]) -> None:
+def _refuse_others(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raise SearchError for an option that a search of a command does not heed."""
-    import inspect
-
-    from ripieno.cli.tune import tune
-
-    defaults = {name: one.default for name, one in inspect.signature(tune).parameters.items()}
     for name, value in given.items():
         if name in defaults and name not in HEEDED and value != defaults[name]:
             option = "DATA" if name == "data" else f"--{name.strip('_').replace('_', '-')}"

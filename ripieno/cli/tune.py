@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +90,7 @@ def tune(
     trainer: Annotated[
         str | None,
         typer.Option(
-            help="Trainer: network, trees:NAME (such as trees:lightgbm), policy, or your module:Class",
+            help="Trainer: network, trees:NAME (trees:lightgbm), policy, or your module:Class",
             show_default="network, or the space's",
         ),
     ] = None,
@@ -230,7 +231,7 @@ def tune(
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """
     given = locals()
-    if tune_configuration(given):
+    if tune_configuration(given, {name: one.default for name, one in inspect.signature(tune).parameters.items()}):
         return
     given["split"] = None if split is None else parsing.parse_ratios("--split", split)
     given["folds"] = None if folds is None else parsing.parse_folds("--folds", folds)

@@ -17,6 +17,7 @@ from ripieno.data.feature_table import open_table, read_feature_targets, read_fe
 from ripieno.data.idx import is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import TableTargets, read_table_targets, table_path
+from ripieno.data.kept_samples import is_kept_folder, read_kept
 from ripieno.data.long_table import SeriesColumns
 from ripieno.data.mask_folder import find_masked_pictures, read_values
 from ripieno.data.pixels import fit_array
@@ -93,7 +94,10 @@ def read_evaluation_data(
     table = table_path(Path(source)) if isinstance(source, str | Path) and not of_series else None
     inputs: Sequence[Path] | NDArray[Any]
     given: NDArray[Any]
-    if table is not None:
+    if isinstance(source, str | Path) and is_kept_folder(Path(source)):
+        kept = read_kept(Path(source), notes)
+        inputs, given, found, targets = kept.inputs, kept.fixed_split, kept.task, kept.targets
+    elif table is not None:
         inputs, targets, given, found = _read_table(table, task, notes)
     elif kind_of(task).is_pixelwise and isinstance(source, str | Path) and _is_picture_folder(Path(source)):
         inputs, targets, given, found = _read_mask_folder(Path(source), wanted, task, ignore, notes)

@@ -17,6 +17,7 @@ from ripieno.data.feature_table import NO_OPTIONS, TableOptions, is_feature_tabl
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_folder import read_folder
 from ripieno.data.image_table import read_image_table, table_path
+from ripieno.data.kept_samples import is_kept_folder, read_kept
 from ripieno.data.long_table import UNNAMED, SeriesColumns, read_long_table
 from ripieno.data.mask_folder import EXPECTED, MASKS_OF_COCO, is_coco, is_mask_folder, read_mask_folder
 from ripieno.data.npz import read_npz
@@ -91,6 +92,8 @@ def read_samples(
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist: it must be {FORMS}")
+    if is_kept_folder(path):
+        return read_kept(path, notes)
     file = None if place is None else place / "inputs.npy"
     if (found := find_series(path, notes, alone=options.alone)) is not None:
         _check_series(options, path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ripieno.config import Port, check_fields, update
+from ripieno.config import Port, check_fields, read_quantity, update
 from ripieno.engine.config import EngineConfig
 from ripieno.errors import RipienoError
 from ripieno.server.limits import Limits
@@ -33,6 +33,10 @@ class ServerConfig:
     """let requests reload bundles, as SIGHUP does; not with deploy"""
     watch: bool = False
     """compare requests with the bundle's validation samples, and warn of drift"""
+    keep: Path | None = None
+    """with watch: folder in which recent inputs and their labels are kept"""
+    keep_bytes: str = "1GiB"
+    """limit of the kept inputs, such as 500MiB; the oldest are removed first"""
     traces: Any = False
     """send OpenTelemetry traces to the URL in OTEL_EXPORTER_OTLP_ENDPOINT"""
     trusted: tuple[str, ...] = ()
@@ -42,6 +46,10 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.keep is not None and not self.watch:
+            raise RipienoError(f"keep {str(self.keep)!r} needs watch. Start with --watch (watch=True).")
+        if not 1 <= (read_quantity(self.keep_bytes) or 0) < 2**60:
+            raise RipienoError(f"keep_bytes {self.keep_bytes!r} is not valid. Expected bytes, such as 500MiB or 1GiB.")
         if not isinstance(self.traces, bool | None) and not hasattr(self.traces, "get_tracer"):
             raise RipienoError(f"traces {self.traces!r} is not valid. Expected true, false or a tracer provider.")
 

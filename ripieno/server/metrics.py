@@ -74,6 +74,8 @@ class Metrics(Collector):
             _add_requests(add, {"model": name}, model.stats)
             if model.watcher is not None:
                 _add_drift(add, {"model": name}, model.watcher)
+            if model.labels is not None:
+                _add_live(add, {"model": name}, model.labels.live())
         for name, served in self.models.engines.items():
             _add_engine(add, {"bundle": name}, served.engine)
         yield from families.values()
@@ -115,6 +117,16 @@ def _add_drift(add: Callable[..., None], labels: Mapping[str, str], watcher: Dri
         add(GaugeMetricFamily, "ripieno_drift_distance", text, own, state.comparison.distance)
         text = "Least p of the last window, times the number of its distributions."
         add(GaugeMetricFamily, "ripieno_drift_p", text, own, state.p)
+
+
+def _add_live(add: Callable[..., None], labels: Mapping[str, str], live: Mapping[str, Any]) -> None:
+    add(CounterMetricFamily, "ripieno_labels", "Labels of answered requests.", labels, live["labels"])
+    add(GaugeMetricFamily, "ripieno_live_samples", "Labelled answers of the live figures.", labels, live["samples"])
+    for name in ("accuracy", "loss"):
+        for bound in ("", "_low", "_high"):
+            if (value := live.get(name + bound)) is not None:
+                text = f"Live {name} of labelled answers, and its interval of 95 %."
+                add(GaugeMetricFamily, f"ripieno_live_{name}{bound}", text, labels, value)
 
 
 def _add_engine(add: Callable[..., None], labels: Mapping[str, str], engine: AnyEngine) -> None:

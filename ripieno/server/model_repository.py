@@ -54,9 +54,11 @@ class ModelRepository:
         max_samples: int,
         trusted: Sequence[str] = (),
         watch: bool = False,
+        keep: tuple[Path, int] | None = None,
     ) -> None:
         self.config = config
-        self.models = Models(max_samples, watch)
+        several = isinstance(sources, Mapping) and len(sources) > 1
+        self.models = Models(max_samples, watch, keep, keeps_apart=several)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
         bundles = [source for source in self.sources.values() if isinstance(source, Bundle)]
         self.trusted = (*trusted, *(family for bundle in bundles for family in bundle.trusted))
@@ -169,8 +171,7 @@ class ModelRepository:
         while replaced.users:
             await asyncio.sleep(0.02)
         try:
-            if replaced.watcher is not None:
-                await asyncio.to_thread(replaced.watcher.close)
+            await asyncio.to_thread(replaced.close_watcher)
             await asyncio.to_thread(self._close, replaced.engine)
         except Exception:
             log.exception("cannot close the replaced engine")
@@ -179,8 +180,7 @@ class ModelRepository:
         """Close the engines that were opened here."""
         self._closed = True
         for served in self.models.engines.values():
-            if served.watcher is not None:
-                served.watcher.close()
+            served.close_watcher()
         while self._opened:
             self._close(self._opened[-1])
 

@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ripieno.data.table_encoding import count_unseen
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError, RipienoError
 from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import HttpError, without_paths
+from ripieno.server.kept_folder import KeptFolder
+from ripieno.server.label_store import LabelStore
 from ripieno.server.limits import Limits
 from ripieno.server.oip_decode import Buffer, InferenceRequest, check_json, read_request
 from ripieno.server.oip_encode import check_size
@@ -40,6 +43,15 @@ class ServedEngine:
     users: int = 0
     watcher: DriftWatcher | None = None
     """of the requests to the ensemble, where the server watches"""
+    labels: LabelStore | None = None
+    """of its answers, likewise"""
+
+    def close_watcher(self) -> None:
+        """Stop watching, and write what waits to be kept."""
+        if self.watcher is not None:
+            self.watcher.close()
+        if self.labels is not None and self.labels.kept is not None:
+            self.labels.kept.flush()
 
 
 @dataclass
@@ -59,6 +71,11 @@ class Model:
     def watcher(self) -> DriftWatcher | None:
         """Watcher of its requests; None for a member, and where the server does not watch."""
         return None if self.member is not None else self.engine.watcher
+
+    @property
+    def labels(self) -> LabelStore | None:
+        """Labels of its answers; None likewise."""
+        return None if self.member is not None else self.engine.labels
 
     def __enter__(self) -> Model:
         self.engine.users += 1
@@ -125,6 +142,8 @@ class Model:
             watcher.submit(
                 WatchedRequest(name, request.images, answer.predictions, answer.disagreement, answer.partial)
             )
+        if (labels := self.labels) is not None:
+            labels.remember(name, answer.predictions)
 
     def unseen(self, request: InferenceRequest) -> dict[str, int]:
         """Return the numbers of unseen categories in a request for rows of a table, by column."""
@@ -162,8 +181,12 @@ class Model:
 class Models:
     """All models of a server by name. An engine can be replaced while requests are in flight."""
 
-    def __init__(self, max_samples: int, watch: bool = False) -> None:
+    def __init__(
+        self, max_samples: int, watch: bool = False, keep: tuple[Path, int] | None = None, *, keeps_apart: bool = False
+    ) -> None:
         self.max_samples = max_samples
+        self.keep, self.keeps_apart = keep, keeps_apart
+        """folder and bytes of kept inputs; with several ensembles each has a folder of its own in it"""
         self.watch = watch
         """whether requests to ensembles are watched"""
         self.by_name: dict[str, Model] = {}
@@ -182,7 +205,11 @@ class Models:
         """
         added_signatures = self.signatures_of(engine.bundle, name)
         watcher = DriftWatcher(engine.bundle, name) if self.watch else None
-        replaced, added = self.engines.get(name), ServedEngine(engine, watcher=watcher)
+        replaced = self.engines.get(name)
+        labels = None if watcher is None else self._label_store(engine.bundle, name, replaced)
+        if watcher is not None and labels is not None and labels.kept is not None:
+            watcher.followers.append(labels.kept.add)
+        added = ServedEngine(engine, watcher=watcher, labels=labels)
         models = {n: m for n, m in self.by_name.items() if m.engine is not replaced}
         for signature in added_signatures:
             stats = self.by_name[signature.name].stats if signature.name in self.by_name else ServedModelStats()
@@ -192,6 +219,18 @@ class Models:
         self.by_path = {f"/v2/models/{model}/infer".encode(): model for model in models}
         self.most_columns = max(len(model.signature.input.columns) for model in models.values())
         return replaced
+
+    def _label_store(self, bundle: Bundle, name: str, replaced: ServedEngine | None) -> LabelStore:
+        """Return the store of labels of a bundle: that of the replaced one, whose requests may get labels yet."""
+        before = None if replaced is None else replaced.labels
+        if before is not None and replaced is not None and before.task == bundle.task:
+            before.thresholds = bundle.ensemble.thresholds
+            return before
+        kept = None
+        if self.keep is not None:
+            folder, most = self.keep
+            kept = KeptFolder(folder / name if self.keeps_apart else folder, most, bundle, name)
+        return LabelStore(bundle, kept)
 
     def signatures_of(self, bundle: Bundle, name: str) -> list[ModelSignature]:
         """Return the signatures that `bundle` would have as `name`: its ensemble and its members.

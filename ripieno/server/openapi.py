@@ -17,6 +17,7 @@ DESCRIPTIONS = {
     "400": "Bad request: invalid, or does not match the model's inputs and outputs.",
     "401": "Unauthorized: the token is missing or wrong.",
     "403": "Forbidden: model reload over HTTP is disabled.",
+    "409": "Another target than the one that is known for a sample.",
     "404": "Not found: no such model or path.",
     "405": "Method not allowed at this path.",
     "408": "Request timeout: the client was too slow.",
@@ -81,6 +82,13 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
         f"{model}/config": {"parameters": [named], "get": _get("Triton model configuration: the fields clients read.")},
         f"{model}/stats": {"parameters": [named], "get": _get("Statistics of a model.")},
         f"{model}/drift": {"parameters": [named], "get": _get("Drift of a model's requests; only with --watch.")},
+        f"{model}/labels": {
+            "parameters": [named],
+            "post": {
+                **_get("Labels of answered requests; only with --watch."),
+                "responses": _responses({}, (*ANY, "409")),
+            },
+        },
         f"{model}/infer": {"parameters": [named], "post": _infer(models)},
         f"{model}/images": {"parameters": [named], "post": _documents()},
         f"{model}/rows": {"parameters": [named], "post": _documents(_row(models[0]))},

@@ -19,6 +19,7 @@ from ripieno.data.prediction_inputs import accepts_images
 from ripieno.data_kinds import noun_of
 from ripieno.server import signature
 from ripieno.server.body import read_body
+from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.models import Model
 from ripieno.server.oip_decode import check_json
@@ -74,6 +75,7 @@ def routes(app: InferenceApp) -> list[Route]:
     per_model = []
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         per_model += [
+            Route(f"{model}/labels", _Raw(functools.partial(_labels, app)), methods=["POST"]),
             Route(f"{model}/infer", _Raw(app.infer), methods=["POST"]),
             Route(f"{model}/images", _Raw(app.pictures), methods=["POST"]),
             Route(f"{model}/rows", _Raw(app.rows), methods=["POST"]),
@@ -102,15 +104,33 @@ def routes(app: InferenceApp) -> list[Route]:
     ]
 
 
+async def _labels(app: InferenceApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Handle `POST /v2/models/M/labels`: take labels of answered requests. Raises HttpError as `LabelStore.add`."""
+    path = scope["path_params"]
+    model = app.models.find(path["model"], path.get("version", VERSION))
+    if (labels := model.labels) is None:
+        raise _not_watched(model)
+    with app.admission.enter() as permit:
+        body, header_length = await read_body(scope, receive, permit, app.limits)
+        check_json(len(body), header_length, app.limits.json)
+    document = await run_in_worker(len(body) << 4, labels.add, body)
+    await Response(orjson.dumps(document), media_type="application/json")(scope, receive, send)
+
+
 def _drift(model: Model) -> dict[str, Any]:
     """Return the document of `GET /v2/models/M/drift`. Raises HttpError (404) where requests are not watched."""
-    if model.watcher is not None:
-        return model.watcher.document()
+    if model.watcher is None or model.labels is None:
+        raise _not_watched(model)
+    return {**model.watcher.document(), "live": model.labels.live()}
+
+
+def _not_watched(model: Model) -> HttpError:
+    """Return the error that requests to a model are not watched, and why."""
     if model.member is not None and model.engine.watcher is not None:
-        raise HttpError(
+        return HttpError(
             404, f"Not watched: {model.signature.name} is a single member. Ask for {model.engine.watcher.name}."
         )
-    raise HttpError(404, "Not watched: the server does not watch for drift. Start it with --watch (watch=True).")
+    return HttpError(404, "Not watched: the server does not watch for drift. Start it with --watch (watch=True).")
 
 
 def _json(path: str, build: Callable[[Request], Any], method: str = "GET") -> Route:

@@ -119,7 +119,8 @@ def _train(config: TrainingConfig, job: Job) -> Member:
                 shown.start_epoch(progress.epoch + 1)
                 progress, predictions = train_epoch(trainer, progress, dataset, meter)
                 if (tensors := tensors_of(trainer)) is not None:
-                    write_checkpoint(path, progress, tensors, getattr(trainer, "apart", ()))
+                    apart = getattr(trainer, "apart", ())
+                    write_checkpoint(path, progress, tensors, *([apart] if apart else []))
         except OutOfTimeError:
             if progress.epoch == 0:
                 raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -14,7 +13,7 @@ from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
 from ripieno.errors import LibraryError
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.combiners import combine
-from ripieno.tasks.registry import kind_of
+from ripieno.tasks.registry import TASKS, kind_of
 from ripieno.types import Column, Combiner, Ensemble, Input, Task, classification
 from tests.onnx_networks import write_network, write_table_network, write_trees
 
@@ -37,7 +36,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("combiner", get_args(Combiner))
+@pytest.mark.parametrize("combiner", TASKS["classification"].combiners)
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_file_combines_as_the_engine_does(paths: dict[str, Path], combiner: Combiner, count: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (100, *SHAPE), np.uint8)
@@ -96,7 +95,7 @@ def test_the_file_combines_predictions_of_any_task(
         np.testing.assert_allclose(answers(content, given, output), wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("combiner", get_args(Combiner))
+@pytest.mark.parametrize("combiner", TASKS["classification"].combiners)
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("temperatures", [((), 1.0), ((1.0, 1.5, 1.0), 1.0), ((), 0.7)])
 def test_what_is_not_finite_is_not_hidden(

@@ -96,7 +96,13 @@ def test_an_allocation_places_a_unit_together_and_its_bundle_serves_elsewhere(ma
     files = {str(p.relative_to(bundle.path)) for p in bundle.path.rglob("*") if p.is_file()}
     stem = made.members[0].backbone.removesuffix("-8")
     wanted = {f"members/{name}/model.onnx" for name in bundle.ensemble.members}
-    assert files == wanted | {f"backbones/{stem}-8.onnx", f"backbones/{stem}.json", "bundle.json", "README.md"}
+    assert files == wanted | {
+        f"backbones/{stem}-8.onnx",
+        f"backbones/{stem}.json",
+        "bundle.json",
+        "README.md",
+        "validation.json",
+    }
     shutil.rmtree(library.path)
     moved = shutil.move(bundle.path, tmp_path / "moved")
     with Engine(moved) as engine:

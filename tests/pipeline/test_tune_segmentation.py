@@ -179,7 +179,9 @@ def test_an_epoch_of_masks_costs_what_its_pixels_and_classes_do() -> None:
     assert network + 1000 < estimate_epoch_cost("unet", camvid, 367, small, pixel_classes=2) < whole
     data = coloured_squares()
     request: Any = SimpleNamespace(
-        chosen=SimpleNamespace(is_default=False, is_network=False, space=SPACES["segmentation-small"], policy=None),
+        chosen=SimpleNamespace(
+            is_default=False, is_network=False, space=SPACES["segmentation-small"], policy=None, trainer="network"
+        ),
         settings=SimpleNamespace(epochs=3, budget=None),
     )
     fitted = fit_search_space(request, data, lambda *_: None, [])

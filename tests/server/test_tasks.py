@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from ripieno.server import Client, ServerHandle, infer, start_in_thread
-from ripieno.tasks.registry import TASKS
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers, write_small_bundle
 from tests.server.test_image_endpoint import png
 
@@ -42,7 +41,7 @@ class Served(NamedTuple):
         return self.members.mean(axis=0)
 
 
-@pytest.fixture(scope="module", params=[name for name, kind in TASKS.items() if not kind.is_pixelwise])
+@pytest.fixture(scope="module", params=["classification", "multilabel", "regression"])
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, images: NDArray[np.uint8]
 ) -> Iterator[Served]:

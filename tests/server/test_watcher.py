@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library.validation_statistics import FILE
-from ripieno.server import deploy, start_in_thread
+from ripieno.server import start_in_thread
 from ripieno.server.watcher import QUEUE_SAMPLES, DriftWatcher, WatchedRequest
 from ripieno.tasks.drift import BEGIN, END, WINDOW, ValidationStatistics, distribution_of, measure
 from ripieno.tasks.registry import kind_of
@@ -157,6 +157,9 @@ def test_statistics_that_do_not_fit_together_are_refused(watched: Bundle) -> Non
 
 
 def test_deploy_does_not_watch(bundle: Bundle) -> None:
+    pytest.importorskip("ray", reason="needs the extra cluster")
+    from ripieno.server import deploy
+
     with pytest.raises(RipienoError, match="watch is for serve"):
         deploy(bundle.path, watch=True)
 

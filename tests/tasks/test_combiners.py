@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,7 +101,7 @@ def test_few_samples_get_the_same_bytes_as_among_many(members: int, samples: int
         assert few.tobytes() == combine(many, weights, combiner)[7 : 7 + samples].tobytes()
 
 
-@pytest.mark.parametrize("combiner", get_args(Combiner))
+@pytest.mark.parametrize("combiner", TASKS["classification"].combiners)
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), members=st.integers(1, 7), classes=st.integers(2, 6))
 def test_every_combiner_returns_probabilities_and_leaves_its_input_alone(
@@ -192,7 +192,7 @@ def of_file(folder: Path, predictions: NDArray[Any], ensemble: Ensemble) -> Floa
     return np.asarray(session.run(["probabilities"], {"images": images})[0])
 
 
-@pytest.mark.parametrize("combiner", get_args(Combiner))
+@pytest.mark.parametrize("combiner", TASKS["classification"].combiners)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_is_scored_is_what_is_served_and_exported(
@@ -233,7 +233,7 @@ def test_what_is_scored_is_what_is_served_and_exported(
             assert cross_entropy(answer[true], labels[true]) == pytest.approx(loss, abs=1e-3)
 
 
-@pytest.mark.parametrize("combiner", get_args(Combiner))
+@pytest.mark.parametrize("combiner", TASKS["classification"].combiners)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_is_scored_with_temperatures_is_what_is_served_and_exported(
