@@ -68,6 +68,8 @@ def combiner_nodes(
     if combiner != "vote":  # a temperature leaves a member's most likely class as it is
         own = temperatures or (1.0,) * len(answers)
         answers = [calibrate(a, t, f"logits{i}") for i, (a, t) in enumerate(zip(answers, own, strict=True))]
+    if combiner == "value":
+        answers = _standardised(node, constant, answers, task.output[-1])
     if combiner == "median":
         last = _median(node, constant, answers, scaled=kind.activation == "softmax")
     else:
@@ -90,10 +92,31 @@ def combiner_nodes(
             parts = [node("Mul", [a, constant(f"weight{i}", counts[i])], f"part{i}") for i, a in enumerate(answers)]
             last = node("Div", [node("Sum", parts, "sum"), constant("weights", counts.sum())], "shares")
     last = calibrate(last, temperature, "logits")
-    if combiner in ("vote", "median") or temperature != 1.0 or any(t != 1.0 for t in temperatures):
+    if combiner in ("vote", "median", "value") or temperature != 1.0 or any(t != 1.0 for t in temperatures):
         last = node("Sum", [last, *_not_finite(node, constant, given, len(task.output))], "checked")
     nodes.append(onnx.helper.make_node("Identity", [last], [kind.outputs[0]], f"combine/{kind.outputs[0]}"))
     return GraphPart(nodes, constants)
+
+
+def _standardised(node: Any, constant: Any, answers: Sequence[str], actions: int) -> list[str]:
+    """Add the nodes of `tasks.action_rules.standardised`, in double as there, for each tensor (batch, actions)."""
+    onnx = require("onnx")
+    axis, count = constant("actions-axis", [-1], np.int64), constant("actions", actions, np.float64)
+    none, one = constant("no-scale", 0.0, np.float64), constant("unit-scale", 1.0, np.float64)
+
+    def mean(values: str, name: str) -> str:
+        return str(node("Div", [node("ReduceSum", [values, axis], f"{name}-sum", keepdims=1), count], name))
+
+    made = []
+    for i, answer in enumerate(answers):
+        exact = node("Cast", [answer], f"exact{i}", to=onnx.TensorProto.DOUBLE)
+        centred = node("Sub", [exact, mean(exact, f"mean{i}")], f"centred{i}")
+        scale = node("Sqrt", [mean(node("Mul", [centred, centred], f"square{i}"), f"variance{i}")], f"scale{i}")
+        some = node("Greater", [scale, none], f"some{i}")
+        ratio = node("Div", [centred, node("Where", [some, scale, one], f"divisor{i}")], f"ratio{i}")
+        kept = node("Where", [some, ratio, none], f"kept{i}")
+        made.append(node("Cast", [kept], f"standardised{i}", to=onnx.TensorProto.FLOAT))
+    return made
 
 
 def _not_finite(node: Any, constant: Any, answers: Sequence[str], axes: int) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
 from ripieno.errors import LibraryError
+from ripieno.tasks.action_rules import combine_actions
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.registry import TASKS, kind_of
@@ -93,6 +94,29 @@ def test_the_file_combines_predictions_of_any_task(
     ):
         onnx.checker.check_model(content, full_check=True)
         np.testing.assert_allclose(answers(content, given, output), wanted, rtol=1e-5, atol=1e-6)
+
+
+POLICY = Task("policy", (3,), ("left", "stay", "right"), "return")
+
+
+@pytest.mark.parametrize("combiner", ["vote", "probability", "value"])
+def test_the_file_combines_policies_as_the_rules_do(combiner: Combiner) -> None:
+    scale, names = np.float32([1.0, 300.0, 0.01])[:, None, None], ("a", "b", "c")
+    each = np.random.default_rng(0).normal(size=(3, 50, 3)).astype(np.float32) * scale + 5 * scale
+    each[1, 0] = 7.0  # a policy to which all actions are equal
+    content = mean_onnx(names, WEIGHTS, combiner, POLICY)
+    onnx.checker.check_model(content, full_check=True)
+    found = answers(content, dict(zip(names, each, strict=True)), "values")
+    np.testing.assert_allclose(found, combine_actions(combiner, each, WEIGHTS), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+def test_action_values_that_are_not_finite_are_not_hidden(spoilt: float) -> None:
+    each = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    each[1, 2, 0] = spoilt
+    content = mean_onnx(("a", "b"), (0.5, 0.5), "value", POLICY)
+    found = answers(content, dict(zip(("a", "b"), each, strict=True)), "values")
+    np.testing.assert_array_equal(np.isfinite(found).all(axis=1), [True, True, False, True])
 
 
 @pytest.mark.parametrize("combiner", TASKS["classification"].combiners)
