@@ -119,14 +119,24 @@ def _add_drift(add: Callable[..., None], labels: Mapping[str, str], watcher: Dri
         add(GaugeMetricFamily, "ripieno_drift_p", text, own, state.p)
 
 
+LIVE_METRICS = {
+    "ripieno_live_accuracy": "accuracy",
+    "ripieno_live_accuracy_low": "accuracy_low",
+    "ripieno_live_accuracy_high": "accuracy_high",
+    "ripieno_live_loss": "loss",
+    "ripieno_live_loss_low": "loss_low",
+    "ripieno_live_loss_high": "loss_high",
+}
+"""Figures of `LabelStore.live` by the name of their metric."""
+
+
 def _add_live(add: Callable[..., None], labels: Mapping[str, str], live: Mapping[str, Any]) -> None:
     add(CounterMetricFamily, "ripieno_labels", "Labels of answered requests.", labels, live["labels"])
     add(GaugeMetricFamily, "ripieno_live_samples", "Labelled answers of the live figures.", labels, live["samples"])
-    for name in ("accuracy", "loss"):
-        for bound in ("", "_low", "_high"):
-            if (value := live.get(name + bound)) is not None:
-                text = f"Live {name} of labelled answers, and its interval of 95 %."
-                add(GaugeMetricFamily, f"ripieno_live_{name}{bound}", text, labels, value)
+    for metric, name in LIVE_METRICS.items():
+        if (value := live.get(name)) is not None:
+            text = "Figure of the latest labelled answers, or a bound of its interval of 95 %."
+            add(GaugeMetricFamily, metric, text, labels, value)
 
 
 def _add_engine(add: Callable[..., None], labels: Mapping[str, str], engine: AnyEngine) -> None:
