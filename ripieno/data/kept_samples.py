@@ -9,6 +9,7 @@ FOLDER/labels.jsonl    a line for each label: request, index, target as in `Data
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def read_segment(path: Path) -> tuple[NDArray[Any], list[tuple[str, int]]]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             inputs, ids, places = held["inputs"], held["requests"], held["indices"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is no segment of kept samples ({error}); remove it") from error
     return inputs, list(zip(map(str, ids.tolist()), map(int, places.tolist()), strict=True))
 
@@ -87,6 +88,8 @@ def read_kept(folder: Path, notes: list[str]) -> Samples:
     found: list[Any] = []
     every = 0
     for path in segments(folder):
+        if not path.exists():  # a server has removed it meanwhile
+            continue
         rows, places = read_segment(path)
         every += len(rows)
         labelled = [row for row, place in enumerate(places) if place in targets]

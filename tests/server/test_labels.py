@@ -201,6 +201,9 @@ def test_folders_that_cannot_be_used_are_one_line(watched: Bundle, tmp_path: Pat
         KeptFolder(tmp_path / "kept", 1 << 20, other, "ensemble")
     with pytest.raises(DataError, match="no label of one"):
         load_dataset(tmp_path / "kept")
+    (tmp_path / "kept" / "0000000001.npz").write_bytes(b"PK broken")
+    with pytest.raises(DataError, match="is no segment of kept samples"):
+        load_dataset(tmp_path / "kept")
     with pytest.raises(RipienoError, match="needs watch"):
         ServerConfig(keep=tmp_path / "kept")
     with pytest.raises(RipienoError, match="keep_bytes 'much' is not valid"):
