@@ -31,7 +31,7 @@ from ripieno.errors import DataError
 from ripieno.notes import Notes
 from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import TASKS, kind_of
-from ripieno.types import SPLITS, Column, ColumnKind, DataKind, Dataset, Folds, PixelRange, Task
+from ripieno.types import SPLITS, ColumnKind, DataKind, Dataset, Folds, PixelRange, Task
 
 
 def load_dataset(
@@ -287,7 +287,7 @@ def dataset_of(
             notes.append(_fold_note(held, whole, int((samples.fixed_split == SPLITS.index("valid")).sum())))
             split = whole
     notes += kind.balance_notes(targets, split, task)
-    columns: tuple[Column, ...] = ()
+    columns = samples.columns
     if table is not None:
         rows = np.flatnonzero(split == 0)
         columns, inputs, description = fit_columns(table, rows)

@@ -23,7 +23,7 @@ from ripieno.data.series import join_series, pad, unequal_series
 from ripieno.data.targets import SEGMENTATION, read_targets
 from ripieno.data_kinds import DATA_KINDS, infer_data_kind
 from ripieno.errors import DataError
-from ripieno.types import SPLITS, DataKind, Split, Task
+from ripieno.types import SPLITS, Column, DataKind, Split, Task
 
 UNASSIGNED = -1
 """Value of `Samples.fixed_split` for a sample without a split."""
@@ -65,6 +65,8 @@ class Samples:
     """
     files: NDArray[np.bytes_] | None = None
     """as in `Dataset`"""
+    columns: tuple[Column, ...] = ()
+    """of a table whose `inputs` are encoded already"""
 
 
 def join(

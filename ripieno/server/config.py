@@ -37,6 +37,8 @@ class ServerConfig:
     """with watch: folder in which recent inputs and their labels are kept"""
     keep_bytes: str = "1GiB"
     """limit of the kept inputs, such as 500MiB; the oldest are removed first"""
+    labels: Path | None = None
+    """with watch: folder of CSV and JSONL files with labels, read as they grow"""
     traces: Any = False
     """send OpenTelemetry traces to the URL in OTEL_EXPORTER_OTLP_ENDPOINT"""
     trusted: tuple[str, ...] = ()
@@ -46,8 +48,9 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.keep is not None and not self.watch:
-            raise RipienoError(f"keep {str(self.keep)!r} needs watch. Start with --watch (watch=True).")
+        for name, folder in (("keep", self.keep), ("labels", self.labels)):
+            if folder is not None and not self.watch:
+                raise RipienoError(f"{name} {str(folder)!r} needs watch. Start with --watch (watch=True).")
         if not 1 <= (read_quantity(self.keep_bytes) or 0) < 2**60:
             raise RipienoError(f"keep_bytes {self.keep_bytes!r} is not valid. Expected bytes, such as 500MiB or 1GiB.")
         if not isinstance(self.traces, bool | None) and not hasattr(self.traces, "get_tracer"):

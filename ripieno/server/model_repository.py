@@ -55,10 +55,11 @@ class ModelRepository:
         trusted: Sequence[str] = (),
         watch: bool = False,
         keep: tuple[Path, int] | None = None,
+        labels: Path | None = None,
     ) -> None:
         self.config = config
         several = isinstance(sources, Mapping) and len(sources) > 1
-        self.models = Models(max_samples, watch, keep, keeps_apart=several)
+        self.models = Models(max_samples, watch, keep, labels, keeps_apart=several)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
         bundles = [source for source in self.sources.values() if isinstance(source, Bundle)]
         self.trusted = (*trusted, *(family for bundle in bundles for family in bundle.trusted))
@@ -181,6 +182,8 @@ class ModelRepository:
         self._closed = True
         for served in self.models.engines.values():
             served.close_watcher()
+            if served.labels is not None:
+                served.labels.close()
         while self._opened:
             self._close(self._opened[-1])
 

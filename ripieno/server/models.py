@@ -16,6 +16,7 @@ from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError, Rip
 from ripieno.server.event_loop import run_in_worker
 from ripieno.server.http_errors import HttpError, without_paths
 from ripieno.server.kept_folder import KeptFolder
+from ripieno.server.label_files import LabelFolder
 from ripieno.server.label_store import LabelStore
 from ripieno.server.limits import Limits
 from ripieno.server.oip_decode import Buffer, InferenceRequest, check_json, read_request
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 AnyEngine: TypeAlias = "Engine | ReplicaRouter"
 """An engine on this machine, or one over the nodes of a cluster."""
+MOST_ID = 128
+"""Characters of an id in the body of a request by which it may be labelled."""
 
 
 @dataclass(eq=False)
@@ -138,12 +141,13 @@ class Model:
 
     def watch(self, request: InferenceRequest, answer: Answer, name: str) -> None:
         """Hand an answered request with the id `name` to the watcher, if there is one."""
+        client_id = request.id if len(request.id) <= MOST_ID else ""
         if (watcher := self.watcher) is not None:
             watcher.submit(
-                WatchedRequest(name, request.images, answer.predictions, answer.disagreement, answer.partial)
+                WatchedRequest(name, request.images, answer.predictions, answer.disagreement, answer.partial, client_id)
             )
         if (labels := self.labels) is not None:
-            labels.remember(name, answer.predictions)
+            labels.remember(name, answer.predictions, client_id)
 
     def unseen(self, request: InferenceRequest) -> dict[str, int]:
         """Return the numbers of unseen categories in a request for rows of a table, by column."""
@@ -182,11 +186,17 @@ class Models:
     """All models of a server by name. An engine can be replaced while requests are in flight."""
 
     def __init__(
-        self, max_samples: int, watch: bool = False, keep: tuple[Path, int] | None = None, *, keeps_apart: bool = False
+        self,
+        max_samples: int,
+        watch: bool = False,
+        keep: tuple[Path, int] | None = None,
+        labels: Path | None = None,
+        *,
+        keeps_apart: bool = False,
     ) -> None:
         self.max_samples = max_samples
-        self.keep, self.keeps_apart = keep, keeps_apart
-        """folder and bytes of kept inputs; with several ensembles each has a folder of its own in it"""
+        self.keep, self.label_folder, self.keeps_apart = keep, labels, keeps_apart
+        """folder and bytes of kept inputs, and folder of labels; each of several ensembles has its own folder in it"""
         self.watch = watch
         """whether requests to ensembles are watched"""
         self.by_name: dict[str, Model] = {}
@@ -223,14 +233,19 @@ class Models:
     def _label_store(self, bundle: Bundle, name: str, replaced: ServedEngine | None) -> LabelStore:
         """Return the store of labels of a bundle: that of the replaced one, whose requests may get labels yet."""
         before = None if replaced is None else replaced.labels
-        if before is not None and replaced is not None and before.task == bundle.task:
-            before.thresholds = bundle.ensemble.thresholds
+        if before is not None and before.task == bundle.task and before.input == bundle.input:
+            before.answer_by(bundle)
             return before
         kept = None
         if self.keep is not None:
             folder, most = self.keep
             kept = KeptFolder(folder / name if self.keeps_apart else folder, most, bundle, name)
-        return LabelStore(bundle, kept)
+        store = LabelStore(bundle, kept)
+        if self.label_folder is not None:
+            files = LabelFolder(self.label_folder / name if self.keeps_apart else self.label_folder, store)
+            files.start()
+            store.resources.callback(files.close)
+        return store
 
     def signatures_of(self, bundle: Bundle, name: str) -> list[ModelSignature]:
         """Return the signatures that `bundle` would have as `name`: its ensemble and its members.

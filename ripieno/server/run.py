@@ -64,9 +64,10 @@ def serve(
 
     `bundle` is a bundle's folder, a Bundle, an engine (which is left open), or several of these by the names of their
     models. `config` is a `ServerConfig`; its fields can also be passed as keywords (`grpc_port`, `token`,
-    `certificate`, `key`, `reload`, `watch`, `keep`, `keep_bytes`, `traces`, `trusted`, `engine`, `limits`), and
-    so can the engine's `isolation`. By default, only this machine can connect; pass `host` to change that. `ready` is
-    called with the URL once the server accepts requests, `grpc_ready` with host:port of gRPC just before it.
+    `certificate`, `key`, `reload`, `watch`, `keep`, `keep_bytes`, `labels`, `traces`, `trusted`, `engine`,
+    `limits`), and so can the engine's `isolation`. By default, only this machine can connect; pass `host` to change
+    that. `ready` is called with the URL once the server accepts requests, `grpc_ready` with host:port of gRPC just
+    before it.
 
     Raises RipienoError when a port is in use or a certificate is invalid, LibraryError or EngineError when a bundle
     cannot be loaded.
@@ -353,7 +354,9 @@ def _prepared(
             traces = Tracer(None if config.traces is True else config.traces)
             stack.callback(traces.close)
         keep = None if config.keep is None else (config.keep, int(read_quantity(config.keep_bytes) or 0))
-        repository = ModelRepository(bundle, config.engine, limits.samples, config.trusted, config.watch, keep)
+        repository = ModelRepository(
+            bundle, config.engine, limits.samples, config.trusted, config.watch, keep, config.labels
+        )
         stack.callback(repository.close)
         app = InferenceApp(repository, limits, config.token, config.reload, traces)
         uvicorn_config = uvicorn.Config(

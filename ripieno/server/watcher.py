@@ -54,6 +54,8 @@ class WatchedRequest(NamedTuple):
     """(samples,) of the members, where it is watched"""
     partial: bool
     """whether members are missing: such answers are not compared"""
+    client_id: str = ""
+    """`id` in the body of a request of the Open Inference Protocol"""
 
     @property
     def bytes(self) -> int:

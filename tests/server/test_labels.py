@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from ripieno.errors import DataError, RipienoError
 from ripieno.server import ServerHandle, start_in_thread
 from ripieno.server.config import ServerConfig
 from ripieno.server.kept_folder import KeptFolder
-from ripieno.server.label_store import LabelStore, wilson
+from ripieno.server.label_files import LabelFolder
+from ripieno.server.label_store import LabelRequest, LabelStore, wilson
 from ripieno.server.watcher import WatchedRequest
 from ripieno.types import Bundle
-from tests.server.stand_in import CLASSES, write_small_bundle
+from tests.server.stand_in import CLASSES, write_small_bundle, write_table_bundle
 from tests.server.test_watcher import infer, pictures, write_watched
 
 LABELS = "/v2/models/ensemble/labels"
@@ -148,12 +151,21 @@ def test_a_killed_server_loses_the_last_moments_only(watched: Bundle, tmp_path: 
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             assert http.post(LABELS, json={"request": "first", "index": 2, "target": 1}).status_code == 200
+            asked(http, 3, "later", seed=2)
+            while len(list(kept.glob("*.npz"))) < 2:  # nothing more comes: what waits is written in time nevertheless
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
     found = read_evaluation_data(kept, watched.input, watched.task, notes=[])
     assert found.targets.tolist() == [1]
+    with start_in_thread(watched.path, watch=True, keep=kept) as server, client(server) as http:
+        assert http.get("/v2/models/ensemble/drift").json()["live"]["samples"] == 1, "the figures go on"
+        labels = [{"request": "later", "index": 1, "target": 0}, {"request": "first", "index": 2, "target": 1}]
+        done = http.post(LABELS, json={"labels": labels}).json()
+        assert (done["accepted"], done["repeated"]) == (1, 1), "kept samples take labels after a restart"
 
 
 def request(name: str, samples: int) -> WatchedRequest:
@@ -167,6 +179,8 @@ def test_the_oldest_segments_go_when_the_limit_is_reached(watched: Bundle, tmp_p
     for number in range(6):
         folder.add(request(f"r{number}", 256))
     folder.flush()
+    folder.add(request("larger", 4 * 256))
+    folder.close()
     names = sorted(path.name for path in (tmp_path / "kept").glob("*.npz"))
     assert 1 <= len(names) <= 24
     assert names[-1] > names[0] > "0000000001.npz"
@@ -195,7 +209,10 @@ def test_folders_that_cannot_be_used_are_one_line(watched: Bundle, tmp_path: Pat
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(RipienoError, match="holds other files"):
         KeptFolder(tmp_path / "mine", 1 << 20, watched, "ensemble")
-    KeptFolder(tmp_path / "kept", 1 << 20, watched, "ensemble")
+    held = KeptFolder(tmp_path / "kept", 1 << 20, watched, "ensemble")
+    with pytest.raises(RipienoError, match="in use by another server"):
+        KeptFolder(tmp_path / "kept", 1 << 20, watched, "ensemble")
+    held.close()
     other = write_small_bundle(tmp_path / "other", kind="regression")
     with pytest.raises(RipienoError, match="another task or shape"):
         KeptFolder(tmp_path / "kept", 1 << 20, other, "ensemble")
@@ -206,6 +223,8 @@ def test_folders_that_cannot_be_used_are_one_line(watched: Bundle, tmp_path: Pat
         load_dataset(tmp_path / "kept")
     with pytest.raises(RipienoError, match="needs watch"):
         ServerConfig(keep=tmp_path / "kept")
+    with pytest.raises(RipienoError, match="needs watch"):
+        ServerConfig(labels=tmp_path / "labels")
     with pytest.raises(RipienoError, match="keep_bytes 'much' is not valid"):
         ServerConfig(watch=True, keep=tmp_path / "kept", keep_bytes="much")
 
@@ -240,3 +259,134 @@ def test_answers_are_forgotten_beyond_the_limit(watched: Bundle, monkeypatch: py
     assert list(store._answers) == ["c"]
     store.remember("c", np.full((1, len(CLASSES)), 0.25, np.float32))
     assert store._samples == 1
+
+
+def test_an_answer_has_the_id_of_its_body_too(watched: Bundle) -> None:
+    with start_in_thread(watched.path, watch=True) as server, client(server) as http:
+        tensor = {"name": "images", "datatype": "UINT8", "shape": [1, *pictures(1).shape[1:]]}
+        tensor |= {"data": pictures(1).ravel().tolist()}
+        for name in ("a", "b", "b"):
+            answer = http.post("/v2/models/ensemble/infer", json={"id": name, "inputs": [tensor]})
+            assert answer.json()["id"] == name
+        assert http.post(LABELS, json={"request": "a", "target": 0}).json()["accepted"] == 1
+        refused = http.post(LABELS, json={"request": "b", "target": 0})
+        assert refused.status_code == 409
+        assert "2 requests have the id 'b'" in refused.json()["error"]
+        by_header = http.post(LABELS, json={"request": answer.headers["x-request-id"], "target": 0})
+        assert by_header.json()["accepted"] == 1
+
+
+def kept_with(bundle: Bundle, folder: Path, *requests: WatchedRequest, labels: str = "") -> Path:
+    held = KeptFolder(folder, 1 << 24, bundle, "ensemble")
+    for one in requests:
+        held.add(one)
+    held.close()
+    (folder / "labels.jsonl").write_text(labels, encoding="utf-8")
+    return folder
+
+
+def test_an_id_of_several_inputs_has_no_label(watched: Bundle, tmp_path: Path) -> None:
+    other = request("twice", 1)._replace(inputs=pictures(1, seed=8))
+    labels = '{"request": "twice", "target": 1}\n{"request": "same", "target": "dog"}\n{"request": "sa\n'
+    kept = kept_with(
+        watched, tmp_path / "kept", request("twice", 1), other, request("same", 2), request("same", 2), labels=labels
+    )
+    notes: list[str] = []
+    found = read_evaluation_data(kept, watched.input, watched.task, notes=notes)
+    assert found.targets.tolist() == [1], "a request that was sent again is one sample"
+    assert any("1 lines are no labels" in note for note in notes)
+    assert any("1 labelled samples are left out: requests with other inputs" in note for note in notes)
+
+
+def test_broken_kept_folders_are_one_line(watched: Bundle, tmp_path: Path) -> None:
+    kept = kept_with(watched, tmp_path / "kept", request("a", 2), labels='{"request": "a", "target": "dodo"}\n')
+    with pytest.raises(DataError, match=r"labels.jsonl: .*'dodo' is no class of the model") as failed:
+        load_dataset(kept)
+    assert "\n" not in str(failed.value)
+    (segment,) = kept.glob("*.npz")
+    segment.write_bytes(segment.read_bytes()[:300])
+    with pytest.raises(DataError, match="is no segment of kept samples"):
+        load_dataset(kept)
+    held = KeptFolder(kept, 1 << 24, watched, "ensemble")
+    assert LabelStore(watched, held).live()["samples"] == 0, "the server starts nevertheless"
+
+
+def test_a_kept_table_has_the_columns_of_the_bundle(tmp_path: Path) -> None:
+    bundle = write_table_bundle(tmp_path / "bundle")
+    rows = np.random.default_rng(0).normal(size=(40, bundle.input.shape[0])).astype(np.float32)
+    answers = np.full((40, len(CLASSES)), 0.25, np.float32)
+    labels = "".join(f'{{"request": "a", "index": {i}, "target": {i % 4}}}\n' for i in range(40))
+    kept = kept_with(bundle, tmp_path / "kept", WatchedRequest("a", rows, answers, None, False), labels=labels)
+    loaded = load_dataset(kept)
+    assert loaded.columns == bundle.input.columns
+    assert np.array_equal(loaded.inputs, rows)
+
+
+def test_live_figures_are_of_the_ensemble_that_answers(watched: Bundle) -> None:
+    store = LabelStore(watched)
+    store.remember("old", np.full((2, len(CLASSES)), 0.25, np.float32))
+    store.take([LabelRequest("old", 0)])
+    assert store.live()["samples"] == 1
+    members = watched.ensemble.members[:1]
+    store.answer_by(dataclasses.replace(watched, ensemble=dataclasses.replace(watched.ensemble, members=members)))
+    assert store.take([LabelRequest("old", 0, 1)]) == 1
+    assert store.live() == {"labels": 2, "samples": 0}
+
+
+def test_answering_does_not_wait_for_labels_on_their_way_to_the_disk(watched: Bundle, tmp_path: Path) -> None:
+    held = KeptFolder(tmp_path / "kept", 1 << 24, watched, "ensemble")
+    store = LabelStore(watched, held)
+    store.remember("a", np.full((1, len(CLASSES)), 0.25, np.float32))
+    with held._lock:  # as while a segment is written
+        thread = threading.Thread(target=store.take, args=([LabelRequest("a", 0)],))
+        thread.start()
+        while not store._adding.locked():
+            time.sleep(0.001)
+        store.remember("b", np.full((1, len(CLASSES)), 0.25, np.float32))  # would wait for ever
+        assert store.live()["labels"] == 0
+    thread.join()
+    assert store.live()["labels"] == 1
+
+
+def test_the_journal_is_bounded(watched: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("kept_folder", "label_store"):
+        monkeypatch.setattr(f"ripieno.server.{module}.MOST_LABELS", 3)
+    held = KeptFolder(tmp_path / "kept", 1 << 24, watched, "ensemble")
+    store = LabelStore(watched, held)
+    store.remember("a", np.full((9, len(CLASSES)), 0.25, np.float32))
+    for index in range(9):
+        store.take([LabelRequest("a", 0, index)])
+        assert len((tmp_path / "kept" / "labels.jsonl").read_bytes().splitlines()) <= 6
+    assert [index for _, index in store.known] == [6, 7, 8]
+    assert store.live()["labels"] == 9
+
+
+def test_labels_come_as_files(watched: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = LabelStore(watched)
+    store.remember("a", np.full((9, len(CLASSES)), 0.25, np.float32))
+    folder = LabelFolder(tmp_path / "labels", store)
+    csv, lines = tmp_path / "labels" / "late.csv", tmp_path / "labels" / "late.jsonl"
+    csv.write_text("request,target,index\na,dog,0\na,2,1\nnever,cat,0\na,dodo,2\na,cat,", encoding="utf-8")
+    lines.write_text('{"request": "a", "index": 5, "target": "owl"}\nnonsense\n', encoding="utf-8")
+    for _ in range(2):
+        folder.read()
+        assert store.known == {("a", 0): 1, ("a", 1): 2, ("a", 5): 2}
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert f"2 of 4 labels of {csv} are not taken; the first, line 4: request 'never'" in said[0]
+    assert f"1 of 2 labels of {lines} are not taken; the first, line 2" in said[1]
+    with open(csv, "a", encoding="utf-8") as file:
+        file.write("3\n")  # the rest of the line
+    folder.read()
+    assert store.known["a", 3] == 0
+
+
+def test_a_server_reads_the_folder_of_labels(watched: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / "labels"
+    with start_in_thread(watched.path, watch=True, labels=folder) as server, client(server) as http:
+        asked(http, 1, "first")
+        (folder / "a.csv").write_text("request,target\nfirst,cat\n", encoding="utf-8")
+        deadline = time.monotonic() + 20
+        while http.get("/v2/models/ensemble/drift").json()["live"]["labels"] < 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
