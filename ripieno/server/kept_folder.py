@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -204,7 +204,7 @@ def _lines(records: Sequence[LabelRecord]) -> bytes:
 def _segment(requests: Sequence[WatchedRequest], ensemble: str, with_answers: bool) -> bytes:
     """Return the file of a segment: whole requests, one after the other."""
     counts = [len(request.inputs) for request in requests]
-    arrays: dict[str, NDArray[np.generic]] = {
+    arrays: dict[str, Any] = {
         "inputs": np.concatenate([request.inputs for request in requests]),
         "requests": np.repeat([request.id for request in requests], counts),
         "indices": np.concatenate([np.arange(count) for count in counts]),

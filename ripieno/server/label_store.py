@@ -66,7 +66,7 @@ class RememberedAnswer(NamedTuple):
 class LabelStore:
     """Answers of `bundle` that labels may come for, and the labels; thread-safe. `kept` journals them.
 
-    The event loop waits for `_lock` only, which nobody holds while labels are read, scored or written.
+    The event loop waits for `_lock` only, which is free while labels are read, scored or written.
     """
 
     def __init__(self, bundle: Bundle, kept: KeptFolder | None = None) -> None:
@@ -91,7 +91,7 @@ class LabelStore:
         """labels that were taken"""
 
     def answer_by(self, bundle: Bundle) -> None:
-        """Take answers of `bundle` from now on; the live figures begin anew where it has another ensemble."""
+        """Take answers of `bundle` from now on; the live figures start again where it has another ensemble."""
         digest = hashlib.blake2b(files.to_json(bundle.ensemble), digest_size=8).hexdigest()
         with self._lock:
             self.ensemble, self.thresholds = digest, bundle.ensemble.thresholds
@@ -144,7 +144,7 @@ class LabelStore:
         try:
             self._recent += self._scores(latest, {place: self._answer(place) for place in latest})
         except (DataError, ValueError, TypeError, IndexError) as error:  # written by hand
-            log.warning("the live figures begin anew: a label in %s is no target (%s)", kept.folder, error)
+            log.warning("the live figures start again: a label in %s is no target (%s)", kept.folder, error)
 
     def _answer(self, place: Place) -> RememberedAnswer | None:
         """Return the answer with the sample at `place`; None where it is not known."""
