@@ -27,7 +27,7 @@ from ripieno.tasks.registry import kind_of
 from ripieno.types import DataKind, Input, Task
 
 RECORD, LABELS = "kept.json", "labels.jsonl"
-Place = tuple[str, int]
+SamplePlace = tuple[str, int]
 """Id of a request, and the index of a sample in it."""
 
 
@@ -73,7 +73,7 @@ def read_segment(path: Path, *names: str) -> list[NDArray[Any]] | None:
         raise DataError(f"{path} is no segment of kept samples ({error}); remove it") from error
 
 
-def places_of(requests: NDArray[Any], indices: NDArray[Any]) -> list[Place]:
+def places_of(requests: NDArray[Any], indices: NDArray[Any]) -> list[SamplePlace]:
     """Return the place of each sample of a segment."""
     return list(zip(map(str, requests.tolist()), map(int, indices.tolist()), strict=True))
 
@@ -131,7 +131,7 @@ def read_kept(folder: Path, notes: list[str]) -> Samples:
     if wrong:
         notes.append(f"{folder / LABELS}: {wrong:,} lines are no labels, and left out")
     targets = {(label.request, label.index): label.target for label in labels}
-    inputs: dict[Place, NDArray[Any]] = {}
+    inputs: dict[SamplePlace, NDArray[Any]] = {}
     unlabelled, unclear = 0, set()
     for path in segments(folder):
         held = read_segment(path, "inputs", "requests", "indices")

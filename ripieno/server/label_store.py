@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.data.kept_samples import LabelRecord, Place, numbers_of, read_target
+from ripieno.data.kept_samples import LabelRecord, SamplePlace, numbers_of, read_target
 from ripieno.errors import DataError
 from ripieno.selection.losses import losses_of, sample_losses
 from ripieno.server.http_errors import HttpError, bad_request
@@ -81,7 +81,7 @@ class LabelStore:
         self._lock, self._adding = threading.Lock(), threading.Lock()
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
         """(error, loss) of each labelled answer of the ensemble"""
-        self.known: OrderedDict[Place, Any] = OrderedDict()
+        self.known: OrderedDict[SamplePlace, Any] = OrderedDict()
         """targets by request and index, as they are journalled"""
         self.answer_by(bundle)
         if kept is not None:
@@ -146,7 +146,7 @@ class LabelStore:
         except (DataError, ValueError, TypeError, IndexError) as error:  # written by hand
             log.warning("the live figures start again: a label in %s is no target (%s)", kept.folder, error)
 
-    def _answer(self, place: Place) -> RememberedAnswer | None:
+    def _answer(self, place: SamplePlace) -> RememberedAnswer | None:
         """Return the answer with the sample at `place`; None where it is not known."""
         answer = self._answers.get(place[0])
         return answer if answer is not None and 0 <= place[1] < len(answer.predictions) else None
@@ -168,7 +168,7 @@ class LabelStore:
                 "Labels of pixels are masks, which are not taken here. Give them in a folder to reselect."
             )
         targets = [self._target(label) for label in labels]
-        new: dict[Place, Any] = {}
+        new: dict[SamplePlace, Any] = {}
         with self._adding:
             with self._lock:
                 for label, target in zip(labels, targets, strict=True):
@@ -226,7 +226,7 @@ class LabelStore:
             )
         return next(iter(names))
 
-    def _check(self, label: LabelRequest, place: Place, target: Any, known: Any) -> None:
+    def _check(self, label: LabelRequest, place: SamplePlace, target: Any, known: Any) -> None:
         """Raise HttpError (404, 409) unless the label is of a known sample, and the same as before."""
         if known is not None:
             if known != target:
@@ -242,7 +242,7 @@ class LabelStore:
             raise HttpError(404, f"{held}, and no index {label.index}.")
 
     def _scores(
-        self, targets: Mapping[Place, Any], answers: Mapping[Place, RememberedAnswer | None]
+        self, targets: Mapping[SamplePlace, Any], answers: Mapping[SamplePlace, RememberedAnswer | None]
     ) -> list[tuple[float, float]]:
         """Return (error, loss) of each answer of the ensemble that is served now."""
         found: list[tuple[NDArray[np.float32], Any]] = []
