@@ -25,6 +25,7 @@ from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import idx_files, is_idx
 from ripieno.data.image_folder import find_pictures
 from ripieno.data.image_table import listed_files, table_path
+from ripieno.data.kept_samples import is_kept_folder, kept_files
 from ripieno.data.mask_folder import find_masked_pictures, is_mask_folder
 from ripieno.data.series_files import find_series
 from ripieno.data.walk import shown
@@ -85,6 +86,8 @@ def fingerprint(
 
 def source_files(path: Path) -> list[Path]:
     """List the files that `load_dataset` reads of the file or folder `path`."""
+    if is_kept_folder(path):
+        return kept_files(path)
     if (found := find_series(path)) is not None:
         return list(found.files.values())
     if (table := table_path(path)) is not None:

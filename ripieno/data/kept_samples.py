@@ -59,6 +59,11 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.npz") if path.stem.isdigit())
 
 
+def kept_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are read."""
+    return [folder / RECORD, *segments(folder), *[path for path in [folder / LABELS] if path.exists()]]
+
+
 def read_segment(path: Path, *names: str) -> list[NDArray[Any]] | None:
     """Return arrays of a segment by their names; None where the server has removed it, or it has no such arrays.
 

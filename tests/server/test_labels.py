@@ -19,6 +19,7 @@ import pytest
 
 from ripieno.data import load_dataset
 from ripieno.data.evaluation_data import read_evaluation_data
+from ripieno.data.fingerprint import fingerprint
 from ripieno.errors import DataError, RipienoError
 from ripieno.server import ServerHandle, start_in_thread
 from ripieno.server.config import ServerConfig
@@ -319,6 +320,11 @@ def test_a_kept_table_has_the_columns_of_the_bundle(tmp_path: Path) -> None:
     kept = kept_with(bundle, tmp_path / "kept", WatchedRequest("a", rows, answers, None, False), labels=labels)
     loaded = load_dataset(kept)
     assert loaded.columns == bundle.input.columns
+    before = fingerprint(kept)
+    assert before == fingerprint(kept)
+    with open(kept / "labels.jsonl", "a") as file:
+        file.write('{"request": "a", "target": 3}\n')
+    assert before.digest != fingerprint(kept).digest, "tune sees that the data have changed"
     assert np.array_equal(loaded.inputs, rows)
 
 
