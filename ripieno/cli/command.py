@@ -33,7 +33,8 @@ def tune_configuration(given: Mapping[str, Any], defaults: Mapping[str, Any]) ->
 
     Raises SearchError for options that it does not heed.
     """
-    from ripieno.pipeline.command_search import is_command_run, read_command_record, tune_command
+    from ripieno.library.command_record import is_command_run, read_command_record
+    from ripieno.pipeline.command_search import tune_command
 
     run = Path(given["run"])
     asked = [f"--{name}" for name in ("instances", "cutoff", "measure") if given[name] is not None]
@@ -68,7 +69,8 @@ def tune_configuration(given: Mapping[str, Any], defaults: Mapping[str, Any]) ->
 
 def show_configurations(run: Path, top: int) -> None:
     """List the configurations of a search of a command."""
-    from ripieno.pipeline.command_search import ranked_configurations, read_command_record
+    from ripieno.library.command_record import read_command_record
+    from ripieno.pipeline.command_search import ranked_configurations
 
     parsing.at_least("--top", top)
     found = ranked_configurations(run)
@@ -88,7 +90,8 @@ def _refuse_others(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
 
 
 def _best_line(run: Path, found: Sequence[RankedConfiguration]) -> str:
-    from ripieno.pipeline.command_search import command_line, read_command_record
+    from ripieno.library.command_record import read_command_record
+    from ripieno.pipeline.command_search import command_line
 
     return command_line(read_command_record(run), found[0].configuration)
 

@@ -156,9 +156,9 @@ def show(
     from ripieno import pipeline
     from ripieno.cli.front_view import front_line
     from ripieno.data.folds import validation_words
+    from ripieno.library.command_record import is_command_run
     from ripieno.library.import_predictions import NO_TRIAL
     from ripieno.pipeline.budgets import kept_budget, same_ensembles
-    from ripieno.pipeline.command_search import is_command_run
 
     if is_command_run(run):
         show_configurations(run, top)

@@ -155,7 +155,7 @@ def _run_episodes(
     """Run a bundle of policies in an environment, and list the episodes."""
     import statistics
 
-    from ripieno.pipeline.rollout import EPISODES, run_episodes
+    from ripieno.pipeline.episodes import EPISODES, run_episodes
 
     if images:
         raise RipienoError(f"--environment and {images[0]}: policies are run in an environment, which needs no INPUT")

@@ -247,18 +247,19 @@ def summary(watch: ProgressCallback, run: Path, *, has_library: bool = True) -> 
     if last is None:
         return grid
     grid.add_row("search", f"{ENDINGS[last.ended]} after {format_duration(last.seconds)}")
-    grid.add_row(
-        "best",
-        f"{last.best or '-'}, {watch.loss_title} {_loss(last.best_loss)}; "
-        f"mean of {describe_top(last.top_trials)} {_loss(last.top_loss)}",
-    )
     if has_library:
+        grid.add_row(
+            "best",
+            f"{last.best or '-'}, {watch.loss_title} {_loss(last.best_loss)}; "
+            f"mean of {describe_top(last.top_trials)} {_loss(last.top_loss)}",
+        )
         grid.add_row("library", f"{last.members} members of {last.trials} trials")
     if last.correlations:
         grid.add_row("predicted", describe_correlation(last.correlations[-1]))
     if last.trial_front:
         grid.add_row("trials", trial_front_line(last.trial_front))
-    grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
+    spent = "training" if has_library else "running"
+    grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent {spent}")
     parts = [f"{last.redrawn:,} configurations drawn again"] if last.redrawn else []
     if last.infeasible is not None:
         parts.append(f"{last.infeasible} of {last.trials} trials break a measured one")

@@ -11,19 +11,17 @@ import hashlib
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from ripieno import clock, files
 from ripieno.cluster.command_run import SOLVED, CommandRun, fill, run_command
 from ripieno.errors import SearchError, error_summary
+from ripieno.library.command_record import CommandMeasure
 from ripieno.types import Configuration, Epoch, Failure, Input, Job, JobResult, Member, Task, loss_key
 
-CommandMeasure = Literal["runtime", "output"]
-"""What is made small: the time to solve an instance, or the last number on standard output."""
 PENALTY = 10
 """Factor of the cutoff that a run counts that does not solve its instance: PAR10."""
 TASK = Task("command", (1,), ("loss",))
@@ -64,7 +62,16 @@ class InstanceResult:
     loss: float
     seconds: float
     code: int | None
+    """exit code; None: killed at the cutoff"""
     left: int = 0
+    """number of processes that it left"""
+    said: str = ""
+    """last line of a run that failed"""
+
+    @property
+    def failed(self) -> bool:
+        """True if the command ended by itself, and solved nothing."""
+        return self.code is not None and self.code not in SOLVED
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,15 @@ def run_command_job(config: CommandConfig, job: Job) -> JobResult:
     try:
         known = read_results(config.results_path(job.configuration))
         curve = [one_unit(config, job, number, known) for number in range(1, job.stop + 1)]
+        if all(result.failed for result in curve):  # a crash of some is a matter of PAR10, one of all of the command
+            last = curve[-1]
+            raise SearchError(f"the command ended with code {last.code} on all instances; its last line: {last.said!r}")
     except SearchError as error:
         return JobResult(job, failure=Failure("error", error_summary(error), ""), started=started, finished=clock.now())
-    losses = [loss for loss, _ in curve]
+    losses = [result.loss for result in curve]
     epochs = tuple(
-        Epoch(number, None, statistics.fmean(losses[:number]), 0.0, seconds)
-        for number, (_, seconds) in enumerate(curve, start=1)
+        Epoch(number, None, statistics.fmean(losses[:number]), 0.0, result.seconds)
+        for number, result in enumerate(curve, start=1)
     )
     seconds = sum(epoch.seconds for epoch in epochs)
     member = Member(
@@ -97,8 +107,8 @@ def run_command_job(config: CommandConfig, job: Job) -> JobResult:
 
 def one_unit(
     config: CommandConfig, job: Job, number: int, known: dict[tuple[str, int], InstanceResult]
-) -> tuple[float, float]:
-    """Return loss and seconds of a unit, from the results or from a run, which is kept."""
+) -> InstanceResult:
+    """Return the result of a unit, from those known or from a run, which is kept."""
     instance, seed = config.instance(number)
     found = known.get((instance, seed))
     if found is None:
@@ -106,9 +116,11 @@ def one_unit(
         ran = run_command(fill(config.words, values), config.cutoff)
         loss = loss_of(ran, config, instance)
         found = InstanceResult(instance, seed, loss, ran.seconds, ran.code, ran.left)
+        if found.failed:
+            found = replace(found, said=ran.last_line)
         keep_result(config.results_path(job.configuration), job.configuration, found)
         known[instance, seed] = found
-    return found.loss, found.seconds
+    return found
 
 
 def loss_of(ran: CommandRun, config: CommandConfig, instance: str) -> float:

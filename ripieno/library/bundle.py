@@ -23,6 +23,7 @@ from ripieno.backends.network_part import backbone_file
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.bench_records import register_bundle
+from ripieno.library.command_record import refuse_command_run
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
 from ripieno.library.validation_statistics import write_statistics
@@ -229,6 +230,7 @@ def read_bundle(path: str | Path | Bundle, trusted: Iterable[str] = ()) -> Bundl
         return replace(path, trusted=(*path.trusted, *trusted))
     path = Path(path)
     if not (path / "bundle.json").exists():
+        refuse_command_run(path)
         if (path / "library").is_dir():
             remedy = f"make a bundle of it with `{command('allocate', path, 'ENSEMBLE', bundle='bundle')}`"
             raise LibraryError(f"{path} is no bundle but a run; {remedy}")

@@ -17,7 +17,6 @@ from ripieno.cluster.command_job import (
     METRIC,
     PENALTY,
     CommandConfig,
-    CommandMeasure,
     mean_loss,
     read_configuration,
     read_results,
@@ -27,28 +26,25 @@ from ripieno.cluster.command_run import fill, instances_of, parse_command
 from ripieno.durations import check_duration
 from ripieno.errors import SearchError, require
 from ripieno.library import Library
+from ripieno.library.command_record import (
+    COMMAND,
+    CommandMeasure,
+    CommandRecord,
+    is_command_run,
+    read_command_record,
+)
 from ripieno.pipeline.execution import ExecutionConfig
-from ripieno.pipeline.runs import COMMAND
 from ripieno.search import run_search
 from ripieno.search.algorithms import Algorithm
 from ripieno.search.config_space import read_command_space
 from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.settings import Settings, check_same, kept_settings
-from ripieno.types import Configuration
+from ripieno.search.space import Space
+from ripieno.search.warm_start import COLD, WarmStart
+from ripieno.types import Configuration, Job
 
 EPOCHS = 27
 """Largest number of instances of a trial where the user does not choose, or all instances where there are fewer."""
-
-
-@dataclass(frozen=True)
-class CommandSearch:
-    """Content of `command.json`: what a search of a command runs."""
-
-    command: str
-    instances: tuple[str, ...]
-    cutoff: float
-    measure: CommandMeasure
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def tune_command(
     loss is the mean time with ten times the `cutoff` (seconds) for an instance that is not solved (PAR10); with
     `measure` "output" it is the mean of the last numbers on standard output. A run is killed at the cutoff, with its
     children. Results are kept by configuration, instance and seed, and never computed again. A run that exists is
-    resumed, without a command.
+    resumed, without a command. A default configuration of ConfigSpace's is tried first.
 
     The other arguments are those of `ripieno.tune`; `epochs` is the largest number of instances of a trial. Runs on
     cores that others share are slower: `slots` is the number of trials at a time.
@@ -98,8 +94,9 @@ def tune_command(
     """
     require("optuna")
     library = Library(run)
-    record = _resolve_record(library.path, command, instances, cutoff, measure, seed)
-    settings = _resolve_settings(library.path, record, space, hours, trials, epochs, algorithm)
+    read, default = (None, None) if space is None else read_command_space(space)
+    record = _resolve_record(library.path, command, instances, cutoff, measure, seed, default)
+    settings = _resolve_settings(library.path, record, read, hours, trials, epochs, algorithm)
     words = parse_command(record.command, [*settings.space.ranges, *settings.space.fixed])
     config = CommandConfig(library.path, words, record.instances, record.cutoff, record.measure, record.seed)
     execution = ExecutionConfig(pool=pool, device="cpu", slots=slots)  # type: ignore[arg-type]  # checked there
@@ -108,7 +105,8 @@ def tune_command(
     work = functools.partial(run_command_job, config)
     with execution.open(work, library.logs_path, functools.partial(_advance, config)) as opened:
         files.write_json(library.path / COMMAND, record)
-        last = run_search(library, settings, opened, deadline=deadline, watch=watch)
+        first = WarmStart(portfolio=(record.default,)) if record.default else COLD
+        last = run_search(library, settings, opened, deadline=deadline, watch=watch, warm_start=first)
     found = ranked_configurations(library.path)
     _check_result(library, last, found)
     if notes is not None and (left := _left(library.path)):
@@ -123,7 +121,8 @@ def _resolve_record(
     cutoff: float | None,
     measure: CommandMeasure | None,
     seed: int | None,
-) -> CommandSearch:
+    default: Configuration | None,
+) -> CommandRecord:
     """Return what a search runs: what is given, else that of the run. Raises SearchError where they differ."""
     kept = read_command_record(path) if is_command_run(path) else None
     if measure is not None and measure not in get_args(CommandMeasure):
@@ -133,14 +132,13 @@ def _resolve_record(
             raise SearchError(f"{path} is the run of another search: use another folder with --run")
         for name, value in (("command", command), ("instances", instances), ("cutoff", cutoff)):
             if value is None:
-                raise SearchError(
-                    f"{name} is missing: a search of a command needs one, with instances, cutoff and space"
-                )
-        kept = CommandSearch("", (), 0.0, "runtime", seed or 0)
+                raise SearchError(f"{name} is missing: give --{name} ({name}=), as a search of a command needs one")
+        kept = CommandRecord("", (), 0.0, "runtime", seed or 0)
     drawn = kept.seed if seed is None else seed
     found = kept.instances if instances is None else ordered(instances_of(Path(instances)), drawn)
     limit = kept.cutoff if cutoff is None else check_duration(cutoff, "cutoff", error=SearchError)
-    given = CommandSearch(command or kept.command, found, limit, measure or kept.measure, drawn)
+    first = kept.default if default is None else default
+    given = CommandRecord(command or kept.command, found, limit, measure or kept.measure, drawn, first)
     if kept.command and (different := _difference(kept, given)):
         raise SearchError(f"{different} differs from that of {path}: leave it out to resume, or use another --run")
     return given
@@ -148,8 +146,8 @@ def _resolve_record(
 
 def _resolve_settings(
     path: Path,
-    record: CommandSearch,
-    space: str | Path | None,
+    record: CommandRecord,
+    space: Space | None,
     hours: float | None,
     trials: int | None,
     epochs: int | None,
@@ -158,21 +156,22 @@ def _resolve_settings(
     """Return the settings of a search: those given, else those of the run. Raises SearchError where they differ."""
     before = kept_settings(path / "run.json")
     if space is None and before is None:
-        raise SearchError("space is missing: give a JSON file of the ranges that the command uses")
-    read = before.space if before and space is None else read_command_space(str(space))[0]
+        raise SearchError("space is missing: give --space (space=), a JSON file of the ranges that the command uses")
     most = epochs or (before.epochs if before else min(EPOCHS, len(record.instances)))
     chosen = algorithm or (before.algorithm if before else "hyperband")
     hours = 1.0 if hours is None and trials is None else hours
     if hours is not None:
         check_duration(hours, "hours", unit=3600, error=SearchError)
+    read = before.space if before and space is None else space
+    assert read is not None
     asked = Settings(read, chosen, trials, most, seed=record.seed, metric=METRIC, hours=hours, unit="instances")
     if before is not None:
         check_same(path, before, asked)
     return asked
 
 
-def _difference(kept: CommandSearch, given: CommandSearch) -> str:
-    fields = [f.name for f in dataclasses.fields(CommandSearch)]
+def _difference(kept: CommandRecord, given: CommandRecord) -> str:
+    fields = [f.name for f in dataclasses.fields(CommandRecord)]
     return next((name for name in fields if getattr(kept, name) != getattr(given, name)), "")
 
 
@@ -181,20 +180,10 @@ def ordered(instances: Sequence[str], seed: int) -> tuple[str, ...]:
     return tuple(instances[i] for i in np.random.default_rng(seed).permutation(len(instances)))
 
 
-def _advance(config: CommandConfig, job: object) -> int:
+def _advance(config: CommandConfig, job: Job) -> int:
     """Return a number that changes with every instance of a job's trial."""
-    path = config.results_path(job.configuration)  # type: ignore[attr-defined]
+    path = config.results_path(job.configuration)
     return path.stat().st_size if path.exists() else 0
-
-
-def is_command_run(path: Path) -> bool:
-    """Return whether the folder of a run is that of a search of a command."""
-    return (path / COMMAND).is_file()
-
-
-def read_command_record(path: Path) -> CommandSearch:
-    """Return what the search of a command runs. Raises LibraryError where `path` is no such run."""
-    return files.read_json(path / COMMAND, CommandSearch)
 
 
 def ranked_configurations(path: Path) -> list[RankedConfiguration]:
@@ -211,7 +200,7 @@ def ranked_configurations(path: Path) -> list[RankedConfiguration]:
     return sorted(found, key=lambda one: (-one.instances, one.loss, str(sorted(one.configuration.items()))))
 
 
-def command_line(record: CommandSearch, configuration: Configuration) -> str:
+def command_line(record: CommandRecord, configuration: Configuration) -> str:
     """Return the command with the values of a configuration; instance and seed stay placeholders."""
     kept = {name: f"{{{name}}}" for name in ("instance", "seed", "cutoff")}
     words = shlex.split(record.command)

@@ -11,6 +11,7 @@ from ripieno import files
 from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
 from ripieno.library.backbones import BackboneRecord, find_origins
+from ripieno.library.command_record import refuse_command_run
 from ripieno.library.cost_table import read_cost_table
 from ripieno.library.diversity import disagreement
 from ripieno.reports.front_history import read_front_history
@@ -21,9 +22,6 @@ from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, Ensemble, LiveFront, Member, Task
 from ripieno.types import ProgressFunction as ProgressFunction
-
-COMMAND = "command.json"
-"""File of a run that searches the configuration of a command."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -41,11 +39,7 @@ def open_run(run: str | Path | Library, *, writing: bool = False, trusted: Seque
     if trusted:
         library = copy.copy(library)  # the caller's own trusts no more than before
         library.trusted += tuple(trusted)
-    if (library.path / COMMAND).is_file():
-        raise LibraryError(
-            f"{library.path} is a search of a command, which has configurations and no members: "
-            f"`{command('show', library.path)}` lists them"
-        )
+    refuse_command_run(library.path)
     if not (library.path / "library").is_dir():
         if (library.path / "bundle.json").exists():
             raise LibraryError(f"{library.path} is a bundle, not a run: give the folder that `ripieno tune` made")
@@ -57,10 +51,10 @@ def open_run(run: str | Path | Library, *, writing: bool = False, trusted: Seque
 
 def refuse_policies(task: Task | None, what: str) -> None:
     """Raise SelectionError where `task` is of policies: `what` needs predictions of samples, which they do not have."""
-    if task is not None and task.kind == "policy":
+    if task is not None and kind_of(task).has_returns:
         raise SelectionError(
-            f"{what} needs predictions of samples, policies have returns of episodes: `ripieno select RUN` selects by"
-            " these, `ripieno predict BUNDLE --environment NAME` runs some"
+            f"{what} needs predictions of samples, policies have returns of episodes: "
+            "`ripieno predict BUNDLE --environment NAME` runs some"
         )
 
 

@@ -13,6 +13,7 @@ from ripieno.data_kinds import DATA_KINDS, noun_of
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
+from ripieno.library.command_record import refuse_command_run
 from ripieno.library.cost_table import CostTable, read_cost_table
 from ripieno.shell_command import command
 from ripieno.tasks.display import score_of
@@ -100,6 +101,7 @@ class RunData:
 
 def load_run(library: Library) -> RunData:
     """Read a run. Raises LibraryError when it has no members."""
+    refuse_command_run(library.path)
     members = library.members()
     if not members:
         raise LibraryError(

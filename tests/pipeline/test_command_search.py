@@ -12,8 +12,11 @@ import time
 import pytest
 
 from ripieno.errors import LibraryError, SearchError
+from ripieno.library import read_bundle
+from ripieno.library.command_record import read_command_record
 from ripieno.pipeline import select, tune_command
-from ripieno.pipeline.command_search import command_line, ranked_configurations, read_command_record
+from ripieno.pipeline.command_search import command_line, ranked_configurations
+from ripieno.reports import report
 from tests.command_line import ripieno
 
 COMMAND = "sh solver.sh {instance} {a} {seed}"
@@ -86,9 +89,27 @@ def test_a_search_that_was_killed_goes_on_without_its_solver(here):
 
 
 def test_runtime_counts_ten_times_the_cutoff_where_it_is_not_solved(here):
-    (here / "solver.sh").write_text("exit 1")
-    found = searched(measure="runtime", trials=1, epochs=2, algorithm="random")
-    assert [(one.loss, one.unsolved, one.instances) for one in found] == [(200.0, 2, 2)]
+    (here / "solver.sh").write_text("exit $(cat $1)")  # the instance 0 alone is solved
+    (found,) = searched(measure="runtime", trials=1, algorithm="random")
+    assert (found.unsolved, found.instances) == (3, 4)
+    assert 150 < found.loss < 151
+
+
+def test_a_command_that_fails_on_all_instances_ends_the_search_in_one_line(here):
+    (here / "solver.sh").write_text("echo no licence >&2; exit 1")
+    with pytest.raises(SearchError, match="ended with code 1 on all instances; its last line: 'no licence'") as raised:
+        searched(measure="runtime")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_default_configuration_is_tried_first(here):
+    one = {"type": "uniform_int", "name": "a", "lower": 1, "upper": 99, "default_value": 42}
+    (here / "space.json").write_text(json.dumps({"hyperparameters": [one]}))
+    searched(trials=3)
+    calls = (here / "calls").read_text().splitlines()
+    assert calls[0].split()[0] == "42"
+    assert len(tune_command(None, "run", trials=4, pool="inline")) == 4
+    assert (here / "calls").read_text().splitlines()[: len(calls)] == calls
 
 
 def test_the_exit_codes_of_sat_solvers_are_solutions(here):
@@ -130,8 +151,9 @@ def test_what_is_missing_or_wrong_is_one_line(here, options, error):
 
 def test_its_run_has_no_members_to_select(here):
     searched(trials=1, epochs=1)
-    with pytest.raises(LibraryError, match="a search of a command, which has configurations and no members"):
-        select("run")
+    for refused in (select, report, read_bundle):
+        with pytest.raises(LibraryError, match="a search of a command, which has configurations and no members"):
+            refused("run")
 
 
 def test_the_command_line(here):
