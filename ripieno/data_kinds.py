@@ -63,6 +63,11 @@ def traits_of(input: Input) -> DataKindTraits | None:
     return next((kind for kind in DATA_KINDS.values() if len(kind.axes) == len(input.shape)), None)
 
 
+def kind_by_axes(shape: tuple[int, ...]) -> DataKind:
+    """Return the kind of samples of `shape` by the number of their axes; an image where no kind has as many."""
+    return next((name for name, traits in DATA_KINDS.items() if len(traits.axes) == len(shape)), "image")
+
+
 def noun_of(input: Input) -> str:
     """Return the plural name of samples of `input` in messages."""
     traits = traits_of(input)

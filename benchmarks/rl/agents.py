@@ -30,7 +30,7 @@ from ripieno.library.rollouts import LibraryRollouts
 from ripieno.pipeline import select, tune
 from ripieno.search.built_in_spaces import find_space
 from ripieno.search.space import Categorical, Continuous, Space, space_to_plain
-from ripieno.tasks.action_rules import rules_of
+from ripieno.tasks.action_rules import rules_of, single_rule
 from ripieno.types import Combiner, Floats
 
 RUNS = Path(__file__).parents[2] / "runs" / "rl"
@@ -84,7 +84,7 @@ def compared(name: str, kind: str, agents: int, draws: int) -> None:
     ids = sorted((m.id for m in members), key=lambda one: library.member(one).loss)
     outputs = {member.id: member.policy for member in members}
     task = members[0].task
-    own: Combiner = "mean" if task.low else "vote"
+    own = single_rule(task)
     generator = np.random.default_rng(0)
     with LibraryRollouts(library) as rollouts:
 

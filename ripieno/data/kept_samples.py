@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.data.samples import UNASSIGNED, Samples
-from ripieno.data_kinds import DATA_KINDS, traits_of
+from ripieno.data_kinds import kind_by_axes
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.labels import shown
 from ripieno.tasks.registry import kind_of
-from ripieno.types import DataKind, Input, Task
+from ripieno.types import Input, Task
 
 RECORD, LABELS = "kept.json", "labels.jsonl"
 SamplePlace = tuple[str, int]
@@ -165,7 +165,7 @@ def read_kept(folder: Path, notes: list[str]) -> Samples:
         held_all = f"{len(inputs):,} of {len(inputs) + len(unclear) + unlabelled:,} kept samples have labels"
         notes.append(f"{folder}: {held_all}; the others are left out")
     values = _read_targets([targets[place] for place in inputs], record.task, folder / LABELS)
-    kind: DataKind = next((k for k, traits in DATA_KINDS.items() if traits is traits_of(record.input)), "image")
+    kind = kind_by_axes(record.input.shape)
     split = np.full(len(values), UNASSIGNED, np.int8)
     found = np.stack(list(inputs.values()))
     return Samples(folder.name, found, values, split, record.task, kind, columns=record.input.columns)

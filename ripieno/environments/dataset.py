@@ -7,17 +7,15 @@ from collections.abc import Collection
 import numpy as np
 
 from ripieno.data.dataset import moments
+from ripieno.data_kinds import kind_by_axes
 from ripieno.environments.source import check_steps, make_environment, task_of
 from ripieno.errors import DataError
-from ripieno.types import SPLITS, DataKind, Dataset
+from ripieno.tasks.policy import LARGEST_SEED
+from ripieno.types import SPLITS, Dataset
 
 EPISODES = 12
 """Episodes that validate a policy, and as many that test it, where the user does not choose."""
 MOST_EPISODES = 10_000
-SEEDS = 1 << 24
-"""Seeds of validation and test are below it; those of training are not: see `ripieno.train.policy_trainer`."""
-_KINDS: dict[int, DataKind] = {1: "table", 2: "series", 3: "image"}
-"""Kind of data by the axes of an observation."""
 
 
 def environment_dataset(name: str, seed: int = 0, episodes: int = EPISODES, trusted: Collection[str] = ()) -> Dataset:
@@ -32,12 +30,12 @@ def environment_dataset(name: str, seed: int = 0, episodes: int = EPISODES, trus
     try:
         task = task_of(environment)
         check_steps(environment)
-        seeds = np.random.default_rng(seed).choice(SEEDS, 2 * episodes, replace=False)
+        seeds = np.random.default_rng(seed).choice(LARGEST_SEED, 2 * episodes, replace=False)
         inputs = np.stack([environment.reset(seed=int(one))[0] for one in seeds])
     finally:
         environment.close()
     split = np.repeat(np.array([SPLITS.index("valid"), SPLITS.index("test")], np.uint8), episodes)
-    kind = _KINDS[inputs.ndim - 1]
+    kind = kind_by_axes(inputs.shape[1:])
     mean, std = moments(inputs, np.arange(len(inputs)))
     span = (float(inputs.min()), float(inputs.max())) if kind == "image" else None
     targets = seeds[:, None].astype(np.float32)

@@ -17,8 +17,8 @@ from ripieno.environments.rollout import PolicyEnsemble, RolloutRunner, Rollouts
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import open_member
-from ripieno.tasks.action_rules import check_rule
-from ripieno.types import Combiner, Ensemble, Float32s, Floats, ProgressFunction, Split, Task
+from ripieno.tasks.action_rules import check_rule, single_rule
+from ripieno.types import Ensemble, Float32s, Floats, ProgressFunction, Split, Task
 
 
 class LibraryRollouts:
@@ -119,8 +119,3 @@ def write_test_returns(
 def as_column(returns: Floats) -> Float32s:
     """Return returns (episodes,) as a library keeps them, (episodes, 1)."""
     return np.asarray(returns, np.float32)[:, None]
-
-
-def single_rule(task: Task) -> Combiner:
-    """Return the rule by which one policy acts as it is."""
-    return "mean" if task.low else "vote"

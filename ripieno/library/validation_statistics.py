@@ -54,7 +54,7 @@ def write_statistics(library: Library, bundle: Bundle, path: Path) -> None:
 
 def read_statistics(bundle: Bundle) -> ValidationStatistics:
     """Return the statistics of a bundle. Raises LibraryError where it has none, with the way to get them."""
-    if bundle.task.kind == "policy":
+    if kind_of(bundle.task).has_returns:
         raise LibraryError(
             "a bundle of policies cannot be watched: it has no validation samples; serve without --watch"
         )
@@ -80,7 +80,7 @@ def read_statistics(bundle: Bundle) -> ValidationStatistics:
 
 def _statistics(library: Library, bundle: Bundle) -> ValidationStatistics | None:
     ensemble, task = bundle.ensemble, bundle.task
-    if task.kind == "policy" or not all(library.has_predictions(m, "valid") for m in ensemble.members):
+    if kind_of(task).has_returns or not all(library.has_predictions(m, "valid") for m in ensemble.members):
         return None
     kind = kind_of(task)
     predictions = [library.predictions(m) for m in ensemble.members]

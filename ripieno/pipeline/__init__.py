@@ -19,6 +19,8 @@ from ripieno.pipeline.costs import static_costs as static_costs
 from ripieno.pipeline.coverages import coverage as coverage
 from ripieno.pipeline.diagnostics import Diagnostics as Diagnostics
 from ripieno.pipeline.diagnostics import doctor as doctor
+from ripieno.pipeline.episodes import Episode as Episode
+from ripieno.pipeline.episodes import run_episodes as run_episodes
 from ripieno.pipeline.evaluation import BundleEvaluation as BundleEvaluation
 from ripieno.pipeline.evaluation import evaluate as evaluate
 from ripieno.pipeline.exporting import export as export
@@ -40,8 +42,6 @@ from ripieno.pipeline.prediction import predict as predict
 from ripieno.pipeline.reselection import Reselection as Reselection
 from ripieno.pipeline.reselection import reselect as reselect
 from ripieno.pipeline.reselection import reweight as reweight
-from ripieno.pipeline.rollout import Episode as Episode
-from ripieno.pipeline.rollout import run_episodes as run_episodes
 from ripieno.pipeline.runs import ProgressFunction as ProgressFunction
 from ripieno.pipeline.runs import RunSummary as RunSummary
 from ripieno.pipeline.runs import metric_of as metric_of

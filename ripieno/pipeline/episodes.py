@@ -14,10 +14,12 @@ from ripieno.environments import make_environment, task_of
 from ripieno.environments.rollout import PolicyEnsemble, RolloutRunner
 from ripieno.errors import EngineError, require
 from ripieno.library import read_bundle
-from ripieno.library.rollouts import check_actions, single_rule
+from ripieno.library.rollouts import check_actions
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.reports import figure_style
 from ripieno.reports.policy_returns import EpisodeLog, episode_figure
+from ripieno.tasks.action_rules import single_rule
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def run_episodes(
     from ripieno.engine import Engine
 
     deployed = read_bundle(bundle, tuple(trusted))
-    if deployed.task.kind != "policy":
+    if not kind_of(deployed.task).has_returns:
         raise EngineError(f"The bundle is of a {deployed.task.kind}: only policies are run in an environment.")
     if episodes < 1 or seed < 0:
         raise EngineError(f"episodes {episodes} and seed {seed} must be at least 1 and 0.")

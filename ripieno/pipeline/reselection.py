@@ -25,7 +25,7 @@ from ripieno.data.dataset import moments, write_dataset
 from ripieno.data.evaluation_data import EvaluationSplit
 from ripieno.data.long_table import SeriesColumns
 from ripieno.data.sources import ignored_values, names_of
-from ripieno.data_kinds import DATA_KINDS, traits_of
+from ripieno.data_kinds import kind_by_axes
 from ripieno.errors import LibraryError, RipienoError, SelectionError, system_error
 from ripieno.library import Library, read_backend_report, read_bundle, rewrite_bundle
 from ripieno.library.bench_records import register_bundle
@@ -47,7 +47,7 @@ from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, default_method
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Bundle, DataKind, Dataset, Device, Ensemble, Floats
+from ripieno.types import Bundle, Dataset, Device, Ensemble, Floats
 
 STANDARD_ERRORS = 1.64
 """Standard errors that the gain must exceed: of ensembles that are equally good, one in twenty does."""
@@ -320,9 +320,9 @@ def _write_recent(library: Library, recent: RecentData, bundle: Bundle) -> None:
     inputs = recent.inputs[order]
     mean, std = moments(inputs, np.arange(len(inputs)))
     task, given = bundle.task, bundle.input
-    kind = next((name for name, traits in DATA_KINDS.items() if traits is traits_of(given)), "image")
+    kind = kind_by_axes(given.shape)
     data = Dataset(
-        "recent samples", inputs, recent.targets[order], split, task, mean, std, cast(DataKind, kind),
+        "recent samples", inputs, recent.targets[order], split, task, mean, std, kind,
         range=given.range, columns=given.columns,
     )  # fmt: skip
     write_dataset(data, library.dataset_path)

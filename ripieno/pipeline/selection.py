@@ -66,7 +66,6 @@ from ripieno.types import Combiner, CoverageScore, Ensemble, Front, Ints, Member
 if TYPE_CHECKING:
     from ripieno.selection import Choice
 
-POLICY = "policy"
 ABSENT = 3
 """Maximum number of classes named in a note."""
 
@@ -140,7 +139,7 @@ def select(
         budgets = plain_budget(searched)
     requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     task = _task_of(library)
-    if task.kind == POLICY:
+    if kind_of(task).has_returns:
         absent = {"loss": loss, "calibrate": calibrate, "cv": cv, "pixels": pixels, "coverage": coverage or None}
         check_policy_options({**absent, "per_class": per_class, "score": score, "abstain": abstain})
         asked_of = PolicySelectionOptions(method, combiner, size, prune, device, test, tuple(trusted), progress)
@@ -219,7 +218,7 @@ def front(
     cost = default_kind(library.members()) if cost is None else cost
     validation.check_points(points)
     task = _task_of(library)
-    if task.kind == POLICY:
+    if kind_of(task).has_returns:
         check_policy_options({"loss": loss, "calibrate": calibrate, "cv": cv, "pixels": pixels})
         asked = PolicySelectionOptions(method, combiner, None, prune, device, test, tuple(trusted), progress)
         result = policy_front(library, cost, points, asked)

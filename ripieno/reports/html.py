@@ -55,11 +55,11 @@ def report(
     library = run if isinstance(run, Library) else Library(run)
     files.check_writable(library.path)
     reading = load_run(library)
-    is_policy = reading.task.kind == "policy"  # its members have no predictions of samples
-    front = () if is_policy else explorer.load_front(reading, progress)
+    has_returns = kind_of(reading.task).has_returns  # and no predictions of samples
+    front = () if has_returns else explorer.load_front(reading, progress)
     evaluate(library, sorted({m for e in front for m in e.members}), progress)
     explore = explore_pixels if kind_of(reading.task).is_pixelwise else explorer.explore
-    explored = None if is_policy else explore(reading, front, progress)
+    explored = None if has_returns else explore(reading, front, progress)
     quality = column_quality(reading, explored, progress)
     papers = reading.kind == "seconds" and explorer.has_classes(reading.task)
     found = figures(library, reading.table, reading.score, progress) if papers else None

@@ -126,7 +126,7 @@ def draw(
     library = _library(folder, reading, explored, differ, chosen)
     step()
     front = _front(folder, reading, explored) if explored else []
-    policies = draw_policies(folder, reading) if reading.task.kind == "policy" else PolicyPlots()
+    policies = draw_policies(folder, reading) if kind_of(reading.task).has_returns else PolicyPlots()
     uncertainty = draw_uncertainty(folder, reading, explored) if explored else []
     task_plots, task_rows = _task(folder, reading, explored) if explored else ([], [])
     columns = _columns(folder, reading, quality) if quality else []

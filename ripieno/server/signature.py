@@ -94,7 +94,7 @@ class ModelSignature:
     @property
     def acts(self) -> bool:
         """True if the predictions of an observation become an action, the second output."""
-        return self.task.kind == "policy"
+        return self.kind.has_returns
 
     @property
     def datatype(self) -> str:

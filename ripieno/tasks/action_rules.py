@@ -34,11 +34,17 @@ def rules_of(task: Task, outputs: Sequence[PolicyOutput | None]) -> tuple[Combin
     return tuple(rule for rule in DISCRETE_RULES if rule not in NEEDED or all(o == NEEDED[rule] for o in outputs))
 
 
+def single_rule(task: Task) -> Combiner:
+    """Return the rule by which one policy acts as it is."""
+    return "mean" if task.low else "vote"
+
+
 def check_rule(rule: str, task: Task, outputs: Sequence[PolicyOutput | None] = ()) -> None:
     """Raise SelectionError where `rule` makes no sense of the actions of `task`, or of what the policies return."""
     fitting = BOX_RULES if task.low else DISCRETE_RULES
     if rule not in fitting:
-        space = f"a box of {len(task.low)} dimensions" if task.low else f"{len(task.names)} discrete actions"
+        plural = "s" if len(task.low) > 1 else ""
+        space = f"a box of {len(task.low)} dimension{plural}" if task.low else f"{len(task.names)} discrete actions"
         raise SelectionError(f"combiner {rule!r} makes no sense of {space}: expected {' or '.join(fitting)}")
     needed = NEEDED.get(rule)
     if needed and (other := next((o for o in outputs if o != needed), None)):

@@ -21,7 +21,7 @@ from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Combiner, CoverageScore, Float32s, Floats, Ints, OutputActivation, Task
 
 LARGEST_SEED = 1 << 24
-"""Seeds up to here are exact in float32, the type of targets."""
+"""Seeds of validation and test are at most this, exact in float32 as targets are. Those of training are larger."""
 
 
 @final
@@ -44,6 +44,7 @@ class PolicyTask(TaskKind):
     names_title: ClassVar[str] = "actions"
     calibrates: ClassVar[bool] = False
     keeps_likelihood: ClassVar[bool] = False
+    has_returns: ClassVar[bool] = True
     diversity_title: ClassVar[str] = "mean difference of returns"
     diversity_is_share: ClassVar[bool] = False
 
@@ -145,12 +146,8 @@ class PolicyTask(TaskKind):
         others = len(values) - 1
         return [float(np.abs(own - values).sum(axis=0).mean() / others) for own in values]
 
-    def combine(
-        self,
-        predictions: NDArray[Any],
-        weights: Sequence[float] | NDArray[Any] | None = None,
-        combiner: Combiner = "mean",
+    def apply_combiner(
+        self, predictions: NDArray[Any], weights: Sequence[float] | NDArray[Any] | None, combiner: Combiner
     ) -> Float32s:
         """Combine what policies return, (members, observations, *task.output), by a rule of `action_rules`."""
-        self.check_combiner(combiner)
         return combine_actions(combiner, predictions, weights)

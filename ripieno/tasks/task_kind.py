@@ -62,6 +62,8 @@ class TaskKind(ABC):
     """whether `likelihood` is smaller than the predictions and therefore kept on disk, too"""
     is_pixelwise: ClassVar[bool] = False
     """whether each pixel has a prediction: arrays of a split are then read in blocks of samples"""
+    has_returns: ClassVar[bool] = False
+    """whether samples are episodes, of which a library keeps the returns in place of predictions"""
     has_thresholds: ClassVar[bool] = False
     """whether a threshold is fitted for each label"""
     diversity_title: ClassVar[str]
@@ -238,6 +240,12 @@ class TaskKind(ABC):
         Raises SelectionError for a combiner that the kind does not have.
         """
         self.check_combiner(combiner)
+        return self.apply_combiner(predictions, weights, combiner)
+
+    def apply_combiner(
+        self, predictions: NDArray[Any], weights: Sequence[float] | NDArray[Any] | None, combiner: Combiner
+    ) -> Float32s:
+        """Combine predictions by a combiner that the kind has."""
         return combine(predictions, weights, combiner, self.activation)
 
     def check_combiner(self, combiner: str) -> None:

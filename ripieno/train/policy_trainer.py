@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from ripieno.backends.export import export_module
 from ripieno.environments import make_environment
-from ripieno.environments.episodes import SEEDS
 from ripieno.environments.rollout import PolicyEnsemble, RolloutRunner
 from ripieno.errors import ModelError, SelectionError, require
 from ripieno.models.policy_config import PolicyConfig, policy_config
+from ripieno.tasks.action_rules import single_rule
+from ripieno.tasks.policy import LARGEST_SEED
 from ripieno.train.evaluate import DivergedError
 from ripieno.train.policy_network import PolicyNetwork
 from ripieno.train.trainer import BatchReport, Tensors, ignore_batch
@@ -77,7 +78,7 @@ class PolicyTrainer:
     def _seed(self, unit: int) -> int:
         """Return the seed of a unit of training, which no episode of validation or test has."""
         drawn = int(np.random.SeedSequence((self.job.seed, unit)).generate_state(1)[0])
-        return SEEDS + drawn % ((1 << 31) - SEEDS)
+        return LARGEST_SEED + 1 + drawn % ((1 << 31) - LARGEST_SEED - 1)
 
     def epoch(self) -> float | None:
         """Train one unit; return minus the mean return of the episodes that ended in it, None where none did."""
@@ -115,7 +116,7 @@ class PolicyTrainer:
         """Return the returns (rows, 1) of the policy in the episodes at `rows` of the data set."""
         if self._runner is None:
             self._runner = RolloutRunner(self._make_environment, self.data.task)
-        alone = PolicyEnsemble((self.job.member,), "mean" if self.data.task.low else "vote")
+        alone = PolicyEnsemble((self.job.member,), single_rule(self.data.task))
         seeds = np.asarray(self.data.targets[rows])[:, 0].astype(np.int64).tolist()
         with seeded(self._seed(self.finished)):  # of environments that draw from the common generators
             try:

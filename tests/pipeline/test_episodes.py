@@ -12,7 +12,7 @@ from PIL import Image
 pytest.importorskip("gymnasium", reason="needs the extra rl")
 from ripieno.engine import Engine
 from ripieno.errors import EngineError, LibraryError, SelectionError
-from ripieno.pipeline.rollout import run_episodes
+from ripieno.pipeline.episodes import run_episodes
 from ripieno.reports.html import report
 from ripieno.server import start_in_thread
 from ripieno.tasks.action_rules import standardised

@@ -13,8 +13,8 @@ pytest.importorskip("stable_baselines3", reason="needs the extra rl")
 
 from ripieno.backends.onnx import open_file
 from ripieno.environments import environment_dataset
-from ripieno.environments.episodes import SEEDS
 from ripieno.errors import ModelError
+from ripieno.tasks.policy import LARGEST_SEED
 from ripieno.train.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from ripieno.train.evaluate import DivergedError
 from ripieno.train.policy_trainer import PolicyTrainer, divisor
@@ -95,8 +95,8 @@ def test_the_exported_policy_acts_as_the_agent(datasets, algorithm, tmp_path):
 
 def test_training_leaves_the_seeds_of_validation_alone_and_the_common_generators_as_they_were(datasets):
     trainer = start(datasets, "ppo")
-    assert all(SEEDS <= trainer._seed(unit) < 2**31 for unit in range(1000))
-    assert datasets["gym:CartPole-v1"].targets.max() < SEEDS
+    assert all(LARGEST_SEED <= trainer._seed(unit) < 2**31 for unit in range(1000))
+    assert datasets["gym:CartPole-v1"].targets.max() < LARGEST_SEED
     states = generator_states()
     loss = trainer.epoch()
     trainer.predict_rows(np.arange(4))
